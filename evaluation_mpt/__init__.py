@@ -4,6 +4,7 @@ from pathlib import Path
 
 from evaluation_mpt.environment import environment
 from evaluation_mpt.files import atomic_path, write_metrics, write_predictions
+from evaluation_mpt.plots import plot_confusion_matrix, plot_training_curve
 from evaluation_mpt.report import aggregate_runs, compute_metrics, evaluate_predictions, paired_bootstrap
 
 # evaluate.load(str(METRIC_PATH)) works offline.
@@ -17,6 +18,8 @@ __all__ = [
     "environment",
     "evaluate_predictions",
     "paired_bootstrap",
+    "plot_confusion_matrix",
+    "plot_training_curve",
     "write_metrics",
     "write_predictions",
 ]
