@@ -1,0 +1,155 @@
+"""Where data comes from: every loader gives the same columns (`schema.py`), so every script takes any of them."""
+
+import inspect
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
+
+from .authors import load_authors
+from .build import BuildReport, check_on_error, did_you_mean
+from .folder import load_folder
+from .mvsa import load_mvsa_single
+from .rationale_files import join_rationales
+from .schema import LABELS, PERSPECTIVES, features, rationale_column
+from .splits import group_ids, split_hash, split_posts
+
+__all__ = [
+    "LABELS",
+    "PERSPECTIVES",
+    "BuildReport",
+    "features",
+    "group_ids",
+    "join_rationales",
+    "load_posts",
+    "load_posts_with_report",
+    "rationale_column",
+    "split_hash",
+    "split_posts",
+]
+
+logger = logging.getLogger(__name__)
+
+_FOLDER_LOADERS: dict[str, Callable[..., tuple[Dataset, BuildReport]]] = {
+    "mvsa_single": load_mvsa_single,
+    "authors": load_authors,
+    "folder": load_folder,
+}
+_NAMES = ("sample", *_FOLDER_LOADERS)
+
+
+def load_posts(
+    name: str,
+    data_dir: str | Path | None = None,
+    *,
+    rationales: str | Path | None = None,
+    on_error: str = "raise",
+    **options: Any,
+) -> Dataset | DatasetDict:
+    """Loads posts by the name of their dataset; the columns are those of `schema.features`.
+
+    Args:
+        name (`str`):
+            `"sample"` (drawn by code, needs nothing), `"mvsa_single"`, `"authors"`, `"folder"`, or a folder or Hub id
+            that `datasets.load_dataset` (or `load_from_disk`) opens and that has these columns.
+        data_dir (`str` or `Path`, *optional*):
+            Folder of the raw data, for `mvsa_single`, `authors` and `folder`.
+        rationales (`str` or `Path`, *optional*):
+            TSV, CSV, JSONL or Parquet file of rationales, joined by `id` (`rationale_files.join_rationales`).
+        on_error (`str`, defaults to `"raise"`):
+            `"raise"` stops at a faulty row and says how to mend it; `"skip"` leaves it out, counted and logged.
+        options:
+            Options of the loader: see `load_mvsa_single`, `load_authors`, `load_folder`, `sample.load_sample`, or
+            `datasets.load_dataset`.
+
+    Returns:
+        A `Dataset`; a `DatasetDict` only where a published dataset brings several splits of its own.
+
+    Raises:
+        ValueError: unknown name or option, or a fault in the data (the message names file, row and remedy).
+    """
+    return load_posts_with_report(name, data_dir, rationales=rationales, on_error=on_error, **options)[0]
+
+
+def load_posts_with_report(
+    name: str,
+    data_dir: str | Path | None = None,
+    *,
+    rationales: str | Path | None = None,
+    on_error: str = "raise",
+    **options: Any,
+) -> tuple[Dataset | DatasetDict, BuildReport]:
+    """As `load_posts`, with the account of what was read, dropped and skipped."""
+    check_on_error(on_error)
+    if name in _FOLDER_LOADERS:
+        if data_dir is None:
+            raise ValueError(f"load_posts({name!r}) needs data_dir: the folder that holds the raw data.")
+        if not Path(data_dir).is_dir():
+            raise ValueError(f"data_dir={str(data_dir)!r} is not a folder; give the folder that holds the raw data.")
+        loader = _FOLDER_LOADERS[name]
+        _check_options(name, loader, options)
+        posts, report = loader(data_dir, on_error=on_error, **options)
+    else:
+        if data_dir is not None:
+            raise ValueError(f"load_posts({name!r}) takes no data_dir (given: {str(data_dir)!r}); leave it out.")
+        posts = _load_sample(on_error, options) if name == "sample" else _load_published(name, options)
+        report = _report_of(name, posts)
+    if rationales is not None:
+        if isinstance(posts, DatasetDict):
+            raise ValueError(f"{name!r} has the splits {list(posts)}; join rationales before splitting, not after.")
+        posts = join_rationales(posts, rationales, on_error=on_error, report=report)
+    logger.info("%s", report.summary())
+    return posts, report
+
+
+def _load_sample(on_error: str, options: dict[str, Any]) -> Dataset:
+    from .sample import load_sample  # drawing needs fonts and a grammar that no other dataset needs
+
+    _check_options("sample", load_sample, options)
+    return load_sample(on_error=on_error, **options)
+
+
+def _load_published(name: str, options: dict[str, Any]) -> Dataset | DatasetDict:
+    """A dataset that already has our columns, on disk or on the Hub."""
+    folder = Path(name)
+    if (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file():
+        posts = load_from_disk(name, **options)
+    elif folder.is_dir() or "/" in name:
+        posts = load_dataset(name, **options)
+    else:
+        raise ValueError(
+            f"{name!r} is neither one of {', '.join(_NAMES)} nor a folder nor a Hub id (owner/name)."
+            + did_you_mean(name, _NAMES)
+        )
+    if isinstance(posts, DatasetDict) and len(posts) == 1:
+        (posts,) = posts.values()
+    for split in posts.values() if isinstance(posts, DatasetDict) else [posts]:
+        missing = [column for column in features(perspectives=()) if column not in split.column_names]
+        if missing:
+            raise ValueError(
+                f"{name!r} lacks the columns {missing} (found: {split.column_names}); for a table of your own use "
+                "load_posts('folder', data_dir, text_column=…), which takes any column names."
+            )
+    return posts
+
+
+def _check_options(name: str, loader: Callable[..., Any], options: dict[str, Any]) -> None:
+    known = [option for option in inspect.signature(loader).parameters if option not in ("data_dir", "on_error")]
+    for option in options:
+        if option not in known:
+            raise ValueError(
+                f"{name!r} has no option {option!r}; its options are {', '.join(known) or '(none)'}."
+                + did_you_mean(option, known)
+            )
+
+
+def _report_of(name: str, posts: Dataset | DatasetDict) -> BuildReport:
+    report = BuildReport(source=name)
+    for split in posts.values() if isinstance(posts, DatasetDict) else [posts]:
+        report.read += len(split)
+        label = split.features["label"]
+        for value in split["label"]:
+            report.keep(label.int2str(value) if value is not None else None)
+    return report

@@ -1,0 +1,197 @@
+"""From a loader's rows to a `datasets.Dataset` on disk, with an account of what was read, dropped and skipped."""
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import PIL.Image
+from datasets import Dataset, Features, config
+from datasets.exceptions import DatasetGenerationError
+
+logger = logging.getLogger(__name__)
+
+_EXAMPLES_KEPT = 3
+
+
+def did_you_mean(given: str, candidates: Iterable[str]) -> str:
+    """` Did you mean 'x'?` where one candidate is close to `given`, else an empty string."""
+    by_lower = {candidate.lower(): candidate for candidate in candidates}
+    close = difflib.get_close_matches(str(given).lower(), by_lower, n=1)
+    return f" Did you mean {by_lower[close[0]]!r}?" if close else ""
+
+
+@dataclasses.dataclass
+class BuildReport:
+    """What became of every row of the input.
+
+    Attributes:
+        source (`str`): name of the dataset.
+        read (`int`): rows in the input.
+        kept (`int`): rows in the dataset.
+        dropped (`dict[str, int]`): rows left out by a rule of the literature, by rule. Not a fault of the data.
+        skipped (`dict[str, int]`): faulty rows left out because of `on_error="skip"`, by reason.
+        examples (`dict[str, list[str]]`): the first few messages of each reason in `skipped`.
+        notes (`dict[str, int]`): rows that were kept, but are worth knowing of (e.g. no rationale), by remark.
+        labels (`dict[str, int]`): kept rows per class; rows without label under `"(none)"`.
+        on_error (`str`): `"raise"` or `"skip"`.
+    """
+
+    source: str
+    read: int = 0
+    kept: int = 0
+    dropped: dict[str, int] = dataclasses.field(default_factory=dict)
+    skipped: dict[str, int] = dataclasses.field(default_factory=dict)
+    examples: dict[str, list[str]] = dataclasses.field(default_factory=dict)
+    notes: dict[str, int] = dataclasses.field(default_factory=dict)
+    labels: dict[str, int] = dataclasses.field(default_factory=dict)
+    on_error: str = "raise"
+
+    def fail(self, reason: str, message: str) -> None:
+        """A faulty row: a ValueError, or with `on_error="skip"` a counted skip (the caller then goes on).
+
+        Raises:
+            ValueError: `on_error` is `"raise"`.
+        """
+        if self.on_error == "raise":
+            raise ValueError(f'{message} Or leave such rows out, counted, with on_error="skip".')
+        logger.info("skipped (%s): %s", reason, message)
+        self.skipped[reason] = self.skipped.get(reason, 0) + 1
+        examples = self.examples.setdefault(reason, [])
+        if len(examples) < _EXAMPLES_KEPT:
+            examples.append(message)
+
+    def drop(self, rule: str) -> None:
+        self.dropped[rule] = self.dropped.get(rule, 0) + 1
+
+    def note(self, remark: str, count: int = 1) -> None:
+        self.notes[remark] = self.notes.get(remark, 0) + count
+
+    def keep(self, label: str | None) -> None:
+        self.kept += 1
+        name = "(none)" if label is None else label
+        self.labels[name] = self.labels.get(name, 0) + 1
+
+    def summary(self) -> str:
+        """A few lines for a person: rows read and kept, classes, and each reason with its count."""
+        classes = ", ".join(f"{name} {count:,}" for name, count in self.labels.items())
+        lines = [f"{self.source}: {self.read:,} rows read, {self.kept:,} posts kept ({classes})"]
+        for title, counts in (("dropped by rule", self.dropped), ("skipped", self.skipped), ("note", self.notes)):
+            lines += [f"  {title}: {reason} {count:,}" for reason, count in counts.items()]
+        return "\n".join(lines)
+
+
+def check_on_error(on_error: str) -> None:
+    if on_error not in ("raise", "skip"):
+        raise ValueError(
+            f'on_error={on_error!r}; write "raise" (stop at a faulty row) or "skip" (count and leave out).'
+        )
+
+
+def image_fault(path: Path) -> str | None:
+    """Why the image cannot be used, or None. Decodes every pixel: a truncated file opens well and breaks later."""
+    try:
+        with PIL.Image.open(path) as image:
+            image.load()
+    except (OSError, SyntaxError, ValueError, EOFError, PIL.Image.DecompressionBombError) as error:
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def check_image(report: BuildReport, path: Path, where: str) -> bool:
+    """True if `path` decodes; else the fault goes to `report` as "missing image" or "unreadable image"."""
+    if not path.is_file():
+        report.fail("missing image", f"{where}: the image {path} does not exist; add the file or remove the row.")
+        return False
+    fault = image_fault(path)
+    if fault is not None:
+        message = f"{where}: the image {path} cannot be decoded ({fault}); download it again or remove the row."
+        report.fail("unreadable image", message)
+        return False
+    return True
+
+
+def inputs_digest(files: Iterable[Path]) -> str:
+    """Hash of names, sizes and modification times: changes whenever an input file does. Missing files count too."""
+    digest = hashlib.sha256()
+    for file in files:
+        try:
+            status = os.stat(file)
+            digest.update(f"{file}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+        except OSError:
+            digest.update(f"{file}\0missing\n".encode())
+    return digest.hexdigest()
+
+
+def build_dataset(
+    source: str,
+    rows: Callable[..., Iterator[dict[str, Any]]],
+    schema: Features,
+    *,
+    inputs: str,
+    options: dict[str, Any],
+    on_error: str = "raise",
+) -> tuple[Dataset, BuildReport]:
+    """Writes rows to the datasets cache one at a time, so that memory does not grow with the number of posts.
+
+    A second call with the same inputs, options and code reads the cache; the report comes back with it.
+
+    Args:
+        source: name of the dataset, for messages and the cache folder.
+        rows: a module-level generator function `rows(report, **options)` that yields rows of `schema` and gives
+            every row it does not yield to `report.fail` or `report.drop`. Labels are yielded as class names.
+        schema: features of the dataset.
+        inputs: a digest that changes when an input file does (`inputs_digest`).
+        options: keyword arguments of `rows`; plain JSON values.
+        on_error: `"raise"` or `"skip"`.
+
+    Raises:
+        ValueError: whatever `rows` objects to, or if no row is left.
+    """
+    check_on_error(on_error)
+    identity = [source, inputs, options, on_error, repr(schema), _code_digest()]
+    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+    folder = Path(config.HF_DATASETS_CACHE) / "mpt_posts" / f"{source}-{key}"
+    try:
+        dataset = Dataset.from_generator(
+            _recorded_rows,
+            features=schema,
+            cache_dir=str(folder),
+            # Everything sits inside dicts: datasets takes a list at this level for shards and would cut it up.
+            gen_kwargs={"rows": rows, "arguments": {"source": source, "options": options, "on_error": on_error}}
+            | {"report_file": str(folder / "build_report.json")},
+        )
+    except DatasetGenerationError as error:
+        if isinstance(error.__cause__, ValueError):
+            raise error.__cause__ from None  # the row's own message, without datasets' wrapping
+        raise
+    try:
+        report = BuildReport(**json.loads((folder / "build_report.json").read_text(encoding="utf-8")))
+    except OSError as error:
+        raise ValueError(f"the build report of {folder} is gone; delete that folder and load again.") from error
+    return dataset, report
+
+
+def _recorded_rows(
+    rows: Callable[..., Iterator[dict[str, Any]]], arguments: dict[str, Any], report_file: str
+) -> Iterator[dict[str, Any]]:
+    report = BuildReport(arguments["source"], on_error=arguments["on_error"])
+    for row in rows(report, **arguments["options"]):
+        report.keep(row.get("label"))
+        yield row
+    if report.kept == 0:
+        raise ValueError(f"no row is left.\n{report.summary()}\nCheck the folder and the reasons above.")
+    Path(report_file).write_text(json.dumps(dataclasses.asdict(report)), encoding="utf-8")
+
+
+def _code_digest() -> str:
+    """A new version of a loader must not be answered from the cache of the old one."""
+    digest = hashlib.sha256()
+    for file in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()

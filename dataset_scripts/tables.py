@@ -1,0 +1,113 @@
+"""Rows of a CSV, TSV, JSONL or Parquet file, one at a time, with the line that each came from."""
+
+import csv
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from .build import did_you_mean
+
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+_MAX_FIELD = 16 * 1024 * 1024  # csv's own limit of 128 KiB is below a long document
+
+
+def table_columns(file: Path) -> list[str]:
+    """Column names of the table; of JSONL, every key that any line has.
+
+    Raises:
+        ValueError: no such file, another format, or a file that cannot be read as its ending says.
+    """
+    if not file.is_file():
+        raise ValueError(f"the table {file} does not exist.")
+    if file.suffix not in SUFFIXES:
+        raise ValueError(f"{file}: the ending {file.suffix!r} is not one of {', '.join(SUFFIXES)}; convert the table.")
+    if file.suffix == ".parquet":
+        try:
+            return pq.read_schema(file).names
+        except OSError as error:
+            raise ValueError(f"{file} is not a Parquet file ({error}).") from None
+    if file.suffix in _DELIMITERS:
+        for _, header in _csv_records(file):
+            return [name.strip() for name in header]
+        raise ValueError(f"{file} is empty; its first line must name the columns.")
+    columns: dict[str, None] = {}
+    for _, row in table_rows(file):
+        columns.update(dict.fromkeys(row))
+    return list(columns)
+
+
+def table_rows(file: Path) -> Iterator[tuple[str, dict[str, Any] | None]]:
+    """(place, row); the row is None where a CSV record has more or fewer fields than the header."""
+    if file.suffix == ".parquet":
+        number = 0
+        for batch in pq.ParquetFile(file).iter_batches(batch_size=512):
+            for row in batch.to_pylist():
+                number += 1
+                yield f"{file}, row {number}", row
+    elif file.suffix in _DELIMITERS:
+        header: list[str] | None = None
+        for number, record in _csv_records(file):
+            if header is None:
+                header = [name.strip() for name in record]
+                continue
+            yield f"{file}, line {number}", dict(zip(header, record)) if len(record) == len(header) else None
+    else:
+        for number, line in _lines(file):
+            if not line.strip():
+                continue
+            where = f"{file}, line {number}"
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise ValueError(f"{where}: not JSON ({error}); JSONL holds one object per line.") from None
+            if not isinstance(row, dict):
+                raise ValueError(f"{where}: {type(row).__name__}; JSONL holds one object {{…}} per line.")
+            yield where, row
+
+
+def require_column(file: Path, columns: list[str], wanted: str, option: str) -> None:
+    """Raises a ValueError that lists the columns found, unless `wanted` is one of them."""
+    if wanted not in columns:
+        raise ValueError(
+            f"{file} has no column {wanted!r}; its columns are {', '.join(map(repr, columns))}. Name the right one with "
+            f"{option}=…." + did_you_mean(wanted, columns)
+        )
+
+
+def cell_text(value: Any) -> str | None:
+    """A cell as stripped text; None for null, NaN and blank. Whole floats lose `.0`: tables with gaps store 1 as 1.0."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value).strip() or None
+
+
+def _csv_records(file: Path) -> Iterator[tuple[int, list[str]]]:
+    limit = csv.field_size_limit(_MAX_FIELD)
+    first = 1
+    try:
+        reader = csv.reader((line for _, line in _lines(file)), delimiter=_DELIMITERS[file.suffix])
+        for record in reader:
+            if record:
+                yield first, record
+            first = reader.line_num + 1
+    except csv.Error as error:
+        raise ValueError(f"{file}, line {first}: {error}; look for a quote that is never closed.") from None
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _lines(file: Path) -> Iterator[tuple[int, str]]:
+    number = 0
+    try:
+        with open(file, encoding="utf-8-sig", newline="") as lines:
+            for number, line in enumerate(lines, start=1):
+                yield number, line
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file}, after line {number}: not UTF-8 ({error}); save the table as UTF-8.") from None
