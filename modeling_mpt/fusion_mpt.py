@@ -1,0 +1,76 @@
+"""Attention over a small set of vectors some of which may be absent: LAFF over modalities, and over perspectives."""
+
+import torch
+from torch import nn
+
+
+def masked_softmax(scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Softmax over the last axis among the entries where `mask` is true; 0 elsewhere, and all 0 where none is true.
+
+    Args:
+        scores (`torch.Tensor` of shape `(..., n)`)
+        mask (`torch.BoolTensor` of shape `(..., n)`)
+    """
+    scores = scores.float().masked_fill(~mask, torch.finfo(torch.float32).min)
+    return torch.softmax(scores, dim=-1) * mask
+
+
+class LightweightAttentionFusion(nn.Module):
+    """LAFF: each modality's vector goes to a common space by its own tanh(linear), one learned scorer weighs them, and
+    their weighted sum is the fused vector (paper, Eq. 6; Hu et al., *Lightweight Attentional Feature Fusion*).
+
+    Args:
+        num_inputs (`int`): number M of vectors to fuse.
+        hidden_size (`int`): size H of each, and of the result.
+    """
+
+    def __init__(self, num_inputs: int, hidden_size: int) -> None:
+        super().__init__()
+        self.transforms = nn.ModuleList(nn.Linear(hidden_size, hidden_size) for _ in range(num_inputs))
+        self.scorer = nn.Linear(hidden_size, 1, bias=False)  # a bias would cancel in the softmax
+
+    def forward(self, vectors: list[torch.Tensor], mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """
+        Args:
+            vectors (`list` of M `torch.Tensor` of shape `(batch, hidden)`)
+            mask (`torch.BoolTensor` of shape `(batch, M)`): false where a post lacks that vector; it gets no weight.
+
+        Returns:
+            The fused vector `(batch, hidden)` and the weights α `(batch, M)`, which sum to 1 (to 0 for an empty post).
+        """
+        common = torch.stack(
+            [torch.tanh(transform(vector)) for transform, vector in zip(self.transforms, vectors, strict=True)], dim=1
+        )  # (batch, M, hidden)
+        weights = masked_softmax(self.scorer(common).squeeze(-1), mask)
+        return (weights.to(common.dtype).unsqueeze(-1) * common).sum(dim=1), weights
+
+
+class PerspectiveAttention(nn.Module):
+    """Weighs the rationales of a post and adds them up to r' (paper, Eq. 5).
+
+    Each perspective has its own linear layer: a sum of equally transformed vectors would forget which polarity was
+    argued for by which words.
+
+    Args:
+        num_perspectives (`int`): number P of rationales of a post.
+        input_size (`int`): size E of a rationale's vector.
+        hidden_size (`int`): size H of the result.
+    """
+
+    def __init__(self, num_perspectives: int, input_size: int, hidden_size: int) -> None:
+        super().__init__()
+        self.values = nn.ModuleList(nn.Linear(input_size, hidden_size) for _ in range(num_perspectives))
+        self.scorer = nn.Linear(hidden_size, 1, bias=False)
+
+    def forward(self, rationales: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """
+        Args:
+            rationales (`torch.Tensor` of shape `(batch, num_perspectives, input_size)`)
+            mask (`torch.BoolTensor` of shape `(batch, num_perspectives)`): false where a rationale is absent.
+
+        Returns:
+            r' `(batch, hidden)` and the weights of the perspectives `(batch, num_perspectives)`.
+        """
+        values = torch.stack([value(rationales[:, p]) for p, value in enumerate(self.values)], dim=1)
+        weights = masked_softmax(self.scorer(torch.tanh(values)).squeeze(-1), mask)
+        return (weights.to(values.dtype).unsqueeze(-1) * values).sum(dim=1), weights

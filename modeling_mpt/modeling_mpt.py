@@ -1,0 +1,452 @@
+"""MPT: sentiment of image+text posts, with multi-perspective rationales as a third modality."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import initialization as init
+from transformers.utils import ModelOutput
+
+from .configuration_mpt import MODALITIES, MPTConfig
+from .encoders_mpt import (
+    ImageBranches,
+    TextBranches,
+    compact,
+    freeze_first_layers,
+    has_class_token,
+    masked_mean,
+    readable,
+    token_states,
+    undo_compact,
+)
+from .fusion_mpt import LightweightAttentionFusion, PerspectiveAttention
+from .loss_mpt import classification_loss, cross_modal_contrastive_loss, supervised_contrastive_loss
+
+
+@dataclass
+class MPTOutput(ModelOutput):
+    """
+    Args:
+        loss (`torch.Tensor` of shape `()`): λ1·CE + λ2·MLCL (paper, Eq. 7), where labels are given.
+        logits (`torch.Tensor` of shape `(batch, num_labels)`): of the classifier; [`MPTModel`] has none.
+        loss_ce, loss_mlcl (`torch.Tensor` of shape `()`): parts of the loss, unweighted; `loss_mlcl` only where λ2 > 0.
+        fused_embeds (`torch.Tensor` of shape `(batch, hidden)`): f, the fused post (paper, Eq. 6).
+        text_embeds, image_embeds, rationale_embeds (`torch.Tensor` of shape `(batch, hidden)`): t', v' and r'; zero
+            where a post lacks the modality, `None` where the network does.
+        modality_weights (`torch.Tensor` of shape `(batch, 3)`): α of text, image, rationales; 0 where absent.
+        modality_mask (`torch.BoolTensor` of shape `(batch, 3)`): which of text, image, rationales a post has.
+        perspective_weights (`torch.Tensor` of shape `(batch, num_perspectives)`): weights of the rationales.
+        text_hidden_states, text_attentions (`tuple` of `torch.Tensor`): of the text encoder on the post's text, on
+            request, at the positions of `input_ids`.
+        vision_hidden_states, vision_attentions (`tuple` of `torch.Tensor`): of the vision encoder, on request, for the
+            posts of the batch that have an image.
+    """
+
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    loss_ce: torch.Tensor | None = None
+    loss_mlcl: torch.Tensor | None = None
+    fused_embeds: torch.Tensor | None = None
+    text_embeds: torch.Tensor | None = None
+    image_embeds: torch.Tensor | None = None
+    rationale_embeds: torch.Tensor | None = None
+    modality_weights: torch.Tensor | None = None
+    modality_mask: torch.Tensor | None = None
+    perspective_weights: torch.Tensor | None = None
+    text_hidden_states: tuple[torch.Tensor, ...] | None = None
+    text_attentions: tuple[torch.Tensor, ...] | None = None
+    vision_hidden_states: tuple[torch.Tensor, ...] | None = None
+    vision_attentions: tuple[torch.Tensor, ...] | None = None
+
+
+class MPTPreTrainedModel(PreTrainedModel):
+    config_class = MPTConfig
+    base_model_prefix = "mpt"
+    main_input_name = "input_ids"
+    supports_gradient_checkpointing = True
+    accepts_loss_kwargs = False  # the loss is a mean over the batch: the Trainer must divide it by accumulation steps
+    # The encoders decide for themselves; without these the parent would report (and demand) eager attention.
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """Fan-in initialisation of the new layers: their sizes are free, so no fixed standard deviation suits them all.
+        The encoders initialise themselves."""
+        if isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d)):
+            init.kaiming_uniform_(module.weight, a=math.sqrt(5))
+            if module.bias is not None:
+                init.zeros_(module.bias)
+        else:
+            super()._init_weights(module)
+
+    @classmethod
+    def from_backbones(
+        cls,
+        text: str | PreTrainedConfig,
+        vision: str | PreTrainedConfig | None = None,
+        cnn: str | PreTrainedConfig | None = None,
+        **config_kwargs: Any,
+    ) -> "MPTPreTrainedModel":
+        r"""A model whose encoders start from pretrained weights and whose new layers are initialised at random.
+
+        Args:
+            text, vision, cnn (`str` or [`PreTrainedConfig`]):
+                A Hub id or a folder: that encoder with its weights (of a dual encoder such as CLIP, its vision part). A
+                configuration: the encoder it describes, at random. `vision=None` is ViT-B/16 at random, `cnn=None` the
+                plain ConvNet. The CNN is a timm model of the Hub, e.g. `"timm/resnet50.a1_in1k"`.
+            config_kwargs:
+                Any other field of [`MPTConfig`], e.g. `num_labels=2, loss_weight_mlcl=0.05`.
+
+        Example:
+
+        ```python
+        >>> model = MPTForSentimentClassification.from_backbones(
+        ...     "google-bert/bert-base-uncased", "google/vit-base-patch16-224-in21k", "timm/resnet50.a1_in1k"
+        ... )
+        ```
+        """
+        names = {"text_config": text, "vision_config": vision, "cnn_config": cnn}
+        encoders = {}
+        for field, source in names.items():
+            if isinstance(source, str):
+                config = AutoConfig.from_pretrained(source)
+                config = getattr(config, "vision_config", config) if field == "vision_config" else config
+                encoders[field] = AutoModel.from_pretrained(source, config=config, dtype=torch.float32)
+                config_kwargs[field] = encoders[field].config
+            elif source is not None:
+                config_kwargs[field] = source
+        if "vision_config" in encoders and not has_class_token(encoders["vision_config"]):
+            config_kwargs.setdefault("vision_pooling", "mean")
+        return cls(
+            MPTConfig(**config_kwargs),
+            text_encoder=encoders.get("text_config"),
+            vision_encoder=encoders.get("vision_config"),
+            cnn=encoders.get("cnn_config"),
+        )
+
+
+class MPTModel(MPTPreTrainedModel):
+    """Encoders, branches and fusion of MPT (paper, Eq. 1 to 6): a post and its rationales to one vector.
+
+    Args:
+        config ([`MPTConfig`])
+        text_encoder, vision_encoder, cnn ([`PreTrainedModel`], *optional*): ready encoders instead of new ones from the
+            configuration; [`MPTPreTrainedModel.from_backbones`] hands pretrained ones in.
+    """
+
+    def __init__(
+        self,
+        config: MPTConfig,
+        text_encoder: PreTrainedModel | None = None,
+        vision_encoder: PreTrainedModel | None = None,
+        cnn: PreTrainedModel | None = None,
+    ) -> None:
+        super().__init__(config)
+        reads = config.modalities
+        token_size = config.text_config.hidden_size
+        self.text_encoder = self.rationale_encoder = self.text_branches = None
+        self.image_branches = self.perspective_attention = None
+        shared = config.share_text_encoder or "text" not in reads
+        if "text" in reads or "rationales" in reads:
+            self.text_encoder = text_encoder or AutoModel.from_config(config.text_config)
+            _drop_pooler(self.text_encoder)
+        if "text" in reads:
+            self.text_branches = TextBranches(config, token_size)
+        if "rationales" in reads:
+            if not shared:
+                self.rationale_encoder = AutoModel.from_config(config.text_config)
+                _drop_pooler(self.rationale_encoder)
+                if text_encoder is not None:
+                    self.rationale_encoder.load_state_dict(text_encoder.state_dict())
+            self.perspective_attention = PerspectiveAttention(len(config.perspectives), token_size, config.hidden_size)
+        if "image" in reads:
+            if "vit" not in config.image_branches:
+                vision_encoder = None
+            elif vision_encoder is None:
+                vision_encoder = AutoModel.from_config(config.vision_config)
+            if "cnn" not in config.image_branches:
+                cnn = None
+            elif cnn is None and config.cnn_config is not None:
+                cnn = AutoModel.from_config(config.cnn_config)
+            if vision_encoder is not None:
+                _drop_pooler(vision_encoder)
+            self.image_branches = ImageBranches(config, vision_encoder, cnn)
+        self.dropout = nn.Dropout(config.dropout)
+        self.fusion = LightweightAttentionFusion(len(reads), config.hidden_size)
+        self._freeze()
+        self.post_init()
+
+    def _freeze(self) -> None:
+        for encoder in (self.text_encoder, self.rationale_encoder):
+            if encoder is not None:
+                freeze_first_layers(encoder, self.config.freeze_text_layers)
+        if self.image_branches is not None:
+            if self.image_branches.vision_encoder is not None:
+                freeze_first_layers(self.image_branches.vision_encoder, self.config.freeze_vision_layers)
+            if self.image_branches.cnn is not None and self.config.freeze_cnn:
+                self.image_branches.cnn.requires_grad_(False)
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.text_encoder.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.text_encoder.set_input_embeddings(value)
+
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+        image_mask: torch.Tensor | None = None,
+        rationale_input_ids: torch.LongTensor | None = None,
+        rationale_attention_mask: torch.Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> MPTOutput | tuple:
+        r"""
+        Args:
+            input_ids (`torch.LongTensor` of shape `(batch, seq_len)`, *optional*): tokens of the posts.
+            attention_mask (`torch.Tensor` of shape `(batch, seq_len)`, *optional*): 0 at padding, on either side; a row
+                of zeros is a post without text.
+            pixel_values (`torch.Tensor` of shape `(batch, 3, height, width)`, *optional*): images of the posts.
+            image_mask (`torch.BoolTensor` of shape `(batch,)`, *optional*): false for a post without an image.
+            rationale_input_ids (`torch.LongTensor` of shape `(batch, num_perspectives, rationale_len)`, *optional*):
+                tokens of the rationales, in the order of `config.perspectives`.
+            rationale_attention_mask (`torch.Tensor` of shape `(batch, num_perspectives, rationale_len)`, *optional*):
+                0 at padding; a row of zeros is an absent rationale.
+            output_attentions, output_hidden_states (`bool`, *optional*): whether to return those of the text encoder on
+                the post's text and of the vision encoder. Attentions need `attn_implementation="eager"`.
+            return_dict (`bool`, *optional*): `False` for a plain tuple.
+        """
+        config = self.config
+        extras = {
+            "output_attentions": config.output_attentions if output_attentions is None else output_attentions,
+            "output_hidden_states": config.output_hidden_states
+            if output_hidden_states is None
+            else output_hidden_states,
+        }
+        extras = {name: True for name, wanted in extras.items() if wanted}
+        present = next((x for x in (input_ids, pixel_values, rationale_input_ids) if x is not None), None)
+        if present is None:
+            raise ValueError("A batch needs at least one of `input_ids`, `pixel_values`, `rationale_input_ids`.")
+        batch, device = present.shape[0], present.device
+        absent = torch.zeros(batch, dtype=torch.bool, device=device)
+        embeds, masks, outputs = {}, dict.fromkeys(MODALITIES, absent), {}
+
+        text, rationales = self._tokens(input_ids, attention_mask, rationale_input_ids, rationale_attention_mask)
+        text_states, rationale_states, text_output = self._states(text, rationales, extras)
+        outputs["text"] = text_output
+        if text_states is not None:
+            masks["text"] = text[1].any(dim=1)
+            embeds["text"] = self.text_branches(text_states, text[1]) * masks["text"].unsqueeze(-1)
+        perspective_weights = None
+        if rationale_states is not None:
+            mask = rationales[1]  # (batch · perspectives, rationale_len)
+            shape = (batch, len(config.perspectives))
+            pooled = masked_mean(rationale_states, mask).view(*shape, -1)
+            has_rationale = mask.any(dim=1).view(shape)
+            masks["rationales"] = has_rationale.any(dim=1)
+            embeds["rationales"], perspective_weights = self.perspective_attention(pooled, has_rationale)
+        if pixel_values is not None and self.image_branches is not None:
+            masks["image"] = ~absent if image_mask is None else image_mask.bool()
+            embeds["image"], outputs["image"] = self._image(pixel_values, masks["image"], extras)
+
+        modality_mask = torch.stack([masks[name] & (name in config.modalities) for name in MODALITIES], dim=1)
+        zero = next(iter(embeds.values())).new_zeros(batch, config.hidden_size)
+        vectors = [self.dropout(embeds.get(name, zero)) for name in config.modalities]
+        columns = [MODALITIES.index(name) for name in config.modalities]
+        fused, weights = self.fusion(vectors, modality_mask[:, columns])
+        modality_weights = weights.new_zeros(batch, len(MODALITIES))
+        modality_weights[:, columns] = weights
+        output = MPTOutput(
+            fused_embeds=fused,
+            text_embeds=embeds.get("text", zero) if "text" in config.modalities else None,
+            image_embeds=embeds.get("image", zero) if "image" in config.modalities else None,
+            rationale_embeds=embeds.get("rationales", zero) if "rationales" in config.modalities else None,
+            modality_weights=modality_weights,
+            modality_mask=modality_mask,
+            perspective_weights=perspective_weights,
+            text_hidden_states=outputs["text"].get("hidden_states"),
+            text_attentions=outputs["text"].get("attentions"),
+            vision_hidden_states=outputs.get("image", {}).get("hidden_states"),
+            vision_attentions=outputs.get("image", {}).get("attentions"),
+        )
+        return output if (config.return_dict if return_dict is None else return_dict) else output.to_tuple()
+
+    def _tokens(self, input_ids, attention_mask, rationale_input_ids, rationale_attention_mask):
+        """What of the text and of the rationales this network reads: for each `None`, or ids `(rows, len)`, mask
+        `(rows, len)` and the order that `compact` gave them. Rationales become `batch · num_perspectives` rows."""
+        text = rationales = None
+        if input_ids is not None and self.text_branches is not None:
+            mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+            text = compact(input_ids, mask.bool())
+        if rationale_input_ids is not None and self.perspective_attention is not None:
+            perspectives = len(self.config.perspectives)
+            if rationale_input_ids.dim() != 3 or rationale_input_ids.shape[1] != perspectives:
+                raise ValueError(
+                    f"`rationale_input_ids` of shape {tuple(rationale_input_ids.shape)}: write (batch, {perspectives}, "
+                    f"rationale_len), one row for each of {self.config.perspectives}."
+                )
+            mask = rationale_attention_mask
+            mask = torch.ones_like(rationale_input_ids) if mask is None else mask
+            mask = mask.bool()
+            if self.training and self.config.rationale_dropout > 0:
+                kept = torch.rand(len(mask), device=mask.device) >= self.config.rationale_dropout
+                mask = mask & kept.view(-1, 1, 1)
+            rationales = compact(rationale_input_ids.flatten(0, 1), mask.flatten(0, 1))
+        return text, rationales
+
+    def _states(self, text, rationales, extras):
+        """Token states of the text `(batch, seq_len, encoder_hidden)` and of the rationales `(batch · num_perspectives,
+        rationale_len, encoder_hidden)`, from one pass over both where they share the encoder; and, where `extras` asks
+        for them, the text encoder's hidden states and attentions."""
+        text_states = rationale_states = None
+        text_output: dict[str, Any] = {}
+        if text is not None and extras:
+            ids, mask, order = text
+            encoded = self.text_encoder(input_ids=ids, attention_mask=readable(mask), **extras)
+            text_states = encoded.last_hidden_state * mask.unsqueeze(-1)
+            for name in ("hidden_states", "attentions"):
+                if encoded.get(name) is not None:
+                    text_output[name] = tuple(undo_compact(states, order) for states in encoded[name])
+        separate = self.rationale_encoder is not None
+        pending = [
+            part for part in (None if text_states is not None else text, None if separate else rationales) if part
+        ]
+        if pending:
+            width = max(ids.shape[1] for ids, _, _ in pending)
+            pad = self.config.text_config.pad_token_id or 0
+            ids = torch.cat([F.pad(ids, (0, width - ids.shape[1]), value=pad) for ids, _, _ in pending])
+            mask = torch.cat([F.pad(mask, (0, width - mask.shape[1])) for _, mask, _ in pending])
+            states = token_states(self.text_encoder, ids, mask)
+            if pending[0] is text:
+                text_states, states = states[: len(text[0]), : text[0].shape[1]], states[len(text[0]) :]
+            if pending[-1] is rationales:
+                rationale_states = states[:, : rationales[0].shape[1]]
+        if separate and rationales is not None:
+            rationale_states = token_states(self.rationale_encoder, *rationales[:2])
+        return text_states, rationale_states, text_output
+
+    def _image(self, pixel_values, mask, extras):
+        """v' `(batch, hidden)`, zero where `mask` `(batch,)` is false, and the vision encoder's output."""
+        pixel_values = pixel_values.to(self.dtype)
+        if torch.compiler.is_compiling():  # which posts have an image is not known: encode them all
+            embeds, output = self.image_branches(pixel_values, **extras)
+            return embeds * mask.unsqueeze(-1), output
+        rows = mask.nonzero().squeeze(-1)
+        if len(rows) == 0:
+            return pixel_values.new_zeros(len(mask), self.config.hidden_size), {}
+        embeds, output = self.image_branches(pixel_values[rows], **extras)
+        return embeds.new_zeros(len(mask), embeds.shape[-1]).index_copy(0, rows, embeds), output
+
+
+class MPTForSentimentClassification(MPTPreTrainedModel):
+    """[`MPTModel`] with the classifier and the joint loss (paper, Eq. 7).
+
+    Args:
+        config ([`MPTConfig`])
+        encoders: see [`MPTModel`].
+    """
+
+    # What of the output the joint loss reads. It is a function of the whole batch, so [`MPTTrainer`] gathers these over
+    # data-parallel ranks and accumulation steps before it calls `compute_losses`.
+    loss_inputs = ("logits", "text_embeds", "image_embeds", "fused_embeds", "modality_mask")
+
+    def __init__(self, config: MPTConfig, **encoders: PreTrainedModel | None) -> None:
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.mpt = MPTModel(config, **encoders)
+        self.classifier = nn.Sequential(
+            nn.Dropout(config.dropout),
+            nn.Linear(config.hidden_size, config.hidden_size),
+            nn.GELU(),
+            nn.Dropout(config.dropout),
+            nn.Linear(config.hidden_size, config.num_labels),
+        )
+        self.post_init()
+
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+        image_mask: torch.Tensor | None = None,
+        rationale_input_ids: torch.LongTensor | None = None,
+        rationale_attention_mask: torch.Tensor | None = None,
+        labels: torch.LongTensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> MPTOutput | tuple:
+        r"""
+        Args:
+            labels (`torch.LongTensor` of shape `(batch,)`, *optional*): index of each post's label in `config.id2label`.
+
+        The other arguments are those of [`MPTModel.forward`].
+        """
+        output = self.mpt(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            pixel_values=pixel_values,
+            image_mask=image_mask,
+            rationale_input_ids=rationale_input_ids,
+            rationale_attention_mask=rationale_attention_mask,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+            return_dict=True,
+        )
+        fields = dict(output.items())
+        fields["logits"] = self.classifier(output.fused_embeds)
+        if labels is not None:
+            fields |= self.compute_losses(labels, **{name: fields.get(name) for name in self.loss_inputs})
+        output = MPTOutput(**fields)
+        return output if (self.config.return_dict if return_dict is None else return_dict) else output.to_tuple()
+
+    def compute_losses(
+        self,
+        labels: torch.LongTensor,
+        logits: torch.Tensor,
+        text_embeds: torch.Tensor | None,
+        image_embeds: torch.Tensor | None,
+        fused_embeds: torch.Tensor,
+        modality_mask: torch.Tensor,
+    ) -> dict[str, torch.Tensor]:
+        """The joint loss and its parts (paper, Eq. 7). Algorithm 2 compares the posts that have both text and image.
+
+        Args:
+            labels (`torch.LongTensor` of shape `(batch,)`)
+            logits, text_embeds, …: fields of [`MPTOutput`] of the same batch.
+
+        Returns:
+            `loss`, `loss_ce` and, where λ2 > 0, `loss_mlcl`: scalars.
+        """
+        config = self.config
+        loss_ce = classification_loss(logits, labels, config.class_weights, config.label_smoothing)
+        losses = {"loss": config.loss_weight_ce * loss_ce, "loss_ce": loss_ce}
+        if config.loss_weight_mlcl > 0:
+            scale = {"temperature": config.contrastive_temperature, "epsilon": config.contrastive_epsilon}
+            if config.contrastive_view == "cross_modal":
+                both = modality_mask[:, MODALITIES.index("text")] & modality_mask[:, MODALITIES.index("image")]
+                loss_mlcl = cross_modal_contrastive_loss(text_embeds[both], image_embeds[both], labels[both], **scale)
+            else:
+                loss_mlcl = supervised_contrastive_loss(fused_embeds, labels, **scale)
+            losses["loss"] = losses["loss"] + config.loss_weight_mlcl * loss_mlcl
+            losses["loss_mlcl"] = loss_mlcl
+        return losses
+
+
+def _drop_pooler(encoder: PreTrainedModel) -> None:
+    """Take the trained pooler off an encoder: MPT reads its states, and unused weights would be trained by nobody."""
+    pooler = getattr(encoder, "pooler", None)
+    if pooler is not None and any(True for _ in pooler.parameters()):  # a ResNet's average pooling has none, and stays
+        encoder.pooler = None
+    if getattr(encoder, "use_head", False):  # SigLIP's attention pooling
+        encoder.use_head, encoder.head = False, None
