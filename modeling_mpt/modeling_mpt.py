@@ -124,6 +124,9 @@ class MPTPreTrainedModel(PreTrainedModel):
                 config_kwargs[field] = source
         if "vision_config" in encoders and not has_class_token(encoders["vision_config"]):
             config_kwargs.setdefault("vision_pooling", "mean")
+        # A new config resets the attention of its sub-configs; keep the one each encoder was loaded with.
+        attention = {field: encoder.config._attn_implementation for field, encoder in encoders.items()}
+        config_kwargs.setdefault("attn_implementation", attention)
         return cls(
             MPTConfig(**config_kwargs),
             text_encoder=encoders.get("text_config"),
