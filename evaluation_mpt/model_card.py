@@ -169,7 +169,7 @@ def _reads(config: Any) -> str:
     names = {
         "text": "a post's text",
         "image": "its image",
-        "rationales": f"short rationales that a language model wrote from several perspectives "
+        "rationales": f"short rationales from several perspectives "
         f"({', '.join(config.perspectives)})",
     }
     used = [names[modality] for modality in MODALITIES if modality in config.modalities]
