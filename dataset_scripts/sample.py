@@ -1,18 +1,17 @@
 """The embedded sample: synthetic posts, drawn and written by code, whose label needs both the text and the picture."""
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Iterator
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
-import datasets
 import PIL
+from datasets import Dataset
 
-from . import sample_images, sample_random, sample_texts
+from . import sample_images, sample_texts
+from .build import BuildReport, build_dataset
 from .sample_random import Dice
-from .schema import LABELS, PERSPECTIVES, features, rationale_column
+from .schema import PERSPECTIVES, features, rationale_column
 
 # (tone of the text, mood of the picture): (label of the post, its share in per cent).
 # A picture that contradicts praise makes it sarcasm; a grumble over a glad picture is half a joke, so neither; where
@@ -61,7 +60,7 @@ def unimodal_bounds() -> dict[str, float]:
     return bounds
 
 
-def load_sample(num_posts: int = 1200, seed: int = 0, on_error: str = "raise") -> datasets.Dataset:
+def load_sample(num_posts: int = 1200, seed: int = 0, on_error: str = "raise") -> Dataset:
     """Draw the embedded sample: `num_posts` rows with the columns of `schema.features()`.
 
     Nothing is downloaded. The same `num_posts` and `seed` give the same posts on any machine, a smaller sample is the
@@ -78,37 +77,29 @@ def load_sample(num_posts: int = 1200, seed: int = 0, on_error: str = "raise") -
     """
     for name, value in (("num_posts", num_posts), ("seed", seed)):
         if isinstance(value, bool) or not isinstance(value, int):
-            raise ValueError(f"sample: {name}={value!r} is not a whole number; give e.g. {name}=1200.")
+            raise ValueError(f"sample: {name}={value!r} is not a whole number; give e.g. num_posts=1200, seed=0.")
     if num_posts < 1:
         raise ValueError(f"sample: num_posts={num_posts} is too small; ask for at least 1 post.")
-    if on_error not in ("raise", "skip"):
-        raise ValueError(f'sample: on_error={on_error!r} is unknown; give "raise" or "skip".')
-    return datasets.Dataset.from_generator(
-        _posts,
-        features=features(),
-        gen_kwargs={"num_posts": num_posts, "seed": seed, "recipe": _recipe()},
+    options = {"num_posts": num_posts, "seed": seed}
+    # The version of Pillow is an input: another one may smooth an edge differently.
+    posts, _ = build_dataset(
+        "sample", draw_posts, features(), inputs=PIL.__version__, options=options, on_error=on_error
     )
+    return posts
 
 
-def _recipe() -> str:
-    """A hash of what draws the posts: part of the cache key, so that no older drawing is taken from the cache."""
-    digest = hashlib.sha256(PIL.__version__.encode())
-    for module in (sample_random, sample_images, sample_texts):
-        digest.update(Path(module.__file__).read_bytes())
-    digest.update(Path(__file__).read_bytes())
-    return digest.hexdigest()
-
-
-def _posts(num_posts: int, seed: int, recipe: str) -> Iterator[dict[str, Any]]:
+def draw_posts(report: BuildReport, num_posts: int, seed: int) -> Iterator[dict[str, Any]]:
+    """Yield the rows of `load_sample` one by one; nothing ever goes to `report`."""
     deck = [post_type for post_type, (_, share) in POST_TYPES.items() for _ in range(share)]
     for number in range(num_posts):
         block, place = divmod(number, len(deck))
         if place == 0:
             dealt = Dice(seed, "types", block).shuffled(deck)
-        yield _post(seed, number, *dealt[place])
+        yield draw_post(seed, number, *dealt[place])
 
 
-def _post(seed: int, number: int, tone: str, mood: str) -> dict[str, Any]:
+def draw_post(seed: int, number: int, tone: str, mood: str) -> dict[str, Any]:
+    """One row: post `number` of `seed`, with a text of this `tone` and a picture of this `mood`."""
     # One stream of choices per part: the text cannot depend on the mood, nor the picture on the tone.
     topic = Dice(seed, number, "topic").pick(sample_texts.TOPICS)
     writing = sample_texts.write_text(Dice(seed, number, "text"), tone, topic)
@@ -128,9 +119,9 @@ def _post(seed: int, number: int, tone: str, mood: str) -> dict[str, Any]:
         "image": {"bytes": picture.png, "path": None},
         "text": writing.text,
         **rationales,
-        "label": LABELS.index(label),
-        "text_label": LABELS.index(tone),
-        "image_label": LABELS.index(mood),
+        "label": label,
+        "text_label": tone,
+        "image_label": mood,
         "language": "en",
         "source": "mpt_sample",
     }
