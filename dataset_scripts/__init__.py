@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
+from datasets import ClassLabel, Dataset, DatasetDict, load_dataset, load_from_disk
 
 from .authors import load_authors
 from .build import BuildReport, check_on_error, did_you_mean
@@ -86,7 +86,8 @@ def load_posts_with_report(
     if name in _FOLDER_LOADERS:
         if data_dir is None:
             raise ValueError(f"load_posts({name!r}) needs data_dir: the folder that holds the raw data.")
-        if not Path(data_dir).is_dir():
+        data_dir = Path(data_dir).expanduser()
+        if not data_dir.is_dir():
             raise ValueError(f"data_dir={str(data_dir)!r} is not a folder; give the folder that holds the raw data.")
         loader = _FOLDER_LOADERS[name]
         _check_options(name, loader, options)
@@ -99,8 +100,8 @@ def load_posts_with_report(
     if rationales is not None:
         if isinstance(posts, DatasetDict):
             raise ValueError(f"{name!r} has the splits {list(posts)}; join rationales before splitting, not after.")
-        posts = join_rationales(posts, rationales, on_error=on_error, report=report)
-    logger.info("%s", report.summary())
+        posts = join_rationales(posts, Path(rationales).expanduser(), on_error=on_error, report=report)
+    logger.log(logging.WARNING if report.skipped else logging.INFO, "%s", report.summary())
     return posts, report
 
 
@@ -131,6 +132,11 @@ def _load_published(name: str, options: dict[str, Any]) -> Dataset | DatasetDict
             raise ValueError(
                 f"{name!r} lacks the columns {missing} (found: {split.column_names}); for a table of your own use "
                 "load_posts('folder', data_dir, text_column=…), which takes any column names."
+            )
+        if not isinstance(split.features["label"], ClassLabel):
+            raise ValueError(
+                f"{name!r}: the column 'label' is {split.features['label']}; it must be a ClassLabel. Use "
+                "dataset.class_encode_column('label')."
             )
     return posts
 

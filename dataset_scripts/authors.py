@@ -155,9 +155,7 @@ def _rows(
                 report.fail("no id", f"{where}: image path {path!r} has no {layout.id_part} to take the id from.")
                 continue
             if post in seen:
-                report.fail(
-                    "duplicate id", f"{where}: id {post!r} is also on line {seen[post]}; remove one of the two."
-                )
+                report.fail("duplicate id", f"{where}: id {post!r} is also on line {seen[post]}; remove one.")
                 continue
             seen[post] = number
             if not text.strip('" '):
@@ -166,7 +164,7 @@ def _rows(
             if images and not check_image(report, Path(data_dir) / image, where):
                 continue
             row: dict[str, Any] = {rationale_column(perspective): None for perspective in PERSPECTIVES}
-            for perspective, rationale in zip(layout.perspectives, rationales):
+            for perspective, rationale in zip(layout.perspectives, rationales, strict=True):
                 # a field of nothing but quotes is a blank that was quoted once too often
                 row[rationale_column(perspective)] = rationale if rationale.strip('" ') else None
                 if not rationale.strip('" '):

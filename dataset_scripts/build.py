@@ -81,16 +81,15 @@ class BuildReport:
         """A few lines for a person: rows read and kept, classes, and each reason with its count."""
         classes = ", ".join(f"{name} {count:,}" for name, count in self.labels.items())
         lines = [f"{self.source}: {self.read:,} rows read, {self.kept:,} posts kept ({classes})"]
-        for title, counts in (("dropped by rule", self.dropped), ("skipped", self.skipped), ("note", self.notes)):
-            lines += [f"  {title}: {reason} {count:,}" for reason, count in counts.items()]
+        lines += [f"  dropped by rule: {rule} {count:,}" for rule, count in self.dropped.items()]
+        lines += [f"  skipped: {why} {count:,}, e.g. {self.examples[why][0]}" for why, count in self.skipped.items()]
+        lines += [f"  note: {remark} {count:,}" for remark, count in self.notes.items()]
         return "\n".join(lines)
 
 
 def check_on_error(on_error: str) -> None:
     if on_error not in ("raise", "skip"):
-        raise ValueError(
-            f'on_error={on_error!r}; write "raise" (stop at a faulty row) or "skip" (count and leave out).'
-        )
+        raise ValueError(f'on_error={on_error!r}; write "raise" (stop at a faulty row) or "skip" (count it, go on).')
 
 
 def image_fault(path: Path) -> str | None:

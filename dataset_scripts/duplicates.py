@@ -8,7 +8,8 @@ from pathlib import Path
 
 from datasets import Dataset, Image
 
-_URL = re.compile(r"https?\S*|www\.\S+", re.IGNORECASE)
+# A link ends at the first character that is not ASCII: Chinese goes on without a space.
+_URL = re.compile(r"https?[!-~]*|www\.[!-~]+", re.IGNORECASE)
 _MENTION = re.compile(r"[@＠]\w+")
 _RETWEET = re.compile(r"\brt\b")
 # Everything but letters and digits, of any script: punctuation, the hash of a hashtag (its word stays), emoji, space.

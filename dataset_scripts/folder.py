@@ -1,5 +1,6 @@
 """A folder of one's own: a CSV, TSV, JSONL or Parquet table, and the images it names by relative path."""
 
+import itertools
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +11,7 @@ from datasets import Dataset
 
 from .build import BuildReport, build_dataset, check_image, did_you_mean, inputs_digest
 from .schema import LABELS, PERSPECTIVES, features, rationale_column
-from .tables import SUFFIXES, cell_text, require_column, table_columns, table_rows
+from .tables import SUFFIXES, cell_name, cell_text, nested_column, require_column, table_columns, table_rows
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +83,7 @@ def load_folder(
         source,
         _rows,
         features(names, list(rationales) or PERSPECTIVES),
-        inputs=inputs_digest([table, *_images(table, data_dir, chosen["image"])]),
+        inputs=inputs_digest(itertools.chain([table], _images(table, data_dir, chosen["image"]))),
         options={
             "table": str(table),
             "data_dir": str(data_dir),
@@ -125,13 +126,13 @@ def _rationale_columns(table: Path, columns: list[str], wanted: Mapping[str, str
         # the paper's order first, so that a table with shuffled columns gives the same schema
         order = [perspective for perspective in PERSPECTIVES if perspective in found]
         return {perspective: found[perspective] for perspective in dict.fromkeys([*order, *found])}
-    for perspective, column in wanted.items():
+    for column in wanted.values():
         require_column(table, columns, column, "rationale_columns")
     return dict(wanted)
 
 
 def _discover_labels(table: Path, column: str) -> list[str]:
-    found = {cell_text(row.get(column)) for _, row in table_rows(table) if row is not None} - {None}
+    found = {cell_name(row.get(column)) for _, row in table_rows(table) if row is not None} - {None}
     if not found:
         return list(LABELS)
     if len(found) > _MAX_DISCOVERED:
@@ -169,19 +170,27 @@ def _rows(
         if row is None:
             report.fail("malformed row", f"{where}: not as many fields as the header names; mend the row.")
             continue
+        nested = nested_column(row, [*filter(None, chosen.values()), *rationales.values()])
+        if nested is not None:
+            report.fail(
+                "malformed row",
+                f"{where}: {nested!r} holds a {type(row[nested]).__name__}; a text or a number is expected. A dataset "
+                "with its images inside opens as load_posts(folder).",
+            )
+            continue
         cells = {role: cell_text(row.get(column)) if column else None for role, column in chosen.items()}
-        post = cells["id"] if chosen["id"] else str(number)
+        post = cell_name(cells["id"]) if chosen["id"] else str(number)
         if post is None:
             report.fail("blank id", f"{where}: {chosen['id']!r} is blank; write an id or remove the row.")
             continue
         if post in seen:
-            report.fail("duplicate id", f"{where}: id {post!r} is also at {seen[post]}; remove one of the two.")
+            report.fail("duplicate id", f"{where}: id {post!r} is also in {seen[post]}; remove one of the two.")
             continue
-        seen[post] = where
+        seen[post] = where.rpartition(", ")[2]
         if cells["text"] is None:
             report.fail("empty text", f"{where}: {chosen['text']!r} is empty; write the text or remove the row.")
             continue
-        label = cells["label"]
+        label = cell_name(cells["label"])
         if label is not None and label not in names:
             report.fail(
                 "unknown label",

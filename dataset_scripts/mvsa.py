@@ -113,9 +113,7 @@ def label_rows(report: BuildReport, label_file: Path) -> Iterator[tuple[str, str
                 )
                 continue
             if post in seen:
-                report.fail(
-                    "duplicate id", f"{where}: id {post!r} is also on line {seen[post]}; remove one of the two."
-                )
+                report.fail("duplicate id", f"{where}: id {post!r} is also on line {seen[post]}; remove one.")
                 continue
             seen[post] = number
             label = merge_labels(*labels)

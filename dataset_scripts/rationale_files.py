@@ -1,6 +1,7 @@
 """Rationales from a file beside the posts, joined by id."""
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from datasets import Dataset, Features, Value, concatenate_datasets
 
 from .build import BuildReport, build_dataset, did_you_mean, inputs_digest
 from .schema import rationale_column
-from .tables import cell_text, table_columns, table_rows
+from .tables import cell_name, cell_text, nested_column, table_columns, table_rows
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ def join_rationales(
     if used == 0:
         raise ValueError(
             f"{file}: none of its {len(place):,} ids (e.g. {next(iter(place))!r}) is the id of a post "
-            f"(e.g. {posts[0]['id']!r}); are these the rationales of another dataset?"
+            f"(e.g. {posts['id'][0]!r}); are these the rationales of another dataset?"
         )
     table = table.remove_columns(["id"])
 
@@ -94,21 +95,25 @@ def _rationale_columns(file: Path, known: list[str]) -> list[str]:
     return columns
 
 
-def _rationale_rows(report: BuildReport, file: str, columns: list[str]):
+def _rationale_rows(report: BuildReport, file: str, columns: list[str]) -> Iterator[dict[str, Any]]:
     seen: dict[str, str] = {}
     for where, row in table_rows(Path(file)):
         report.read += 1
         if row is None:
             report.fail("malformed row", f"{where}: not as many fields as the header names; mend the row.")
             continue
-        post = cell_text(row.get("id"))
+        nested = nested_column(row, columns)
+        if nested is not None:
+            report.fail("malformed row", f"{where}: {nested!r} holds a {type(row[nested]).__name__}; write a text.")
+            continue
+        post = cell_name(row.get("id"))
         if post is None:
             report.fail("no id", f"{where}: the id is blank; write the id of the post or remove the row.")
             continue
         if post in seen:
-            report.fail("duplicate id", f"{where}: id {post!r} is also at {seen[post]}; remove one of the two.")
+            report.fail("duplicate id", f"{where}: id {post!r} is also in {seen[post]}; remove one of the two.")
             continue
-        seen[post] = where
+        seen[post] = where.rpartition(", ")[2]
         yield {"id": post} | {column: cell_text(row.get(column)) for column in columns}
 
 

@@ -102,8 +102,8 @@ def _labels(dataset: Dataset) -> list[int]:
     without = labels.count(None)
     if without:
         raise ValueError(
-            f"{without:,} of {len(labels):,} posts have no label; a split is stratified by label. Label them, or leave "
-            "them out first: dataset.filter(lambda label: label is not None, input_columns='label')."
+            f"{without:,} of {len(labels):,} posts have no label; a split is stratified by label. Label them, or "
+            "leave them out first: dataset.filter(lambda label: label is not None, input_columns='label')."
         )
     return labels
 
@@ -185,10 +185,11 @@ def _random(ids: list[str], seed: int) -> list[int]:
 
 def _consistent(dataset: Dataset) -> Dataset:
     text_labels, image_labels = list(dataset["text_label"]), list(dataset["image_label"])
-    agree = [row for row, pair in enumerate(zip(text_labels, image_labels)) if None not in pair and pair[0] == pair[1]]
+    pairs = zip(text_labels, image_labels, strict=True)
+    agree = [row for row, (text, image) in enumerate(pairs) if text is not None and text == image]
     if not agree:
         raise ValueError(
-            "protocol='consistent' keeps posts whose text_label and image_label agree, and no post has both and equal; "
+            "protocol='consistent' keeps posts whose text_label and image_label agree, and no post has them; "
             "only MVSA carries them. Use protocol='grouped'."
         )
     logger.info("consistent: %d of %d posts kept, whose text and image labels agree", len(agree), len(dataset))

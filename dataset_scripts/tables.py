@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from .build import did_you_mean
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
+_WHOLE_FLOAT = re.compile(r"^(-?\d+)\.0$")
 _MAX_FIELD = 16 * 1024 * 1024  # csv's own limit of 128 KiB is below a long document
 
 
@@ -29,7 +31,7 @@ def table_columns(file: Path) -> list[str]:
     if file.suffix == ".parquet":
         try:
             return pq.read_schema(file).names
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise ValueError(f"{file} is not a Parquet file ({error}).") from None
     if file.suffix in _DELIMITERS:
         for _, header in _csv_records(file):
@@ -55,7 +57,10 @@ def table_rows(file: Path) -> Iterator[tuple[str, dict[str, Any] | None]]:
             if header is None:
                 header = [name.strip() for name in record]
                 continue
-            yield f"{file}, line {number}", dict(zip(header, record)) if len(record) == len(header) else None
+            yield (
+                f"{file}, line {number}",
+                dict(zip(header, record, strict=True)) if len(record) == len(header) else None,
+            )
     else:
         for number, line in _lines(file):
             if not line.strip():
@@ -74,18 +79,27 @@ def require_column(file: Path, columns: list[str], wanted: str, option: str) -> 
     """Raises a ValueError that lists the columns found, unless `wanted` is one of them."""
     if wanted not in columns:
         raise ValueError(
-            f"{file} has no column {wanted!r}; its columns are {', '.join(map(repr, columns))}. Name the right one with "
-            f"{option}=…." + did_you_mean(wanted, columns)
+            f"{file} has no column {wanted!r}; its columns are {', '.join(map(repr, columns))}. Name the right one "
+            f"with {option}=…." + did_you_mean(wanted, columns)
         )
 
 
+def nested_column(row: dict[str, Any], columns: list[str]) -> str | None:
+    """The first of `columns` whose cell is no plain value (JSONL and Parquet can nest), or None."""
+    return next((column for column in columns if isinstance(row.get(column), (dict, list, bytes))), None)
+
+
 def cell_text(value: Any) -> str | None:
-    """A cell as stripped text; None for null, NaN and blank. Whole floats lose `.0`: tables with gaps store 1 as 1.0."""
+    """A cell as stripped text; None for null, NaN and blank."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
     return str(value).strip() or None
+
+
+def cell_name(value: Any) -> str | None:
+    """As `cell_text`, for an id or a label: `1.0` is 1, which tables store so where the column has gaps."""
+    text = cell_text(value)
+    return text if text is None else _WHOLE_FLOAT.sub(r"\1", text)
 
 
 def _csv_records(file: Path) -> Iterator[tuple[int, list[str]]]:

@@ -48,7 +48,7 @@ def tsv_records(lines: Iterable[str], width: int) -> Iterator[tuple[int, list[st
             record.append(line)
             if len(record) == 1 and not line.strip():
                 break
-            quoted = _strict("".join(record))
+            quoted = _strict("".join(record), width)
             if quoted is None:
                 continue  # a quote is still open, or misplaced: the next line decides
             if len(quoted) == width:
@@ -70,11 +70,14 @@ def tsv_records(lines: Iterable[str], width: int) -> Iterator[tuple[int, list[st
         number += len(record)
 
 
-def _strict(text: str) -> list[str] | None:
+def _strict(text: str, width: int) -> list[str] | None:
     """The fields if `text` is one whole record with every quote in its place, else None."""
     try:
         rows = list(csv.reader([text], delimiter="\t", strict=True))
     except csv.Error:
         return None
-    # A tab inside quotes means that a stray quote met another one further on.
-    return rows[0] if len(rows) == 1 and not any("\t" in field for field in rows[0]) else None
+    if len(rows) != 1:
+        return None
+    # A line inside quotes that has the tabs of a whole record is one: a stray quote met another one further on.
+    swallowed = any(line.count("\t") >= width - 1 for field in rows[0] for line in field.splitlines()[1:])
+    return None if swallowed else rows[0]

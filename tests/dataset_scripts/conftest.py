@@ -1,0 +1,37 @@
+"""Shared by the tests of the loaders: a cache of their own, small images, and the real data where it is."""
+
+import os
+from pathlib import Path
+
+import datasets
+import PIL.Image
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def datasets_cache(tmp_path_factory):
+    """Builds go to a folder of this run, never to the user's cache."""
+    before = datasets.config.HF_DATASETS_CACHE
+    datasets.config.HF_DATASETS_CACHE = tmp_path_factory.mktemp("datasets_cache")
+    yield
+    datasets.config.HF_DATASETS_CACHE = before
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    folder = os.environ.get("MPT_REAL_DATA")
+    if not folder:
+        pytest.skip("MPT_REAL_DATA is unset: it names the folder with the real posts")
+    return Path(folder)
+
+
+@pytest.fixture
+def draw():
+    """`draw(path, shade)` writes a small image of one colour; another shade gives other bytes."""
+
+    def write(path: Path, shade: int = 0, size: int = 8) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        PIL.Image.new("RGB", (size, size), (shade % 256, shade // 256, 90)).save(path)
+        return path
+
+    return write

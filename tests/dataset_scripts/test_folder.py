@@ -1,0 +1,184 @@
+"""A folder of one's own: any column names, any labels, with or without images, labels and rationales."""
+
+import json
+
+import pandas
+import pytest
+
+from dataset_scripts import load_posts, load_posts_with_report
+from dataset_scripts.schema import features
+
+ROWS = [
+    {"id": "a", "text": "sunny, at last", "image": "img/a.png", "label": "positive"},
+    {"id": "b", "text": 'it "rains"\nagain', "image": "img/b.png", "label": "negative"},
+]
+
+
+def write(folder, rows, name="posts.csv"):
+    file = folder / name
+    if name.endswith("jsonl"):
+        file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    elif name.endswith("parquet"):
+        pandas.DataFrame(rows).to_parquet(file)
+    else:
+        pandas.DataFrame(rows).to_csv(file, index=False, sep="\t" if name.endswith("tsv") else ",")
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path, draw):
+    draw(tmp_path / "img" / "a.png", 1)
+    draw(tmp_path / "img" / "b.png", 2)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["posts.csv", "posts.tsv", "posts.jsonl", "posts.parquet"])
+def test_every_format_gives_the_same_posts(folder, name):
+    posts = load_posts("folder", write(folder, ROWS, name))
+    assert posts.features == features(labels=["positive", "negative"])
+    assert posts["id"] == ["a", "b"] and posts["label"] == [0, 1]
+    assert posts["text"] == ["sunny, at last", 'it "rains"\nagain']
+    assert posts[1]["image"].getpixel((0, 0)) == (2, 0, 90)
+    assert posts["rationale_positive"] == [None, None]
+
+
+def test_column_names_are_options(folder):
+    rows = [{"nr": 7, "tweet": "sunny", "file": "img/a.png", "mood": "glad", "pro": "light", "contra": ""}]
+    posts, report = load_posts_with_report(
+        "folder",
+        write(folder, rows),
+        text_column="tweet",
+        image_column="file",
+        label_column="mood",
+        id_column="nr",
+        rationale_columns={"for": "pro", "against": "contra"},
+        language="de",
+        source="mine",
+    )
+    assert posts[0]["id"] == "7" and posts[0]["rationale_for"] == "light" and posts[0]["rationale_against"] is None
+    assert posts.features["label"].names == ["glad"]
+    assert (posts[0]["language"], posts[0]["source"]) == ("de", "mine")
+    assert report.notes == {"without one of its rationales": 1}
+
+
+def test_rationale_columns_of_our_names_are_found_in_the_papers_order(folder):
+    rows = [ROWS[0] | {"rationale_negative": "n", "rationale_positive": "p"}]
+    posts = load_posts("folder", write(folder, rows))
+    assert [name for name in posts.column_names if "rationale" in name] == ["rationale_positive", "rationale_negative"]
+
+
+def test_posts_without_image_and_label_can_be_predicted_on(tmp_path):
+    posts, report = load_posts_with_report("folder", write(tmp_path, [{"text": "just words"}, {"text": "and more"}]))
+    assert posts["id"] == ["0", "1"]
+    assert posts[0]["image"] is None and posts[0]["label"] is None
+    assert posts.features == features()
+    assert report.labels == {"(none)": 2} and report.notes == {"without image": 2}
+
+
+def test_single_cells_of_image_and_label_may_be_blank(folder):
+    rows = [ROWS[0], {"id": "b", "text": "words", "image": None, "label": None}]
+    posts, report = load_posts_with_report("folder", write(folder, rows))
+    assert posts[0]["image"] is not None and posts[1]["image"] is None
+    assert posts["label"] == [0, None] and report.notes == {"without image": 1}
+
+
+@pytest.mark.parametrize(
+    ("found", "names"),
+    [
+        (["negative", "positive", "neutral"], ["positive", "neutral", "negative"]),
+        (["negative", "positive"], ["positive", "negative"]),
+        (["sad", "angry", "glad"], ["angry", "glad", "sad"]),
+        ([10, 2, -1], ["-1", "2", "10"]),
+        ([1.0, None, 0.0], ["0", "1"]),
+    ],
+)
+def test_labels_are_discovered_in_a_stable_order(tmp_path, found, names):
+    for order in (found, found[::-1]):
+        write(tmp_path, [{"text": f"post {label}", "label": label} for label in order])
+        posts = load_posts("folder", tmp_path)
+        assert posts.features["label"].names == names
+
+
+def test_labels_can_be_given_and_keep_their_order(tmp_path):
+    write(tmp_path, [{"text": "x", "label": 1}])
+    posts = load_posts("folder", tmp_path, labels=[2, 1, 0])
+    assert posts.features["label"].names == ["2", "1", "0"] and posts["label"] == [1]
+
+
+@pytest.mark.parametrize(
+    ("row", "reason", "message"),
+    [
+        ({"text": " "}, "empty text", "'text' is empty"),
+        (
+            {"label": "postive"},
+            "unknown label",
+            "label 'postive'; known are positive, negative.*Did you mean 'positive'",
+        ),
+        ({"image": "https://a.org/b.jpg"}, "image is a URL", "is a URL; download the images into the folder"),
+        ({"image": "img/c.png"}, "missing image", r"the image .*img/c\.png does not exist"),
+        ({"image": "posts.jsonl"}, "unreadable image", r"the image .*posts\.jsonl cannot be decoded"),
+        ({"id": "a"}, "duplicate id", "id 'a' is also in line 1"),
+        ({"id": ""}, "blank id", "'id' is blank"),
+        ({"image": {"bytes": "…", "path": None}}, "malformed row", "'image' holds a dict"),
+    ],
+)
+def test_a_faulty_row_stops_with_file_row_and_remedy_or_is_a_counted_skip(folder, row, reason, message):
+    write(folder, [*ROWS, ROWS[0] | {"id": "c"} | row], "posts.jsonl")
+    with pytest.raises(ValueError, match=rf"posts\.jsonl, line 3: .*{message}"):
+        load_posts("folder", folder, labels=["positive", "negative"])
+    posts, report = load_posts_with_report("folder", folder, labels=["positive", "negative"], on_error="skip")
+    assert report.skipped == {reason: 1} and posts["id"] == ["a", "b"]
+
+
+def test_a_record_with_too_many_fields_names_its_line(tmp_path):
+    (tmp_path / "posts.csv").write_text('text,label\n"two\nlines",positive\na,b,c\n')
+    with pytest.raises(ValueError, match=r"posts\.csv, line 4: not as many fields as the header"):
+        load_posts("folder", tmp_path)
+    assert load_posts("folder", tmp_path, on_error="skip")["text"] == ["two\nlines"]
+
+
+def test_a_missing_column_lists_those_found_and_suggests(folder):
+    write(folder, ROWS)
+    with pytest.raises(ValueError, match=r"no column 'texts'; its columns are 'id', 'text'.*Did you mean 'text'"):
+        load_posts("folder", folder, text_column="texts")
+    with pytest.raises(ValueError, match=r"no column 'images'.*image_column=….*Did you mean 'image'"):
+        load_posts("folder", folder, image_column="images")
+    with pytest.raises(ValueError, match="no column 'why'.*rationale_columns"):
+        load_posts("folder", folder, rationale_columns={"positive": "why"})
+
+
+def test_an_absent_image_or_label_column_is_warned_of(tmp_path, caplog):
+    load_posts("folder", write(tmp_path, [{"text": "x", "picture": "a.jpg"}]))
+    assert "no column 'image' among ['text', 'picture']" in caplog.text and "image_column=" in caplog.text
+
+
+def test_a_column_of_texts_is_no_label_column(tmp_path):
+    write(tmp_path, [{"text": f"text {n}", "label": f"value {n}"} for n in range(101)])
+    with pytest.raises(ValueError, match="column 'label' has 101 different values.*label_column=…"):
+        load_posts("folder", tmp_path)
+
+
+def test_the_table_is_named_where_there_are_several(tmp_path):
+    with pytest.raises(ValueError, match=r"holds 0 tables \(none\)"):
+        load_posts("folder", tmp_path)
+    write(tmp_path, [{"text": "x"}], "a.csv")
+    write(tmp_path, [{"text": "y"}], "b.csv")
+    with pytest.raises(ValueError, match=r"holds 2 tables \(a.csv, b.csv\); name the one"):
+        load_posts("folder", tmp_path)
+    assert load_posts("folder", tmp_path, file="b.csv")["text"] == ["y"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("posts.csv", b"text\ncaf\xe9\n", "not UTF-8.*save the table as UTF-8"),
+        ("posts.csv", b"", "is empty; its first line must name the columns"),
+        ("posts.jsonl", b'{"text": "x"}\n{"text": \n', "line 2: not JSON"),
+        ("posts.jsonl", b'["x"]\n', r"line 1: list; JSONL holds one object"),
+        ("posts.parquet", b"text", "is not a Parquet file"),
+    ],
+)
+def test_a_table_that_is_not_what_its_ending_says_is_refused(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        load_posts("folder", tmp_path)

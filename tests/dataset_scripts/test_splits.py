@@ -1,0 +1,278 @@
+"""Splits: sizes, strata, no post twice, no duplicate on two sides; the protocols of the literature by name."""
+
+import json
+import random
+from collections import Counter
+
+import pytest
+from datasets import Dataset
+
+from dataset_scripts import group_ids, load_posts, split_hash, split_posts
+from dataset_scripts.duplicates import normalize_text
+from dataset_scripts.schema import LABELS, features
+from dataset_scripts.splits import read_id_list
+
+# What MultiSentiNet's rule keeps of the full MVSA-Single, by (text label, image label, label).
+FULL_KEPT = {
+    ("positive", "positive", "positive"): 1398,
+    ("neutral", "positive", "positive"): 1030,
+    ("positive", "neutral", "positive"): 255,
+    ("neutral", "neutral", "neutral"): 470,
+    ("negative", "negative", "negative"): 724,
+    ("neutral", "negative", "negative"): 421,
+    ("negative", "neutral", "negative"): 213,
+}
+
+
+def posts_of(labels, texts=None, images=None, schema=None):
+    count = len(labels)
+    columns = {name: [None] * count for name in features()} | {
+        "id": [f"post-{row}" for row in range(count)],
+        "text": texts or [f"words number {row}" for row in range(count)],
+        "image": images or [None] * count,
+        "label": list(labels),
+    }
+    return Dataset.from_dict(columns, features=schema or features())
+
+
+def full_size():
+    kept = [pair for pair, count in FULL_KEPT.items() for _ in range(count)]
+    posts = posts_of([label for _, _, label in kept]).remove_columns(["text_label", "image_label"])
+    for place, name in enumerate(("text_label", "image_label")):
+        posts = posts.add_column(name, [LABELS.index(pair[place]) for pair in kept])
+    return posts.select_columns(list(features())).cast(features())
+
+
+def noisy(count=400, seed=0):
+    """Posts of which a quarter repeat the text of another one, with whatever label."""
+    rng = random.Random(seed)
+    labels = rng.choices(LABELS, weights=(6, 1, 3), k=count)
+    texts = [
+        f"words number {rng.randrange(count // 4) if rng.random() < 0.25 else row + count}" for row in range(count)
+    ]
+    return posts_of(labels, texts)
+
+
+def sides_of(splits):
+    return {post: name for name, split in splits.items() for post in split["id"]}
+
+
+def counts_of(split):
+    return tuple(Counter(split["label"])[label] for label in range(3))
+
+
+def test_the_full_download_gets_table_1s_sizes_and_clmlfs_class_counts():
+    splits = split_posts(full_size())
+    assert [len(split) for split in splits.values()] == [3611, 450, 450]
+    assert [counts_of(split) for split in splits.values()] == [(2147, 376, 1088), (268, 47, 135), (268, 47, 135)]
+
+
+def test_paper_is_random_with_table_1s_sizes():
+    splits = split_posts(full_size(), "paper")
+    assert [len(split) for split in splits.values()] == [3611, 450, 450]
+    assert counts_of(splits["test"]) != (268, 47, 135)
+    memotion = split_posts(posts_of(["positive"] * 6992), "paper")
+    assert [len(split) for split in memotion.values()] == [5594, 699, 699]
+
+
+def test_consistent_keeps_the_2592_posts_whose_labels_agree():
+    splits = split_posts(full_size(), "consistent")
+    assert sum(len(split) for split in splits.values()) == 2592
+    assert all(list(split["text_label"]) == list(split["image_label"]) for split in splits.values())
+
+
+@pytest.mark.parametrize("protocol", ["grouped", "folds"])
+def test_duplicates_stay_on_one_side_and_strata_hold(protocol):
+    posts = noisy()
+    groups = dict(zip(posts["id"], group_ids(posts), strict=True))
+    splits = split_posts(posts, protocol)
+    sides = sides_of(splits)
+    assert len(sides) == len(posts) == sum(len(split) for split in splits.values())
+    side_of_group = {}
+    for post, side in sides.items():
+        assert side_of_group.setdefault(groups[post], side) == side
+    whole = counts_of(posts)
+    for name in ("validation", "test"):
+        assert all(abs(part - count / 10) <= 1.5 for part, count in zip(counts_of(splits[name]), whole, strict=True))
+
+
+def test_paper_lets_duplicates_leak_which_is_why_it_is_not_the_default():
+    posts = noisy()
+    sides = sides_of(split_posts(posts, "paper"))
+    together = {}
+    for post, group in zip(posts["id"], group_ids(posts), strict=True):
+        together.setdefault(group, set()).add(sides[post])
+    assert any(len(found) > 1 for found in together.values())
+
+
+def test_ten_folds_cover_every_post_once_and_validation_is_the_next_fold():
+    posts = noisy()
+    folds = [split_posts(posts, "folds", fold=fold) for fold in range(10)]
+    tested = [post for splits in folds for post in splits["test"]["id"]]
+    assert sorted(tested) == sorted(posts["id"])
+    for fold, splits in enumerate(folds):
+        assert splits["validation"]["id"] == folds[(fold + 1) % 10]["test"]["id"]
+        assert abs(len(splits["test"]) - 40) <= 2
+
+
+def test_a_split_depends_on_the_seed_and_not_on_the_order_of_the_rows():
+    posts = noisy()
+    shuffled = posts.shuffle(seed=3)
+    for protocol in ("grouped", "paper", "folds"):
+        first = split_hash(split_posts(posts, protocol))
+        assert split_hash(split_posts(posts, protocol)) == first
+        assert split_hash(split_posts(shuffled, protocol)) == first
+        assert split_hash(split_posts(posts, protocol, seed=7)) != first
+
+
+def test_splits_of_a_seed_are_the_same_on_every_machine_and_version():
+    assert split_hash(split_posts(noisy())) == "70926067d6f0dae6"
+
+
+def test_the_same_text_with_other_links_mentions_and_signs_is_one_group():
+    texts = [
+        "RT @amy: So HAPPY!! #sunshine http://t.co/abc",
+        "so happy sunshine @bob https://t.co/xyz",
+        "So happy, sunshine… &amp;",
+        "so sad",
+        "继续 开心！",
+        "继续 #开心 www.a.cn/b",
+        "http://t.cn/b继续 开心",
+    ]
+    assert group_ids(posts_of(["positive"] * 7, texts)) == [0, 0, 0, 1, 2, 2, 2]
+
+
+def test_texts_without_words_group_nothing():
+    texts = ["http://t.co/a", "http://t.co/b", "@amy", "RT", "😀 !!", "??"]
+    assert [normalize_text(text) for text in texts] == [""] * 6
+    assert group_ids(posts_of(["positive"] * 6, texts)) == [0, 1, 2, 3, 4, 5]
+
+
+def test_images_group_by_their_bytes_stored_as_file_or_inside_and_sharing_is_transitive(tmp_path, draw):
+    files = [str(draw(tmp_path / f"{number}.png", shade)) for number, shade in enumerate((1, 2, 1, 3))]
+    inside = {"bytes": (tmp_path / "1.png").read_bytes(), "path": None}
+    posts = posts_of(
+        ["positive"] * 6,
+        texts=["one", "two", "three", "THREE!", "four", "five"],
+        images=[*({"bytes": None, "path": file} for file in files), inside, None],
+    )
+    # 0 and 2 share an image, 2 and 3 a text; 1 and 4 share an image, once as a file and once embedded
+    assert group_ids(posts) == [0, 1, 0, 0, 1, 2]
+
+
+def test_an_image_that_has_gone_names_the_post(tmp_path):
+    posts = posts_of(["positive"], images=[{"bytes": None, "path": str(tmp_path / "gone.png")}])
+    with pytest.raises(ValueError, match=r"post 'post-0': its image .*gone\.png cannot be read"):
+        group_ids(posts)
+
+
+@pytest.fixture
+def lists(tmp_path):
+    """CLMLF's two formats for six posts."""
+    (tmp_path / "mine_train_ids.txt").write_text("post-0\npost-1\n\npost-5\n")
+    (tmp_path / "mine_dev_ids.txt").write_text("post-2\r\n")
+    (tmp_path / "mine_test.json").write_text(json.dumps([{"id": "post-3", "text": "x"}, {"id": "post-4"}]))
+    return tmp_path
+
+
+def test_clmlf_follows_the_lists_given_as_folder_prefix_or_files(lists):
+    posts = posts_of(["positive"] * 6)
+    files = {
+        "train": lists / "mine_train_ids.txt",
+        "validation": lists / "mine_dev_ids.txt",
+        "test": lists / "mine_test.json",
+    }
+    for id_lists in (lists, lists / "mine", files):
+        splits = split_posts(posts, "clmlf", id_lists=id_lists)
+        assert {name: split["id"] for name, split in splits.items()} == {
+            "train": ["post-0", "post-1", "post-5"],
+            "validation": ["post-2"],
+            "test": ["post-3", "post-4"],
+        }
+
+
+def test_clmlf_stops_where_lists_and_posts_differ_or_goes_on_and_counts(lists, caplog):
+    fewer = posts_of(["positive"] * 6).select(range(5))
+    with pytest.raises(ValueError, match=r"1 listed ids have no post \(first: post-5\).*on_missing=\"skip\""):
+        split_posts(fewer, "clmlf", id_lists=lists)
+    more = posts_of(["positive"] * 8)
+    with pytest.raises(ValueError, match=r"2 posts are in none of the lists \(first: post-6, post-7\)"):
+        split_posts(more, "clmlf", id_lists=lists)
+    splits = split_posts(more, "clmlf", id_lists=lists, on_missing="skip")
+    assert sum(len(split) for split in splits.values()) == 6
+    assert "2 posts are in none of the lists" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: (folder / "mine_dev_ids.txt").unlink(), r"0 files name the validation list \(none\)"),
+        (lambda folder: (folder / "other_dev_ids.txt").write_text("1"), "2 files name the validation list"),
+        (lambda folder: (folder / "mine_dev_ids.txt").write_text("post-3"), "id 'post-3' is listed twice"),
+        (lambda folder: (folder / "mine_test.json").write_text('["post-3"]'), "expected a JSON list of objects"),
+    ],
+)
+def test_broken_id_lists_are_refused(lists, damage, message):
+    damage(lists)
+    with pytest.raises(ValueError, match=message):
+        split_posts(posts_of(["positive"] * 6), "clmlf", id_lists=lists)
+
+
+def test_clmlf_needs_lists_that_fit():
+    posts = posts_of(["positive"] * 6)
+    with pytest.raises(ValueError, match="needs id_lists"):
+        split_posts(posts, "clmlf")
+    with pytest.raises(ValueError, match=r"must name train, validation, test .missing: \['validation', 'test'\]"):
+        split_posts(posts, "clmlf", id_lists={"train": "a.txt"})
+
+
+@pytest.mark.parametrize(
+    ("labels", "options", "message"),
+    [
+        (["positive"] * 9, {"protocol": "group"}, "Did you mean 'grouped'"),
+        (["positive"] * 9, {"protocol": "folds", "fold": 10}, "there are 10 folds, write 0 to 9"),
+        (["positive"] * 9 + ["neutral"] * 2, {}, "label 'neutral' has 2 posts; this protocol needs at least 3"),
+        (["positive"] * 9, {"protocol": "folds"}, "label 'positive' has 9 posts; this protocol needs at least 10"),
+        (["positive"] * 9, {"protocol": "paper"}, "9 posts are too few for 8:1:1"),
+        (["positive", None], {}, "1 of 2 posts have no label"),
+        (["positive"] * 9, {"protocol": "consistent"}, "only MVSA carries them"),
+    ],
+)
+def test_what_cannot_be_split_says_what_to_do(labels, options, message):
+    with pytest.raises(ValueError, match=message):
+        split_posts(posts_of(labels), **options)
+
+
+def test_repeated_ids_are_refused():
+    posts = posts_of(["positive"] * 9)
+    twice = Dataset.from_list([*posts, posts[0]], features=features())
+    with pytest.raises(ValueError, match=r"1 ids occur more than once \(first: \['post-0'\]\)"):
+        split_posts(twice)
+
+
+def test_real_posts_split_8_1_1_to_a_hundredth_with_no_text_or_image_on_two_sides(real_data):
+    posts = load_posts("mvsa_single", real_data / "mvsa_single")
+    splits = split_posts(posts)
+    shares = Counter(posts["label"])
+    for name, share in (("train", 0.8), ("validation", 0.1), ("test", 0.1)):
+        assert len(splits[name]) / len(posts) == pytest.approx(share, abs=0.002)
+        for label, count in Counter(splits[name]["label"]).items():
+            assert count / len(splits[name]) == pytest.approx(shares[label] / len(posts), abs=0.01)
+    sides = sides_of(splits)
+    side_of_group = {}
+    for post, group in zip(posts["id"], group_ids(posts), strict=True):
+        assert side_of_group.setdefault(group, sides[post]) == sides[post]
+    assert len(side_of_group) < len(posts)
+
+
+def test_clmlfs_real_lists_have_table_1s_sizes_and_cover_the_posts(real_data):
+    folder = real_data / "clmlf_splits"
+    lists = {name: read_id_list(folder / f"mvsa_single_{name}_ids.txt") for name in ("train", "dev", "test")}
+    assert [len(posts) for posts in lists.values()] == [3611, 450, 450]
+    multiple = [len(read_id_list(folder / f"mvsa_multiple_{name}.json")) for name in lists]
+    assert multiple == [13624, 1700, 1700]
+    posts = load_posts("mvsa_single", real_data / "mvsa_single")
+    splits = split_posts(posts, "clmlf", id_lists=folder / "mvsa_single", on_missing="skip")
+    assert sum(len(split) for split in splits.values()) == len(posts) == 1500
+    with pytest.raises(ValueError, match="3,011 listed ids have no post"):
+        split_posts(posts, "clmlf", id_lists=folder / "mvsa_single")
