@@ -169,8 +169,7 @@ def _reads(config: Any) -> str:
     names = {
         "text": "a post's text",
         "image": "its image",
-        "rationales": f"short rationales from several perspectives "
-        f"({', '.join(config.perspectives)})",
+        "rationales": f"short rationales from several perspectives ({', '.join(config.perspectives)})",
     }
     used = [names[modality] for modality in MODALITIES if modality in config.modalities]
     return " and ".join(filter(None, [", ".join(used[:-1]), used[-1]]))
@@ -256,17 +255,15 @@ def _per_class(metrics: Mapping[str, Any]) -> str:
 
 
 def _data(data: TrainingData) -> str:
-    rows: list[tuple[str, str]] = [("Dataset", f"[{data.name}](https://huggingface.co/datasets/{data.hub_id})")]
-    if data.hub_id is None:
-        rows = [("Dataset", data.name)]
-    rows += [(f"Posts, {split}", f"{size:,}") for split, size in data.sizes.items()]
+    name = data.name if data.hub_id is None else f"[{data.name}](https://huggingface.co/datasets/{data.hub_id})"
+    rows = [(f"Posts, {split}", f"{size:,}") for split, size in data.sizes.items()]
     if data.protocol is not None:
         rows.append(("Split protocol", f"`{data.protocol}`"))
     if data.split_seed is not None:
         rows.append(("Split seed", f"`{data.split_seed}`"))
     if data.split_hash is not None:
         rows.append(("Split hash", f"`{data.split_hash}`"))
-    return "\n\n".join([_table(("", ""), rows), *map(without_paths, data.notes)])
+    return "\n\n".join([_table(("Dataset", name), rows), *map(without_paths, data.notes)])
 
 
 def _dropped(data: TrainingData) -> str:
@@ -284,12 +281,8 @@ def _training(best_epoch: float | None) -> str:
 
 
 def _environment(environment: Mapping[str, Any]) -> str:
-    rows = [
-        ("Python", environment["python"]),
-        ("System", environment["system"]),
-        ("Hardware", environment["hardware"]),
-    ]
-    return _table(("", ""), [*rows, *environment["libraries"].items()])
+    rows = [("System", environment["system"]), ("Python", environment["python"]), *environment["libraries"].items()]
+    return _table(("Hardware", environment["hardware"]), rows)
 
 
 def _limitations(metrics: Mapping[str, Any], data: TrainingData) -> str:
@@ -342,7 +335,9 @@ def _eval_results(metrics: Mapping[str, Any], data: TrainingData) -> list[EvalRe
 
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """A Markdown table: first column to the left, the others to the right."""
+    """A Markdown table, first column to the left, the others to the right; nothing where there are no rows."""
+    if not rows:
+        return ""
     lines = [headings, ["---", *["---:"] * (len(headings) - 1)], *rows]
     return "\n".join(
         "| " + " | ".join(without_paths(cell).replace("|", "\\|") for cell in line) + " |" for line in lines
