@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -32,7 +32,7 @@ class TrainingData:
         protocol: Name of the split protocol, e.g. `"grouped"`.
         split_seed: Seed of the split.
         split_hash: Hash of the split's ids, by which others can check that theirs is the same.
-        dropped: Posts that were left out, by reason.
+        dropped: Posts that were left out, by reason; `{}` says that none was, `None` says nothing.
         hub_id: The dataset's id on the Hub, if it is there.
         synthetic: The posts were drawn by a program: the card then says that the model is a demonstration.
         notes: Sentences to add, e.g. where the rationales come from.
@@ -43,7 +43,7 @@ class TrainingData:
     protocol: str | None = None
     split_seed: int | None = None
     split_hash: str | None = None
-    dropped: Mapping[str, int] = field(default_factory=dict)
+    dropped: Mapping[str, int] | None = None
     hub_id: str | None = None
     synthetic: bool = False
     notes: Sequence[str] = ()
@@ -267,6 +267,8 @@ def _data(data: TrainingData) -> str:
 
 
 def _dropped(data: TrainingData) -> str:
+    if data.dropped is None:
+        return ""
     if not data.dropped:
         return "No post was left out."
     rows = [(reason, f"{count:,}") for reason, count in data.dropped.items()]

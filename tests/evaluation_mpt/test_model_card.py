@@ -123,3 +123,8 @@ def test_a_dataset_on_the_hub_is_linked(tmp_path):
     path = write(tmp_path, data=data)
     assert ModelCard.load(path).data.datasets == ["someone/mvsa-single"]
     assert "(https://huggingface.co/datasets/someone/mvsa-single)" in path.read_text()
+
+
+def test_the_card_says_that_no_post_was_dropped_only_where_it_was_told(tmp_path):
+    assert "No post was left out" in write(tmp_path, data=TrainingData("A", {"test": 9}, dropped={})).read_text()
+    assert "left out" not in write(tmp_path, data=TrainingData("A", {"test": 9})).read_text()
