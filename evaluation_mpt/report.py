@@ -39,7 +39,7 @@ def evaluate_predictions(
     Returns:
         `dict` ready for JSON: `num_posts`, `label_names`, `accuracy`, `f1_weighted`, `f1_macro`, `intervals` (score →
         `[low, high]`), `majority` (`label` and the three scores of answering it always), `per_class` (label →
-        `precision`, `recall`, `f1`, `support`), `confusion` (rows are true labels), `expected_calibration_error` and
+        `precision`, `recall`, `f1`, `support`), `confusion_matrix` (rows are true labels), `expected_calibration_error` and
         `bootstrap` (`num_resamples`, `seed`, `confidence`).
 
     Raises:
@@ -68,7 +68,7 @@ def evaluate_predictions(
             }
             for index, name in enumerate(label_names)
         },
-        "confusion": confusion.tolist(),
+        "confusion_matrix": confusion.tolist(),
         "expected_calibration_error": _calibration_error(probabilities, labels),
         "bootstrap": {"num_resamples": num_resamples, "seed": seed, "confidence": CONFIDENCE},
     }

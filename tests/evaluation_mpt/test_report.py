@@ -33,7 +33,7 @@ def test_scores_equal_the_values_computed_by_hand():
     assert report["per_class"]["negative"] == pytest.approx({"precision": 0.5, "recall": 1, "f1": 2 / 3, "support": 1})
     assert report["f1_weighted"] == pytest.approx((3 * 0.8 + 2 * 0.5 + 2 / 3) / 6)
     assert report["f1_macro"] == pytest.approx((0.8 + 0.5 + 2 / 3) / 3)
-    assert report["confusion"] == [[2, 1, 0], [0, 1, 1], [0, 0, 1]]
+    assert report["confusion_matrix"] == [[2, 1, 0], [0, 1, 1], [0, 0, 1]]
 
 
 def test_every_report_has_the_floor_of_always_answering_the_majority_label():
