@@ -39,8 +39,8 @@ def evaluate_predictions(
     Returns:
         `dict` ready for JSON: `num_posts`, `label_names`, `accuracy`, `f1_weighted`, `f1_macro`, `intervals` (score →
         `[low, high]`), `majority` (`label` and the three scores of answering it always), `per_class` (label →
-        `precision`, `recall`, `f1`, `support`), `confusion_matrix` (rows are true labels), `expected_calibration_error` and
-        `bootstrap` (`num_resamples`, `seed`, `confidence`).
+        `precision`, `recall`, `f1`, `support`), `confusion_matrix` (rows are true labels),
+        `expected_calibration_error` and `bootstrap` (`num_resamples`, `seed`, `confidence`).
 
     Raises:
         ValueError: The shapes disagree, there is no post, an output is not finite or a label is out of range.
