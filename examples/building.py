@@ -1,0 +1,104 @@
+"""From a recipe to a processor and a model."""
+
+import collections
+from typing import Any
+
+from datasets import Dataset
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedTokenizerFast,
+    ViTImageProcessor,
+)
+
+from modeling_mpt import MPTForSentimentClassification
+from processing_mpt import MPTProcessor
+from recipe import DataArguments, ModelArguments
+
+# The encoders of the paper (§4.2), where a recipe names none.
+TEXT_ENCODER = "google-bert/bert-base-uncased"
+VISION_ENCODER = "google/vit-base-patch16-224-in21k"
+SPECIAL_TOKENS = {
+    name: f"[{name[:-6].upper()}]" for name in ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
+}
+
+
+def build_processor(
+    model: ModelArguments, data: DataArguments, train: Dataset, perspectives: list[str]
+) -> MPTProcessor:
+    """The encoders' tokenizer and image processor; for a text encoder from scratch, a tokenizer learnt on `train`."""
+    name = model.tokenizer_name_or_path or (
+        None if model.text_config else model.text_model_name_or_path or TEXT_ENCODER
+    )
+    if name is not None:
+        tokenizer = AutoTokenizer.from_pretrained(name)
+    else:
+        tokenizer = train_tokenizer(train, perspectives, _encoder_config(model.text_config))
+    if model.vision_config is None:
+        image_processor = AutoImageProcessor.from_pretrained(model.vision_model_name_or_path or VISION_ENCODER)
+    else:
+        side = _encoder_config(model.vision_config).image_size
+        image_processor = ViTImageProcessor(size={"height": side, "width": side})
+    return MPTProcessor(
+        image_processor,
+        tokenizer,
+        perspectives=perspectives,
+        max_length=data.max_length,
+        rationale_max_length=data.rationale_max_length,
+    )
+
+
+def train_tokenizer(posts: Dataset, perspectives: list[str], config: PreTrainedConfig) -> PreTrainedTokenizerFast:
+    """A lower-casing WordPiece tokenizer with `config.vocab_size` entries, learnt from texts and rationales."""
+    tokenizer = Tokenizer(models.WordPiece(unk_token=SPECIAL_TOKENS["unk_token"]))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    columns = ["text", *(f"rationale_{perspective}" for perspective in perspectives)]
+    columns = [column for column in columns if column in posts.column_names]
+    texts = (text for row in posts.select_columns(columns) for text in row.values() if text)
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=config.vocab_size, special_tokens=list(SPECIAL_TOKENS.values()), show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    cls, sep = SPECIAL_TOKENS["cls_token"], SPECIAL_TOKENS["sep_token"]
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{cls} $A {sep}", special_tokens=[(token, tokenizer.token_to_id(token)) for token in (cls, sep)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, model_max_length=config.max_position_embeddings, **SPECIAL_TOKENS
+    )
+
+
+def build_model(
+    model: ModelArguments, processor: MPTProcessor, label_names: list[str], train: Dataset
+) -> MPTForSentimentClassification:
+    """The network of the recipe, with the labels and perspectives of the posts."""
+    fields = model.config_fields()
+    if fields.get("class_weights") == "balanced":
+        counts = collections.Counter(train["label"])
+        fields["class_weights"] = [len(train) / (len(label_names) * counts[i]) for i in range(len(label_names))]
+    text = _encoder_config(model.text_config) or model.text_model_name_or_path or TEXT_ENCODER
+    if isinstance(text, PreTrainedConfig):
+        text.pad_token_id = processor.tokenizer.pad_token_id
+        text.vocab_size = max(text.vocab_size, len(processor.tokenizer))
+    return MPTForSentimentClassification.from_backbones(
+        text,
+        _encoder_config(model.vision_config) or model.vision_model_name_or_path or VISION_ENCODER,
+        _encoder_config(model.cnn_config) or model.cnn_model_name_or_path,
+        perspectives=processor.perspectives,
+        id2label=dict(enumerate(label_names)),
+        pixel_mean=list(processor.image_processor.image_mean),
+        pixel_std=list(processor.image_processor.image_std),
+        **fields,
+    )
+
+
+def _encoder_config(fields: dict[str, Any] | None) -> PreTrainedConfig | None:
+    if fields is None:
+        return None
+    if "model_type" not in fields:
+        raise ValueError(f'The encoder configuration {fields} needs a \'model_type\', e.g. "bert" or "vit".')
+    return AutoConfig.for_model(**fields)

@@ -1,0 +1,198 @@
+"""What a training run is made of: the arguments of `train.py`, from a YAML recipe and the command line."""
+
+import dataclasses
+import difflib
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+from transformers import HfArgumentParser
+
+from evaluation_mpt.environment import cpu_has_amx
+from modeling_mpt import MPTTrainingArguments
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+@dataclasses.dataclass
+class ModelArguments:
+    """Encoders, and the fields of [`MPTConfig`] that experiments vary; those left at None keep MPTConfig's default."""
+
+    text_model_name_or_path: str | None = dataclasses.field(
+        default=None, metadata={"help": "Hub id or folder of the pretrained text encoder and its tokenizer."}
+    )
+    text_config: str | dict | None = dataclasses.field(
+        default=None,
+        metadata={
+            "help": "Instead: a configuration with its model_type (JSON) of a text encoder that starts at random. "
+            "Without --tokenizer_name_or_path, a WordPiece vocabulary of its vocab_size is learnt on the train posts."
+        },
+    )
+    tokenizer_name_or_path: str | None = dataclasses.field(
+        default=None, metadata={"help": "Tokenizer, where it is not the text encoder's own."}
+    )
+    vision_model_name_or_path: str | None = dataclasses.field(
+        default=None, metadata={"help": "Hub id or folder of the pretrained vision encoder and its image processor."}
+    )
+    vision_config: str | dict | None = dataclasses.field(
+        default=None, metadata={"help": "Instead: a configuration (JSON) of one that starts at random."}
+    )
+    cnn_model_name_or_path: str | None = dataclasses.field(
+        default=None, metadata={"help": "Hub id or folder of a timm CNN, e.g. timm/resnet50.a1_in1k."}
+    )
+    cnn_config: str | dict | None = dataclasses.field(
+        default=None,
+        metadata={"help": "Instead: its timm_wrapper configuration (JSON); with neither, the plain ConvNet."},
+    )
+    hidden_size: int | None = None
+    modalities: list[str] | None = dataclasses.field(
+        default=None, metadata={"help": "Of text, image, rationales: what the network reads."}
+    )
+    text_branches: list[str] | None = dataclasses.field(default=None, metadata={"help": "Of sknet, lstm."})
+    image_branches: list[str] | None = dataclasses.field(default=None, metadata={"help": "Of cnn, vit."})
+    share_text_encoder: bool | None = None
+    vision_pooling: str | None = dataclasses.field(default=None, metadata={"help": "cls or mean."})
+    dropout: float | None = None
+    rationale_dropout: float | None = None
+    freeze_text_layers: int | None = None
+    freeze_vision_layers: int | None = None
+    freeze_cnn: bool | None = None
+    freeze_batch_norm: bool | None = None
+    loss_weight_ce: float | None = dataclasses.field(default=None, metadata={"help": "λ1 of Eq. 7."})
+    loss_weight_mlcl: float | None = dataclasses.field(default=None, metadata={"help": "λ2 of Eq. 7; 0: no MLCL."})
+    contrastive_view: str | None = dataclasses.field(default=None, metadata={"help": "cross_modal or fused."})
+    contrastive_temperature: float | None = None
+    class_weights: str | list | None = dataclasses.field(
+        default=None, metadata={"help": "'balanced' (inverse frequency in train) or a JSON list, one per label."}
+    )
+    label_smoothing: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("text_config", "vision_config", "cnn_config"):
+            setattr(self, name, _from_json(name, getattr(self, name)))
+        if self.class_weights != "balanced":
+            self.class_weights = _from_json("class_weights", self.class_weights)
+        for part in ("text", "vision", "cnn"):
+            if getattr(self, f"{part}_model_name_or_path") and getattr(self, f"{part}_config"):
+                raise ValueError(f"Give --{part}_model_name_or_path or --{part}_config, not both.")
+
+    def config_fields(self) -> dict[str, Any]:
+        """The fields of [`MPTConfig`] that were set."""
+        encoders = ("text", "vision", "cnn", "tokenizer")
+        return {
+            field.name: value
+            for field in dataclasses.fields(self)
+            if not field.name.startswith(tuple(f"{name}_model" for name in encoders))
+            and field.name not in ("text_config", "vision_config", "cnn_config", "tokenizer_name_or_path")
+            and (value := getattr(self, field.name)) is not None
+        }
+
+
+@dataclasses.dataclass
+class DataArguments:
+    """Posts, rationales and split."""
+
+    dataset: str = dataclasses.field(
+        default="sample",
+        metadata={"help": "sample, mvsa_single, authors, folder, or what load_dataset opens with our columns."},
+    )
+    data_dir: str | None = dataclasses.field(default=None, metadata={"help": "Folder of the original download."})
+    rationales: str | None = dataclasses.field(
+        default=None, metadata={"help": "TSV, JSONL or Parquet file of rationales, joined by id."}
+    )
+    dataset_options: str | dict | None = dataclasses.field(
+        default=None, metadata={"help": "Options of the dataset's loader (JSON), e.g. '{\"num_posts\": 200}'."}
+    )
+    on_error: str = dataclasses.field(
+        default="raise", metadata={"help": "raise: stop at the first faulty post; skip: leave it out, counted."}
+    )
+    split: str = dataclasses.field(
+        default="grouped", metadata={"help": "Protocol of the split: grouped, paper, clmlf, folds, consistent."}
+    )
+    split_seed: int = 42
+    split_options: str | dict | None = dataclasses.field(
+        default=None, metadata={"help": "Options of the protocol (JSON), e.g. '{\"fold\": 3}'."}
+    )
+    max_length: int = dataclasses.field(default=320, metadata={"help": "Tokens to which a text is cut, counted."})
+    rationale_max_length: int = 320
+
+    def __post_init__(self) -> None:
+        for name in ("dataset_options", "split_options"):
+            setattr(self, name, _from_json(name, getattr(self, name)) or {})
+
+
+@dataclasses.dataclass
+class RunArguments:
+    """How often, with which precision, and what happens to an earlier run."""
+
+    seeds: list[int] | None = dataclasses.field(
+        default=None, metadata={"help": "Repeat with these seeds, each in OUTPUT_DIR/seed-N, and aggregate."}
+    )
+    precision: str = dataclasses.field(
+        default="auto",
+        metadata={"help": "auto: bf16 where the GPU or the CPU (AMX) multiplies it in hardware; or fp32, bf16, fp16."},
+    )
+    overwrite: bool = dataclasses.field(
+        default=False, metadata={"help": "Start again in an output_dir that holds a run, instead of going on with it."}
+    )
+
+    def __post_init__(self) -> None:
+        if self.precision not in ("auto", "fp32", "bf16", "fp16"):
+            raise ValueError(f"--precision {self.precision}: write auto, fp32, bf16 or fp16.")
+        if self.seeds and len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"--seeds {self.seeds}: write each seed once.")
+
+
+def parse(argv: list[str]) -> tuple[ModelArguments, DataArguments, RunArguments, MPTTrainingArguments]:
+    """`[recipe.yaml] [--name value …]` to arguments; the command line wins over the recipe.
+
+    Raises:
+        ValueError: for a recipe that does not exist or that sets an unknown argument.
+    """
+    parser = HfArgumentParser((ModelArguments, DataArguments, RunArguments, MPTTrainingArguments))
+    path = RECIPES / "sample.yaml"
+    if argv and not argv[0].startswith("-"):
+        path, argv = Path(argv[0]), argv[1:]
+    if not path.is_file() and (RECIPES / f"{path}.yaml").is_file():
+        path = RECIPES / f"{path}.yaml"
+    if not path.is_file():
+        names = sorted(recipe.stem for recipe in RECIPES.glob("*.yaml"))
+        raise ValueError(f"There is no recipe {str(path)!r}; write the path of a YAML file or one of {names}.")
+    if not {"-h", "--help"} & set(argv):
+        recipe = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        known = {action.dest: action for action in parser._actions}
+        for name in recipe:
+            if name not in known:
+                close = difflib.get_close_matches(str(name), known, n=1)
+                hint = f" Did you mean {close[0]!r}?" if close else ""
+                raise ValueError(f"{path}: train.py has no argument {name!r}.{hint}")
+        parser.set_defaults(**{name: _as_text(value) for name, value in recipe.items()})
+    arguments = vars(parser.parse_args(argv))
+    if arguments["precision"] == "auto":
+        arguments["bf16"] = arguments["bf16"] or _has_fast_bf16()
+    elif arguments["precision"] != "fp32":
+        arguments[arguments["precision"]] = True
+    if arguments["seeds"]:
+        arguments["seed"] = arguments["seeds"][0]
+    return parser.parse_dict(arguments)
+
+
+def _has_fast_bf16() -> bool:
+    import torch
+
+    return torch.cuda.is_bf16_supported() if torch.cuda.is_available() else cpu_has_amx()
+
+
+def _as_text(value: Any) -> Any:
+    """YAML reads 1e-5 as a string, which argparse turns into the argument's type; a mapping goes the way of JSON."""
+    return json.dumps(value) if isinstance(value, dict) else value
+
+
+def _from_json(name: str, value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"--{name} {value!r} is not JSON ({error}); write e.g. '{{\"key\": 1}}'.") from None
