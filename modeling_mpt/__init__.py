@@ -1,5 +1,7 @@
 """What a model is: configuration, encoders, fusion, losses, model, trainer."""
 
+from typing import Any
+
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
 
 from .configuration_mpt import MPTConfig
@@ -11,6 +13,8 @@ __all__ = [
     "MPTModel",
     "MPTOutput",
     "MPTPreTrainedModel",
+    "MPTTrainer",
+    "MPTTrainingArguments",
 ]
 
 # With these, a saved folder carries the code that opens it …
@@ -21,3 +25,12 @@ MPTForSentimentClassification.register_for_auto_class("AutoModelForSequenceClass
 AutoConfig.register(MPTConfig.model_type, MPTConfig)
 AutoModel.register(MPTConfig, MPTModel)
 AutoModelForSequenceClassification.register(MPTConfig, MPTForSentimentClassification)
+
+
+def __getattr__(name: str) -> Any:
+    """The trainer on first use: only those who train wait for what it imports."""
+    if name in ("MPTTrainer", "MPTTrainingArguments"):
+        from . import trainer_mpt
+
+        return getattr(trainer_mpt, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
