@@ -14,17 +14,17 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from datasets import Dataset
-from recipe import DataArguments
 from scipy import sparse
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 from tqdm.auto import tqdm
-from train import load_splits
 from transformers import AutoModel, AutoTokenizer, HfArgumentParser
 
 from evaluation_mpt import evaluate_predictions
 from modeling_mpt.encoders_mpt import masked_mean
+from recipe import DataArguments
+from train import load_splits
 
 STRENGTHS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 
@@ -32,7 +32,8 @@ STRENGTHS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 @dataclasses.dataclass
 class LinearArguments:
     text_model_name_or_path: str | None = dataclasses.field(
-        default=None, metadata={"help": "Hub id or folder of the text encoder that stays frozen; without it, TF-IDF only."}
+        default=None,
+        metadata={"help": "Hub id or folder of the frozen text encoder; without it, TF-IDF only."},
     )
 
 

@@ -4,13 +4,12 @@ import dataclasses
 import difflib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 from transformers import HfArgumentParser
 
-from evaluation_mpt.environment import cpu_has_amx
-from modeling_mpt import MPTTrainingArguments
+from modeling_mpt.trainer_mpt import MPTTrainingArguments
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -22,7 +21,7 @@ class ModelArguments:
     text_model_name_or_path: str | None = dataclasses.field(
         default=None, metadata={"help": "Hub id or folder of the pretrained text encoder and its tokenizer."}
     )
-    text_config: str | dict | None = dataclasses.field(
+    text_config: str | None = dataclasses.field(
         default=None,
         metadata={
             "help": "Instead: a configuration with its model_type (JSON) of a text encoder that starts at random. "
@@ -35,13 +34,13 @@ class ModelArguments:
     vision_model_name_or_path: str | None = dataclasses.field(
         default=None, metadata={"help": "Hub id or folder of the pretrained vision encoder and its image processor."}
     )
-    vision_config: str | dict | None = dataclasses.field(
+    vision_config: str | None = dataclasses.field(
         default=None, metadata={"help": "Instead: a configuration (JSON) of one that starts at random."}
     )
     cnn_model_name_or_path: str | None = dataclasses.field(
         default=None, metadata={"help": "Hub id or folder of a timm CNN, e.g. timm/resnet50.a1_in1k."}
     )
-    cnn_config: str | dict | None = dataclasses.field(
+    cnn_config: str | None = dataclasses.field(
         default=None,
         metadata={"help": "Instead: its timm_wrapper configuration (JSON); with neither, the plain ConvNet."},
     )
@@ -63,7 +62,7 @@ class ModelArguments:
     loss_weight_mlcl: float | None = dataclasses.field(default=None, metadata={"help": "λ2 of Eq. 7; 0: no MLCL."})
     contrastive_view: str | None = dataclasses.field(default=None, metadata={"help": "cross_modal or fused."})
     contrastive_temperature: float | None = None
-    class_weights: str | list | None = dataclasses.field(
+    class_weights: str | None = dataclasses.field(
         default=None, metadata={"help": "'balanced' (inverse frequency in train) or a JSON list, one per label."}
     )
     label_smoothing: float | None = None
@@ -101,7 +100,7 @@ class DataArguments:
     rationales: str | None = dataclasses.field(
         default=None, metadata={"help": "TSV, JSONL or Parquet file of rationales, joined by id."}
     )
-    dataset_options: str | dict | None = dataclasses.field(
+    dataset_options: str | None = dataclasses.field(
         default=None, metadata={"help": "Options of the dataset's loader (JSON), e.g. '{\"num_posts\": 200}'."}
     )
     on_error: str = dataclasses.field(
@@ -111,7 +110,7 @@ class DataArguments:
         default="grouped", metadata={"help": "Protocol of the split: grouped, paper, clmlf, folds, consistent."}
     )
     split_seed: int = 42
-    split_options: str | dict | None = dataclasses.field(
+    split_options: str | None = dataclasses.field(
         default=None, metadata={"help": "Options of the protocol (JSON), e.g. '{\"fold\": 3}'."}
     )
     max_length: int = dataclasses.field(default=320, metadata={"help": "Tokens to which a text is cut, counted."})
@@ -124,22 +123,16 @@ class DataArguments:
 
 @dataclasses.dataclass
 class RunArguments:
-    """How often, with which precision, and what happens to an earlier run."""
+    """How often, and what happens to an earlier run."""
 
     seeds: list[int] | None = dataclasses.field(
         default=None, metadata={"help": "Repeat with these seeds, each in OUTPUT_DIR/seed-N, and aggregate."}
-    )
-    precision: str = dataclasses.field(
-        default="auto",
-        metadata={"help": "auto: bf16 where the GPU or the CPU (AMX) multiplies it in hardware; or fp32, bf16, fp16."},
     )
     overwrite: bool = dataclasses.field(
         default=False, metadata={"help": "Start again in an output_dir that holds a run, instead of going on with it."}
     )
 
     def __post_init__(self) -> None:
-        if self.precision not in ("auto", "fp32", "bf16", "fp16"):
-            raise ValueError(f"--precision {self.precision}: write auto, fp32, bf16 or fp16.")
         if self.seeds and len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"--seeds {self.seeds}: write each seed once.")
 
@@ -151,6 +144,7 @@ def parse(argv: list[str]) -> tuple[ModelArguments, DataArguments, RunArguments,
         ValueError: for a recipe that does not exist or that sets an unknown argument.
     """
     parser = HfArgumentParser((ModelArguments, DataArguments, RunArguments, MPTTrainingArguments))
+    parser.error = _raise  # argparse would print the usage of some 150 arguments before the one line that matters
     path = RECIPES / "sample.yaml"
     if argv and not argv[0].startswith("-"):
         path, argv = Path(argv[0]), argv[1:]
@@ -169,19 +163,13 @@ def parse(argv: list[str]) -> tuple[ModelArguments, DataArguments, RunArguments,
                 raise ValueError(f"{path}: train.py has no argument {name!r}.{hint}")
         parser.set_defaults(**{name: _as_text(value) for name, value in recipe.items()})
     arguments = vars(parser.parse_args(argv))
-    if arguments["precision"] == "auto":
-        arguments["bf16"] = arguments["bf16"] or _has_fast_bf16()
-    elif arguments["precision"] != "fp32":
-        arguments[arguments["precision"]] = True
     if arguments["seeds"]:
         arguments["seed"] = arguments["seeds"][0]
     return parser.parse_dict(arguments)
 
 
-def _has_fast_bf16() -> bool:
-    import torch
-
-    return torch.cuda.is_bf16_supported() if torch.cuda.is_available() else cpu_has_amx()
+def _raise(message: str) -> NoReturn:
+    raise ValueError(f"{message}. --help lists every argument.")
 
 
 def _as_text(value: Any) -> Any:

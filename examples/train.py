@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 from datasets import Dataset, DatasetDict
 from transformers import set_seed
-from transformers.trainer_utils import get_last_checkpoint
 
 from building import build_model, build_processor
 from dataset_scripts import load_posts_with_report, split_hash, split_posts
@@ -35,7 +34,8 @@ from evaluation_mpt import (
     write_model_card,
     write_predictions,
 )
-from modeling_mpt import MPTForSentimentClassification, MPTTrainer, MPTTrainingArguments
+from modeling_mpt import MPTForSentimentClassification
+from modeling_mpt.trainer_mpt import MPTTrainer, MPTTrainingArguments, last_complete_checkpoint
 from processing_mpt import MPTDataCollator, MPTProcessor
 from recipe import DataArguments, ModelArguments, parse
 
@@ -135,7 +135,7 @@ def run(
         processing_class=processor,
         compute_metrics=compute_metrics,
     )
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(output_dir)) if output_dir.is_dir() else None)
+    trainer.train(resume_from_checkpoint=last_complete_checkpoint(output_dir))
     trainer.save_model()
 
     validation = _best_evaluation(trainer.state.log_history, args.metric_for_best_model)
