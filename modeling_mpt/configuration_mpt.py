@@ -1,5 +1,8 @@
 """Configuration of MPT: which encoders, which branches, which modalities, how they are fused and trained."""
 
+import difflib
+import inspect
+from numbers import Real
 from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig
@@ -10,6 +13,17 @@ IMAGE_BRANCHES = ("cnn", "vit")
 CONTRASTIVE_VIEWS = ("cross_modal", "fused")
 VISION_POOLINGS = ("cls", "mean")
 SENTIMENTS = ("positive", "neutral", "negative")
+COUNTS = ("hidden_size", "sknet_reduction", "freeze_text_layers", "freeze_vision_layers")
+NUMBERS = (
+    "dropout",
+    "rationale_dropout",
+    "loss_weight_ce",
+    "loss_weight_mlcl",
+    "contrastive_temperature",
+    "contrastive_epsilon",
+    "label_smoothing",
+)
+SWITCHES = ("share_text_encoder", "freeze_cnn", "freeze_batch_norm")
 
 # Each Auto class must be named: `save_pretrained` records only the class that is being saved.
 AUTO_MAP = {
@@ -27,7 +41,8 @@ class MPTConfig(PreTrainedConfig):
         text_config (`dict` or [`PreTrainedConfig`], *optional*, defaults to BERT-base):
             The text encoder: any encoder of `AutoModel` that takes `input_ids` and returns token states.
         vision_config (`dict` or [`PreTrainedConfig`], *optional*, defaults to ViT-B/16):
-            The vision encoder: any of `AutoModel` that takes `pixel_values`.
+            The vision encoder: any of `AutoModel` that takes `pixel_values`; of a dual encoder such as CLIP, its vision
+            part.
         cnn_config (`dict` or [`TimmWrapperConfig`], *optional*):
             The CNN: any timm model. `None` builds the plain three-layer ConvNet of the paper's authors.
         hidden_size (`int`, defaults to 768):
@@ -50,8 +65,8 @@ class MPTConfig(PreTrainedConfig):
         cnn_channels (`list[int]`, defaults to 64, 128, 256):
             Channels of the plain ConvNet. Read only when `cnn_config` is `None`.
         vision_pooling (`str`, defaults to `"cls"`):
-            `"cls"` takes the class token of the vision encoder, `"mean"` averages its patches (encoders without a class
-            token, such as SigLIP, need `"mean"`).
+            `"cls"` takes the class token of the vision encoder, `"mean"` averages its states (encoders without a class
+            token, such as SigLIP or ConvNeXt, need `"mean"`).
         pixel_mean, pixel_std (`list[float]`, default 0.5 each):
             Statistics with which the processor normalised `pixel_values`. A timm CNN that was trained with others gets
             the pixels renormalised to its own.
@@ -78,14 +93,15 @@ class MPTConfig(PreTrainedConfig):
         contrastive_temperature (`float`, defaults to 0.1):
             Divides the cosines. Lower values weigh the hardest pairs more. The paper's Algorithm 2 has none, i.e. 1.0.
         contrastive_epsilon (`float`, defaults to 1e-8):
-            ε of Algorithm 2's denominator.
+            ε of Algorithm 2's denominator. The fused view has none.
         class_weights (`list[float]`, *optional*):
             Weight of each label in the cross-entropy, for imbalanced data. `None`: all equal.
         label_smoothing (`float`, defaults to 0.0):
             Label smoothing of the cross-entropy.
         kwargs:
             `id2label`, `label2id`, `num_labels` and what [`PreTrainedConfig`] takes. The labels default to positive,
-            neutral, negative; with `num_labels` other than 3, to LABEL_0, LABEL_1, …
+            neutral, negative; with `num_labels` other than 3, to LABEL_0, LABEL_1, … One of `id2label` and `label2id` is
+            enough.
 
     Raises:
         ValueError: where a value is outside what is documented above; the message says what to write instead.
@@ -142,20 +158,21 @@ class MPTConfig(PreTrainedConfig):
         **kwargs: Any,
     ) -> None:
         self.text_config = _sub_config("text_config", text_config, default="bert")
-        self.vision_config = _sub_config("vision_config", vision_config, default="vit")
+        vision_config = _sub_config("vision_config", vision_config, default="vit")
+        self.vision_config = getattr(vision_config, "vision_config", vision_config)
         self.cnn_config = _sub_config("cnn_config", cnn_config, default=None)
         self.hidden_size = hidden_size
-        self.perspectives = list(perspectives)
-        self.modalities = list(modalities)
-        self.text_branches = list(text_branches)
-        self.image_branches = list(image_branches)
+        self.perspectives = _list("perspectives", perspectives)
+        self.modalities = _list("modalities", modalities)
+        self.text_branches = _list("text_branches", text_branches)
+        self.image_branches = _list("image_branches", image_branches)
         self.share_text_encoder = share_text_encoder
-        self.sknet_kernel_sizes = list(sknet_kernel_sizes)
+        self.sknet_kernel_sizes = _list("sknet_kernel_sizes", sknet_kernel_sizes)
         self.sknet_reduction = sknet_reduction
-        self.cnn_channels = list(cnn_channels)
+        self.cnn_channels = _list("cnn_channels", cnn_channels)
         self.vision_pooling = vision_pooling
-        self.pixel_mean = list(pixel_mean)
-        self.pixel_std = list(pixel_std)
+        self.pixel_mean = _list("pixel_mean", pixel_mean)
+        self.pixel_std = _list("pixel_std", pixel_std)
         self.dropout = dropout
         self.rationale_dropout = rationale_dropout
         self.freeze_text_layers = freeze_text_layers
@@ -167,16 +184,13 @@ class MPTConfig(PreTrainedConfig):
         self.contrastive_view = contrastive_view
         self.contrastive_temperature = contrastive_temperature
         self.contrastive_epsilon = contrastive_epsilon
-        self.class_weights = class_weights if class_weights is None else list(class_weights)
+        self.class_weights = class_weights if class_weights is None else _list("class_weights", class_weights)
         self.label_smoothing = label_smoothing
-        if kwargs.get("id2label") is None and kwargs.get("num_labels", len(SENTIMENTS)) == len(SENTIMENTS):
-            kwargs.pop("num_labels", None)
-            kwargs["id2label"] = dict(enumerate(SENTIMENTS))
-        if kwargs.get("label2id") is None and kwargs.get("id2label") is not None:
-            kwargs["label2id"] = {name: int(index) for index, name in kwargs["id2label"].items()}
+        _check_names(kwargs, known=list(inspect.signature(MPTConfig.__init__).parameters))
+        _complete_labels(kwargs)
         kwargs.setdefault("auto_map", dict(AUTO_MAP))
         super().__init__(**kwargs)
-        self._check()
+        self.check()
 
     def save_pretrained(self, save_directory: Any, push_to_hub: bool = False, **kwargs: Any) -> None:
         """As [`PreTrainedConfig.save_pretrained`]. The code is saved beside it, so `auto_map` names the files there,
@@ -184,8 +198,20 @@ class MPTConfig(PreTrainedConfig):
         self.auto_map = {**AUTO_MAP, **{k: v.split("--")[-1] for k, v in self.auto_map.items() if k not in AUTO_MAP}}
         super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
 
-    def _check(self) -> None:
-        """Raise a `ValueError` that says what to write instead."""
+    def check(self) -> None:
+        """Raise a `ValueError` that says what to write instead. The models call it too: `from_pretrained(folder,
+        dropout=2)` sets fields after construction."""
+        for name in NUMBERS:
+            if not isinstance(getattr(self, name), Real) or isinstance(getattr(self, name), bool):
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r}: write a number (in YAML 1.0e-8: it reads 1e-8 as text)."
+                )
+        for name in COUNTS:
+            if not isinstance(getattr(self, name), int) or isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name}={getattr(self, name)!r}: write a whole number.")
+        for name in SWITCHES:
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name}={getattr(self, name)!r}: write true or false.")
         _check_subset("modalities", self.modalities, MODALITIES)
         _check_subset("text_branches", self.text_branches, TEXT_BRANCHES)
         _check_subset("image_branches", self.image_branches, IMAGE_BRANCHES)
@@ -196,7 +222,7 @@ class MPTConfig(PreTrainedConfig):
                 f"perspectives={self.perspectives}: write one distinct name or more, e.g. {list(SENTIMENTS)}. To train "
                 "without rationales, leave 'rationales' out of `modalities`."
             )
-        if not isinstance(self.hidden_size, int) or self.hidden_size < 2 or self.hidden_size % 2:
+        if self.hidden_size < 2 or self.hidden_size % 2:
             raise ValueError(f"hidden_size={self.hidden_size}: write an even number, e.g. 768.")
         if not self.sknet_kernel_sizes or any(k < 1 or k % 2 == 0 for k in self.sknet_kernel_sizes):
             raise ValueError(f"sknet_kernel_sizes={self.sknet_kernel_sizes}: write odd numbers, e.g. [3, 5].")
@@ -256,9 +282,42 @@ def _sub_config(name: str, value: dict | PreTrainedConfig | None, default: str |
             "MPTForSentimentClassification.from_backbones."
         )
     value = dict(value)
-    model_type = value.pop("model_type")
-    # `from_dict`, not the constructor: TimmWrapperConfig keeps its label names in a form only `from_dict` reads.
-    return type(AutoConfig.for_model(model_type)).from_dict(value)
+    config_class = type(AutoConfig.for_model(value.pop("model_type")))
+    # TimmWrapperConfig writes its labels in a form that only its `from_dict` reads, and that requires them.
+    return config_class.from_dict(value) if "num_classes" in value else config_class(**value)
+
+
+def _list(name: str, values: Any) -> list:
+    if not isinstance(values, list | tuple):
+        raise ValueError(f"{name}={values!r}: write a list, e.g. [{values!r}].")
+    return list(values)
+
+
+def _check_names(kwargs: dict[str, Any], known: list[str]) -> None:
+    """Refuse a misspelt field, which `PreTrainedConfig` would keep as an attribute that nothing reads. Other unknown ones
+    stay: transformers and later versions of this file add some."""
+    for name in kwargs:
+        close = difflib.get_close_matches(name, known, n=1, cutoff=0.85)
+        if close:
+            raise ValueError(f"{name}={kwargs[name]!r}: MPTConfig has no such field. Did you mean {close[0]!r}?")
+
+
+def _complete_labels(kwargs: dict[str, Any]) -> None:
+    """Set `id2label` and `label2id` in `kwargs` from whichever is there, or from the default."""
+    id2label, label2id = kwargs.get("id2label"), kwargs.get("label2id")
+    if id2label is None and label2id is not None:
+        id2label = {index: name for name, index in label2id.items()}
+    if id2label is None:
+        count = kwargs.pop("num_labels", None) or len(SENTIMENTS)
+        id2label = dict(enumerate(SENTIMENTS if count == len(SENTIMENTS) else [f"LABEL_{i}" for i in range(count)]))
+    if (
+        not isinstance(id2label, dict)
+        or sorted(map(int, id2label)) != list(range(len(id2label)))
+        or len(set(id2label.values())) < len(id2label)
+    ):
+        raise ValueError(f"id2label={id2label!r}: number distinct labels from 0, e.g. {dict(enumerate(SENTIMENTS))}.")
+    kwargs["id2label"] = {int(index): name for index, name in id2label.items()}
+    kwargs["label2id"] = label2id or {name: index for index, name in kwargs["id2label"].items()}
 
 
 def _check_subset(name: str, values: list[str], known: tuple[str, ...]) -> None:

@@ -209,12 +209,13 @@ class ImageBranches(nn.Module):
         self.scale, self.shift = [1.0] * 3, [0.0] * 3
         size = 0
         if vision_encoder is not None:
-            if self.pooling == "cls" and not has_class_token(vision_encoder):
+            self.natural_pooling = "cls" if has_class_token(vision_encoder) else "mean"
+            if self.pooling == "cls" != self.natural_pooling:
                 raise ValueError(
                     f"vision_pooling='cls', but a {type(vision_encoder).__name__} has no class token. Write "
                     "vision_pooling='mean'."
                 )
-            size += vision_hidden_size(vision_encoder.config)
+            size += vision_hidden_size(vision_encoder)
         if cnn is not None:
             statistics = getattr(cnn.config, "pretrained_cfg", None) or {}
             mean, std = statistics.get("mean", config.pixel_mean), statistics.get("std", config.pixel_std)
@@ -251,8 +252,13 @@ class ImageBranches(nn.Module):
             features.append(maps if isinstance(maps, torch.Tensor) else pool_map(maps.last_hidden_state))
         if self.vision_encoder is not None:
             output = self.vision_encoder(pixel_values=pixel_values, **kwargs)
+            # Where the encoder normalises what it pools itself (CLIP, ConvNeXt), those are the features it was trained for.
+            pooled = output.get("pooler_output") if self.pooling == self.natural_pooling else None
             states = output.last_hidden_state
-            features.append(states[:, 0] if self.pooling == "cls" else pool_map(states))
+            if pooled is not None:
+                features.append(pooled.flatten(1))
+            else:
+                features.append(states[:, 0] if self.pooling == "cls" else pool_map(states))
         return self.projection(torch.cat(features, dim=-1)), output
 
 
@@ -266,9 +272,18 @@ def has_class_token(encoder: PreTrainedModel) -> bool:
     return any(name.split(".")[-1] in ("cls_token", "class_embedding") for name, _ in encoder.named_parameters())
 
 
-def vision_hidden_size(config) -> int:
-    """Size of a vision encoder's states; hierarchical ones (Swin, ConvNeXt, ResNet) list one a stage."""
-    return getattr(config, "hidden_size", None) or config.hidden_sizes[-1]
+def vision_hidden_size(encoder: PreTrainedModel) -> int:
+    """Size of a vision encoder's states, which configurations call by several names."""
+    if hasattr(encoder, "timm_model"):
+        return encoder.timm_model.num_features
+    for name in ("neck_hidden_sizes", "hidden_size", "hidden_sizes", "hidden_dim"):
+        size = getattr(encoder.config, name, None)
+        if size:
+            return size[-1] if isinstance(size, list | tuple) else size  # hierarchical ones list one a stage
+    raise ValueError(
+        f"The size of the states of a {type(encoder).__name__} is not in its configuration. Give another vision encoder, "
+        "or make this one the CNN (`cnn_config`) if it is a timm model."
+    )
 
 
 def freeze_first_layers(encoder: PreTrainedModel, count: int) -> None:
@@ -289,6 +304,19 @@ def freeze_first_layers(encoder: PreTrainedModel, count: int) -> None:
             f"Freezing the first {count} layers of a {type(encoder).__name__} with {depth} layers is not possible. Write "
             "a number up to its layers, or -1 to freeze all of it."
         )
-    embeddings = next(module for name, module in encoder.named_modules() if name.split(".")[-1] == "embeddings")
-    for module in (embeddings, *layers[:count]):
+    embeddings = [module for name, module in encoder.named_modules() if name.split(".")[-1] == "embeddings"]
+    for module in (*embeddings, *layers[:count]):
         module.requires_grad_(False)
+
+
+def drop_unread(encoder: PreTrainedModel) -> None:
+    """Take off an encoder what MPT does not read, so that no weight is trained, saved or waited for in vain: a trained
+    pooler and the gradient of a mask token."""
+    pooler = getattr(encoder, "pooler", None)
+    if pooler is not None and any(True for _ in pooler.parameters()):  # a ResNet's average pooling has none, and stays
+        encoder.pooler = None
+    if getattr(encoder, "use_head", False):  # SigLIP's attention pooling
+        encoder.use_head, encoder.head = False, None
+    for name, parameter in encoder.named_parameters():
+        if name.split(".")[-1] == "mask_token":  # DINOv2, BEiT
+            parameter.requires_grad_(False)

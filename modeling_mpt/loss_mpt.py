@@ -52,9 +52,7 @@ def cross_modal_contrastive_loss(
     return _mean_over_positives(similarity - log_denominator, label_mask(labels))
 
 
-def supervised_contrastive_loss(
-    embeds: torch.Tensor, labels: torch.Tensor, temperature: float = 1.0, epsilon: float = 1e-8
-) -> torch.Tensor:
+def supervised_contrastive_loss(embeds: torch.Tensor, labels: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
     """L_out of Khosla et al., *Supervised Contrastive Learning*, on one vector a post, averaged over the batch. A post
     that is the only one of its label has no positive and adds 0.
 
@@ -68,10 +66,8 @@ def supervised_contrastive_loss(
     similarity = _cosines(embeds, embeds) / temperature
     own = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
     others = similarity.masked_fill(own, torch.finfo(similarity.dtype).min)
-    log_denominator = torch.logaddexp(
-        others.logsumexp(dim=0, keepdim=True), similarity.new_tensor(math.log(epsilon))
-    )  # similarities are symmetric: columns are the anchors, as in `cross_modal_contrastive_loss`
-    return _mean_over_positives(similarity - log_denominator, label_mask(labels) & ~own)
+    # Similarities are symmetric: columns are the anchors, as in `cross_modal_contrastive_loss`.
+    return _mean_over_positives(similarity - others.logsumexp(dim=0, keepdim=True), label_mask(labels) & ~own)
 
 
 def classification_loss(

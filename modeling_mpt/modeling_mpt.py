@@ -16,6 +16,7 @@ from .encoders_mpt import (
     ImageBranches,
     TextBranches,
     compact,
+    drop_unread,
     freeze_first_layers,
     has_class_token,
     masked_mean,
@@ -152,6 +153,7 @@ class MPTModel(MPTPreTrainedModel):
         cnn: PreTrainedModel | None = None,
     ) -> None:
         super().__init__(config)
+        config.check()
         reads = config.modalities
         token_size = config.text_config.hidden_size
         self.text_encoder = self.rationale_encoder = self.text_branches = None
@@ -159,13 +161,13 @@ class MPTModel(MPTPreTrainedModel):
         shared = config.share_text_encoder or "text" not in reads
         if "text" in reads or "rationales" in reads:
             self.text_encoder = text_encoder or AutoModel.from_config(config.text_config)
-            _drop_pooler(self.text_encoder)
+            drop_unread(self.text_encoder)
         if "text" in reads:
             self.text_branches = TextBranches(config, token_size)
         if "rationales" in reads:
             if not shared:
                 self.rationale_encoder = AutoModel.from_config(config.text_config)
-                _drop_pooler(self.rationale_encoder)
+                drop_unread(self.rationale_encoder)
                 if text_encoder is not None:
                     self.rationale_encoder.load_state_dict(text_encoder.state_dict())
             self.perspective_attention = PerspectiveAttention(len(config.perspectives), token_size, config.hidden_size)
@@ -179,7 +181,7 @@ class MPTModel(MPTPreTrainedModel):
             elif cnn is None and config.cnn_config is not None:
                 cnn = AutoModel.from_config(config.cnn_config)
             if vision_encoder is not None:
-                _drop_pooler(vision_encoder)
+                drop_unread(vision_encoder)
             self.image_branches = ImageBranches(config, vision_encoder, cnn)
         self.dropout = nn.Dropout(config.dropout)
         self.fusion = LightweightAttentionFusion(len(reads), config.hidden_size)
@@ -196,11 +198,18 @@ class MPTModel(MPTPreTrainedModel):
             if self.image_branches.cnn is not None and self.config.freeze_cnn:
                 self.image_branches.cnn.requires_grad_(False)
 
-    def get_input_embeddings(self) -> nn.Module:
-        return self.text_encoder.get_input_embeddings()
+    def get_input_embeddings(self) -> nn.Module | None:
+        """Of the text encoder; `None` in a network that reads images alone."""
+        return None if self.text_encoder is None else self.text_encoder.get_input_embeddings()
 
     def set_input_embeddings(self, value: nn.Module) -> None:
         self.text_encoder.set_input_embeddings(value)
+
+    def resize_token_embeddings(self, *args: Any, **kwargs: Any) -> nn.Module:
+        """As [`PreTrainedModel.resize_token_embeddings`], for the rationales' own encoder too."""
+        if self.rationale_encoder is not None:
+            self.rationale_encoder.resize_token_embeddings(*args, **kwargs)
+        return super().resize_token_embeddings(*args, **kwargs)
 
     def forward(
         self,
@@ -237,10 +246,15 @@ class MPTModel(MPTPreTrainedModel):
             else output_hidden_states,
         }
         extras = {name: True for name, wanted in extras.items() if wanted}
-        present = next((x for x in (input_ids, pixel_values, rationale_input_ids) if x is not None), None)
-        if present is None:
-            raise ValueError("A batch needs at least one of `input_ids`, `pixel_values`, `rationale_input_ids`.")
-        batch, device = present.shape[0], present.device
+        given = {"input_ids": input_ids, "pixel_values": pixel_values, "rationale_input_ids": rationale_input_ids}
+        given = {name: value for name, value in given.items() if value is not None}
+        sizes = {name: len(value) for name, value in given.items()}
+        if len(set(sizes.values())) != 1:
+            raise ValueError(
+                f"Posts in the batch: {sizes or 'none'}. Give at least one of `input_ids`, `pixel_values` and "
+                "`rationale_input_ids`, all with one row a post."
+            )
+        batch, device = next(iter(sizes.values())), next(iter(given.values())).device
         absent = torch.zeros(batch, dtype=torch.bool, device=device)
         embeds, masks, outputs = {}, dict.fromkeys(MODALITIES, absent), {}
 
@@ -263,7 +277,7 @@ class MPTModel(MPTPreTrainedModel):
             embeds["image"], outputs["image"] = self._image(pixel_values, masks["image"], extras)
 
         modality_mask = torch.stack([masks[name] & (name in config.modalities) for name in MODALITIES], dim=1)
-        zero = next(iter(embeds.values())).new_zeros(batch, config.hidden_size)
+        zero = torch.zeros(batch, config.hidden_size, dtype=self.dtype, device=device)
         vectors = [self.dropout(embeds.get(name, zero)) for name in config.modalities]
         columns = [MODALITIES.index(name) for name in config.modalities]
         fused, weights = self.fusion(vectors, modality_mask[:, columns])
@@ -435,21 +449,17 @@ class MPTForSentimentClassification(MPTPreTrainedModel):
         loss_ce = classification_loss(logits, labels, config.class_weights, config.label_smoothing)
         losses = {"loss": config.loss_weight_ce * loss_ce, "loss_ce": loss_ce}
         if config.loss_weight_mlcl > 0:
-            scale = {"temperature": config.contrastive_temperature, "epsilon": config.contrastive_epsilon}
             if config.contrastive_view == "cross_modal":
                 both = modality_mask[:, MODALITIES.index("text")] & modality_mask[:, MODALITIES.index("image")]
-                loss_mlcl = cross_modal_contrastive_loss(text_embeds[both], image_embeds[both], labels[both], **scale)
+                loss_mlcl = cross_modal_contrastive_loss(
+                    text_embeds[both],
+                    image_embeds[both],
+                    labels[both],
+                    config.contrastive_temperature,
+                    config.contrastive_epsilon,
+                )
             else:
-                loss_mlcl = supervised_contrastive_loss(fused_embeds, labels, **scale)
+                loss_mlcl = supervised_contrastive_loss(fused_embeds, labels, config.contrastive_temperature)
             losses["loss"] = losses["loss"] + config.loss_weight_mlcl * loss_mlcl
             losses["loss_mlcl"] = loss_mlcl
         return losses
-
-
-def _drop_pooler(encoder: PreTrainedModel) -> None:
-    """Take the trained pooler off an encoder: MPT reads its states, and unused weights would be trained by nobody."""
-    pooler = getattr(encoder, "pooler", None)
-    if pooler is not None and any(True for _ in pooler.parameters()):  # a ResNet's average pooling has none, and stays
-        encoder.pooler = None
-    if getattr(encoder, "use_head", False):  # SigLIP's attention pooling
-        encoder.use_head, encoder.head = False, None

@@ -1,0 +1,208 @@
+"""MPTConfig: every switch is documented, checked, and comes back from a file."""
+
+import inspect
+import json
+import re
+
+import pytest
+import tiny
+from transformers import AutoConfig, BertConfig, CLIPConfig, TimmWrapperConfig, ViTConfig
+
+from modeling_mpt import MPTConfig, MPTModel
+
+
+def test_defaults_are_the_papers():
+    config = MPTConfig()
+    assert (config.text_config.model_type, config.vision_config.model_type, config.cnn_config) == ("bert", "vit", None)
+    assert config.hidden_size == config.text_config.hidden_size == config.vision_config.hidden_size == 768
+    assert config.perspectives == ["positive", "neutral", "negative"]
+    assert config.id2label == {0: "positive", 1: "neutral", 2: "negative"}
+    assert 0.05 <= config.loss_weight_mlcl <= 0.10 and config.loss_weight_ce == 1.0
+
+
+def test_every_argument_is_documented():
+    arguments = [name for name in inspect.signature(MPTConfig.__init__).parameters if name != "self"]
+    documented = re.findall(
+        r"^ {8}([\w, ]+)(?: \(|:$)", inspect.cleandoc(MPTConfig.__doc__).replace("    ", " " * 8), re.M
+    )
+    documented = {name for group in documented for name in group.split(", ")}
+    assert set(arguments) <= documented
+
+
+def test_every_switch_comes_back_from_json(tmp_path):
+    changes = dict(
+        cnn_config=tiny.timm_config(),
+        hidden_size=18,
+        perspectives=["humour", "anger"],
+        modalities=["text", "image"],
+        text_branches=["lstm"],
+        image_branches=["vit"],
+        share_text_encoder=False,
+        sknet_kernel_sizes=[1, 7],
+        sknet_reduction=4,
+        cnn_channels=[4],
+        vision_pooling="mean",
+        pixel_mean=[0.1, 0.2, 0.3],
+        pixel_std=[0.4, 0.5, 0.6],
+        dropout=0.2,
+        rationale_dropout=0.3,
+        freeze_text_layers=1,
+        freeze_vision_layers=-1,
+        freeze_cnn=True,
+        freeze_batch_norm=False,
+        loss_weight_ce=0.9,
+        loss_weight_mlcl=0.05,
+        contrastive_view="fused",
+        contrastive_temperature=0.2,
+        contrastive_epsilon=1e-6,
+        class_weights=[1.0, 2.0],
+        label_smoothing=0.1,
+    )
+    config = tiny.config(**changes, id2label={0: "no", 1: "yes"})
+    untested = set(inspect.signature(MPTConfig.__init__).parameters) - set(changes)
+    assert untested == {"self", "kwargs", "text_config", "vision_config"}
+    config.save_pretrained(tmp_path)
+    for loaded in (MPTConfig.from_pretrained(tmp_path), AutoConfig.from_pretrained(tmp_path)):
+        assert isinstance(loaded, MPTConfig)
+        assert json.loads(loaded.to_json_string()) == json.loads(config.to_json_string())
+        for name, value in changes.items():
+            if name != "cnn_config":
+                assert getattr(loaded, name) == value, name
+
+
+@pytest.mark.parametrize("text", tiny.TEXT_ENCODERS)
+@pytest.mark.parametrize("vision", tiny.VISION_ENCODERS)
+def test_sub_configurations_come_back(text, vision, tmp_path):
+    tiny.config(text, vision).save_pretrained(tmp_path)
+    loaded = MPTConfig.from_pretrained(tmp_path)
+    assert type(loaded.text_config) is type(tiny.text_config(text))
+    assert type(loaded.vision_config) is type(tiny.vision_config(vision))
+    assert loaded.text_config.hidden_size == 32
+
+
+def test_sub_configurations_may_be_dicts_objects_or_none():
+    config = MPTConfig(text_config={"model_type": "bert", "hidden_size": 48}, vision_config=ViTConfig(hidden_size=96))
+    assert isinstance(config.text_config, BertConfig) and config.text_config.hidden_size == 48
+    assert config.vision_config.hidden_size == 96
+    assert config.cnn_config is None
+
+
+def test_a_dict_may_name_a_timm_architecture_alone():
+    config = MPTConfig(cnn_config={"model_type": "timm_wrapper", "architecture": "test_resnet"})
+    assert isinstance(config.cnn_config, TimmWrapperConfig) and config.cnn_config.architecture == "test_resnet"
+
+
+def test_timm_configuration_with_labels_of_its_own_comes_back(tmp_path):
+    cnn = TimmWrapperConfig(
+        architecture="test_resnet", num_labels=5, model_args={"in_chans": 3}, pretrained_cfg={"mean": [0.4, 0.4, 0.4]}
+    )
+    tiny.config(cnn_config=cnn).save_pretrained(tmp_path)
+    loaded = MPTConfig.from_pretrained(tmp_path).cnn_config
+    assert isinstance(loaded, TimmWrapperConfig)
+    assert (loaded.architecture, loaded.num_labels, loaded.model_args) == ("test_resnet", 5, {"in_chans": 3})
+    assert loaded.pretrained_cfg == {"mean": [0.4, 0.4, 0.4]}
+
+
+def test_of_a_dual_encoder_the_vision_part_is_taken():
+    dual = CLIPConfig(vision_config=dict(tiny.VISION))
+    assert MPTConfig(vision_config=dual).vision_config.model_type == "clip_vision_model"
+
+
+def test_labels():
+    assert MPTConfig(num_labels=2).id2label == {0: "LABEL_0", 1: "LABEL_1"}
+    assert MPTConfig(num_labels=None).num_labels == 3
+    assert MPTConfig(num_labels=3).label2id == {"positive": 0, "neutral": 1, "negative": 2}
+    assert MPTConfig(id2label={"0": "no", "1": "yes"}).label2id == {"no": 0, "yes": 1}
+    config = MPTConfig(label2id={"no": 0, "yes": 1})
+    assert config.id2label == {0: "no", 1: "yes"} and config.num_labels == 2
+
+
+def test_the_number_of_labels_can_be_changed_on_loading(tmp_path):
+    MPTConfig().save_pretrained(tmp_path)
+    config = MPTConfig.from_pretrained(tmp_path, num_labels=7)
+    assert config.num_labels == len(config.id2label) == len(config.label2id) == 7
+
+
+def test_default_lists_are_not_shared_between_configurations():
+    MPTConfig().perspectives.append("fourth")
+    MPTConfig().auto_map.clear()
+    assert MPTConfig().perspectives == ["positive", "neutral", "negative"] and MPTConfig().auto_map
+
+
+WRONG = [
+    (dict(hidden_size=15), "hidden_size=15", "even number"),
+    (dict(hidden_size="16"), "hidden_size='16'", "whole number"),
+    (dict(perspectives=[]), "perspectives=[]", "leave 'rationales' out of `modalities`"),
+    (dict(perspectives=["a", "a"]), "perspectives=['a', 'a']", "distinct"),
+    (dict(perspectives="positive"), "perspectives='positive'", "write a list"),
+    (dict(modalities=["text", "sound"]), "modalities=['text', 'sound']", "['text', 'image', 'rationales']"),
+    (dict(modalities=[]), "modalities=[]", "one or more"),
+    (dict(text_branches=["sknet", "sknet"]), "text_branches", "at most once"),
+    (dict(image_branches=["resnet"]), "image_branches=['resnet']", "['cnn', 'vit']"),
+    (dict(sknet_kernel_sizes=[4]), "sknet_kernel_sizes=[4]", "odd"),
+    (dict(sknet_reduction=0), "sknet_reduction=0", "positive"),
+    (dict(cnn_channels=[]), "cnn_channels=[]", "[64, 128, 256]"),
+    (dict(vision_pooling="max"), "vision_pooling='max'", "['cls', 'mean']"),
+    (dict(pixel_mean=[0.5]), "pixel_mean=[0.5]", "three numbers"),
+    (dict(pixel_std=[0.5, 0.5, 0.0]), "pixel_std=[0.5, 0.5, 0.0]", "`image_std`"),
+    (dict(dropout=1.0), "dropout=1.0", "below 1.0"),
+    (dict(dropout="0.1"), "dropout='0.1'", "write a number"),
+    (dict(rationale_dropout=-0.1), "rationale_dropout=-0.1", "probability"),
+    (dict(freeze_text_layers=-2), "freeze_text_layers=-2", "-1 (all)"),
+    (dict(freeze_vision_layers=1.5), "freeze_vision_layers=1.5", "whole number"),
+    (dict(freeze_cnn="no"), "freeze_cnn='no'", "true or false"),
+    (dict(loss_weight_ce=1.5), "loss_weight_ce=1.5", "0 < λ2 < λ1 ≤ 1"),
+    (dict(loss_weight_ce=0.1, loss_weight_mlcl=0.1), "loss_weight_mlcl=0.1", "loss_weight_mlcl=0 to switch"),
+    (dict(loss_weight_mlcl=-0.1), "loss_weight_mlcl=-0.1", "λ2"),
+    (dict(contrastive_view="both"), "contrastive_view='both'", "['cross_modal', 'fused']"),
+    (dict(contrastive_temperature=0.0), "contrastive_temperature=0.0", "positive numbers"),
+    (dict(contrastive_epsilon="1e-8"), "contrastive_epsilon='1e-8'", "YAML"),
+    (dict(modalities=["text"]), "lacks ['image']", "contrastive_view='fused'"),
+    (dict(class_weights=[1.0, 2.0]), "class_weights=[1.0, 2.0]", "each of the 3 labels"),
+    (dict(class_weights=[1.0, 2.0, -1.0]), "class_weights", "non-negative"),
+    (dict(label_smoothing=2.0), "label_smoothing=2.0", "probability"),
+    (dict(id2label={1: "no", 2: "yes"}), "id2label={1: 'no', 2: 'yes'}", "from 0"),
+    (dict(id2label={0: "no", 1: "no"}), "id2label", "distinct"),
+    (dict(text_config="google-bert/bert-base-uncased"), "text_config='google-bert", "from_backbones"),
+    (dict(cnn_config={"architecture": "resnet18"}), "cnn_config={'architecture'", "'model_type'"),
+    (dict(loss_weigth_mlcl=0.2), "loss_weigth_mlcl=0.2", "Did you mean 'loss_weight_mlcl'?"),
+]
+
+
+@pytest.mark.parametrize("changes, given, remedy", WRONG, ids=lambda value: str(value)[:40])
+def test_a_wrong_value_is_refused_with_what_to_write_instead(changes, given, remedy):
+    with pytest.raises(ValueError) as error:
+        MPTConfig(**changes)
+    assert given in str(error.value) and remedy in str(error.value)
+
+
+def test_mlcl_is_switched_off_by_a_weight_of_zero():
+    assert MPTConfig(modalities=["text"], loss_weight_mlcl=0).loss_weight_mlcl == 0
+
+
+def test_fields_set_after_construction_are_checked_by_the_model(tmp_path):
+    tiny.config().save_pretrained(tmp_path)
+    config = MPTConfig.from_pretrained(tmp_path, dropout=2)
+    with pytest.raises(ValueError, match="dropout=2"):
+        MPTModel(config)
+
+
+def test_fields_unknown_to_this_version_are_kept():
+    assert MPTConfig(problem_type=None, added_by_a_later_version=3).added_by_a_later_version == 3
+
+
+def test_saving_names_the_code_beside_the_file_also_after_loading_from_the_hub(tmp_path):
+    config = tiny.config(
+        auto_map={
+            "AutoConfig": "org/repo--configuration_mpt.MPTConfig",
+            "AutoModel": "org/repo--modeling_mpt.MPTModel",
+            "AutoProcessor": "org/repo--processing_mpt.MPTProcessor",
+        }
+    )
+    config.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["auto_map"] == {
+        "AutoConfig": "configuration_mpt.MPTConfig",
+        "AutoModel": "modeling_mpt.MPTModel",
+        "AutoModelForSequenceClassification": "modeling_mpt.MPTForSentimentClassification",
+        "AutoProcessor": "processing_mpt.MPTProcessor",
+    }
