@@ -340,7 +340,7 @@ def missing_from_checkpoint(folder: str | os.PathLike) -> list[str]:
 
 
 def last_complete_checkpoint(output_dir: str | os.PathLike) -> str | None:
-    """The newest `checkpoint-STEP` in `output_dir` that was written to its end, or `None`. Logs what it passes over."""
+    """The newest `checkpoint-STEP` in `output_dir` that was written to its end, or `None`. Logs what it skips."""
     steps = {}
     for path in Path(output_dir).glob("checkpoint-*"):
         step = path.name.removeprefix("checkpoint-")
