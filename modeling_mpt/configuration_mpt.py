@@ -41,13 +41,13 @@ class MPTConfig(PreTrainedConfig):
         text_config (`dict` or [`PreTrainedConfig`], *optional*, defaults to BERT-base):
             The text encoder: any encoder of `AutoModel` that takes `input_ids` and returns token states.
         vision_config (`dict` or [`PreTrainedConfig`], *optional*, defaults to ViT-B/16):
-            The vision encoder: any of `AutoModel` that takes `pixel_values`; of a dual encoder such as CLIP, its vision
-            part.
+            The vision encoder: any of `AutoModel` that takes `pixel_values`; of a dual encoder such as CLIP, its
+            vision part.
         cnn_config (`dict` or [`TimmWrapperConfig`], *optional*):
             The CNN: any timm model. `None` builds the plain three-layer ConvNet of the paper's authors.
         hidden_size (`int`, defaults to 768):
-            Size H of each modality's vector and of the fused one (paper, Table 2: "Embedding Size"). Even, because SKNet
-            and LSTM give half of it each.
+            Size H of each modality's vector and of the fused one (paper, Table 2: "Embedding Size"). Even, because
+            SKNet and LSTM give half of it each.
         perspectives (`list[str]`, defaults to positive, neutral, negative):
             Names of the rationales of a post, in the order of the rationale axis. Any number, at least one.
         modalities (`list[str]`, defaults to text, image, rationales):
@@ -80,8 +80,8 @@ class MPTConfig(PreTrainedConfig):
         freeze_cnn (`bool`, defaults to `False`):
             Freeze the CNN.
         freeze_batch_norm (`bool`, defaults to `True`):
-            Keep the running statistics of the CNN's batch normalisation, so that a post's features do not depend on its
-            batch. Set it to `False` for a timm CNN that is trained from scratch.
+            Keep the running statistics of the CNN's batch normalisation, so that a post's features do not depend on
+            its batch. Set it to `False` for a timm CNN that is trained from scratch.
         loss_weight_ce (`float`, defaults to 1.0):
             λ1, the weight of the cross-entropy (paper, Eq. 7).
         loss_weight_mlcl (`float`, defaults to 0.1):
@@ -100,8 +100,8 @@ class MPTConfig(PreTrainedConfig):
             Label smoothing of the cross-entropy.
         kwargs:
             `id2label`, `label2id`, `num_labels` and what [`PreTrainedConfig`] takes. The labels default to positive,
-            neutral, negative; with `num_labels` other than 3, to LABEL_0, LABEL_1, … One of `id2label` and `label2id` is
-            enough.
+            neutral, negative; with `num_labels` other than 3, to LABEL_0, LABEL_1, … One of `id2label` and `label2id`
+            is enough.
 
     Raises:
         ValueError: where a value is outside what is documented above; the message says what to write instead.
@@ -219,8 +219,8 @@ class MPTConfig(PreTrainedConfig):
         _check_choice("vision_pooling", self.vision_pooling, VISION_POOLINGS)
         if not self.perspectives or len(set(self.perspectives)) < len(self.perspectives):
             raise ValueError(
-                f"perspectives={self.perspectives}: write one distinct name or more, e.g. {list(SENTIMENTS)}. To train "
-                "without rationales, leave 'rationales' out of `modalities`."
+                f"perspectives={self.perspectives}: write one distinct name or more, e.g. {list(SENTIMENTS)}. To "
+                "train without rationales, leave 'rationales' out of `modalities`."
             )
         if self.hidden_size < 2 or self.hidden_size % 2:
             raise ValueError(f"hidden_size={self.hidden_size}: write an even number, e.g. 768.")
@@ -228,17 +228,17 @@ class MPTConfig(PreTrainedConfig):
             raise ValueError(f"sknet_kernel_sizes={self.sknet_kernel_sizes}: write odd numbers, e.g. [3, 5].")
         if not self.cnn_channels or any(c < 1 for c in self.cnn_channels) or self.sknet_reduction < 1:
             raise ValueError(
-                f"cnn_channels={self.cnn_channels}, sknet_reduction={self.sknet_reduction}: write positive numbers, e.g. "
-                "[64, 128, 256] and 16."
+                f"cnn_channels={self.cnn_channels}, sknet_reduction={self.sknet_reduction}: write positive numbers, "
+                "e.g. [64, 128, 256] and 16."
             )
         for name in ("dropout", "rationale_dropout", "label_smoothing"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise ValueError(f"{name}={getattr(self, name)}: write a probability from 0.0 to below 1.0.")
         if not 0.0 < self.loss_weight_ce <= 1.0 or not 0.0 <= self.loss_weight_mlcl < self.loss_weight_ce:
             raise ValueError(
-                f"loss_weight_ce={self.loss_weight_ce}, loss_weight_mlcl={self.loss_weight_mlcl}: Eq. 7 requires 0 < λ2 < "
-                "λ1 ≤ 1. Write e.g. loss_weight_ce=1.0 and loss_weight_mlcl=0.1, or loss_weight_mlcl=0 to switch the "
-                "contrastive loss off."
+                f"loss_weight_ce={self.loss_weight_ce}, loss_weight_mlcl={self.loss_weight_mlcl}: Eq. 7 requires "
+                "0 < λ2 < λ1 ≤ 1. Write e.g. loss_weight_ce=1.0 and loss_weight_mlcl=0.1, or loss_weight_mlcl=0 to "
+                "switch the contrastive loss off."
             )
         if self.contrastive_temperature <= 0 or self.contrastive_epsilon <= 0:
             raise ValueError(
@@ -249,8 +249,9 @@ class MPTConfig(PreTrainedConfig):
             missing = [name for name in ("text", "image") if name not in self.modalities]
             if missing:
                 raise ValueError(
-                    f"contrastive_view='cross_modal' compares text with images, but modalities={self.modalities} lacks "
-                    f"{missing}. Write contrastive_view='fused', or loss_weight_mlcl=0 to switch the contrastive loss off."
+                    f"contrastive_view='cross_modal' compares text with images, but modalities={self.modalities} "
+                    f"lacks {missing}. Write contrastive_view='fused', or loss_weight_mlcl=0 to switch the "
+                    "contrastive loss off."
                 )
         if self.class_weights is not None and (
             len(self.class_weights) != self.num_labels or min(self.class_weights) < 0 or sum(self.class_weights) == 0
@@ -264,8 +265,8 @@ class MPTConfig(PreTrainedConfig):
                 raise ValueError(f"{name}={getattr(self, name)}: write 0 (none), k (the first k layers) or -1 (all).")
         if len(self.pixel_mean) != 3 or len(self.pixel_std) != 3 or min(self.pixel_std) <= 0:
             raise ValueError(
-                f"pixel_mean={self.pixel_mean}, pixel_std={self.pixel_std}: write three numbers each, as `image_mean` and "
-                "`image_std` of the image processor, e.g. [0.5, 0.5, 0.5]."
+                f"pixel_mean={self.pixel_mean}, pixel_std={self.pixel_std}: write three numbers each, as `image_mean` "
+                "and `image_std` of the image processor, e.g. [0.5, 0.5, 0.5]."
             )
 
 
@@ -294,8 +295,8 @@ def _list(name: str, values: Any) -> list:
 
 
 def _check_names(kwargs: dict[str, Any], known: list[str]) -> None:
-    """Refuse a misspelt field, which `PreTrainedConfig` would keep as an attribute that nothing reads. Other unknown ones
-    stay: transformers and later versions of this file add some."""
+    """Refuse a misspelt field, which `PreTrainedConfig` would keep as an attribute that nothing reads. Other unknown
+    ones stay: transformers and later versions of this file add some."""
     for name in kwargs:
         close = difflib.get_close_matches(name, known, n=1, cutoff=0.85)
         if close:

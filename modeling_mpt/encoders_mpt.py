@@ -4,8 +4,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-# A length bucket holds sequences down to this share of its longest, or this many tokens shorter: at most about a quarter
-# of an encoder call is padding, and a batch makes few calls.
+# A length bucket holds sequences down to this share of its longest, or this many tokens shorter: at most about a
+# quarter of an encoder call is padding, and a batch makes few calls.
 BUCKET_RATIO = 0.75
 BUCKET_SLACK = 8
 
@@ -252,7 +252,7 @@ class ImageBranches(nn.Module):
             features.append(maps if isinstance(maps, torch.Tensor) else pool_map(maps.last_hidden_state))
         if self.vision_encoder is not None:
             output = self.vision_encoder(pixel_values=pixel_values, **kwargs)
-            # Where the encoder normalises what it pools itself (CLIP, ConvNeXt), those are the features it was trained for.
+            # Where the encoder normalises what it pools itself (CLIP, ConvNeXt), it was trained for those features.
             pooled = output.get("pooler_output") if self.pooling == self.natural_pooling else None
             states = output.last_hidden_state
             if pooled is not None:
@@ -263,7 +263,7 @@ class ImageBranches(nn.Module):
 
 
 def pool_map(states: torch.Tensor) -> torch.Tensor:
-    """Global average pooling: `(batch, channels, height, width)` or `(batch, patches, channels)` -> `(batch, channels)`."""
+    """Global average pooling: `(batch, dim, height, width)` or `(batch, patches, dim)` -> `(batch, dim)`."""
     return states.mean(dim=(2, 3)) if states.dim() == 4 else states.mean(dim=1)
 
 
@@ -281,8 +281,8 @@ def vision_hidden_size(encoder: PreTrainedModel) -> int:
         if size:
             return size[-1] if isinstance(size, list | tuple) else size  # hierarchical ones list one a stage
     raise ValueError(
-        f"The size of the states of a {type(encoder).__name__} is not in its configuration. Give another vision encoder, "
-        "or make this one the CNN (`cnn_config`) if it is a timm model."
+        f"The size of the states of a {type(encoder).__name__} is not in its configuration. Give another vision "
+        "encoder, or make this one the CNN (`cnn_config`) if it is a timm model."
     )
 
 
@@ -301,8 +301,8 @@ def freeze_first_layers(encoder: PreTrainedModel, count: int) -> None:
     layers = next((m for m in encoder.modules() if isinstance(m, nn.ModuleList) and len(m) == depth), None)
     if layers is None or count > depth:
         raise ValueError(
-            f"Freezing the first {count} layers of a {type(encoder).__name__} with {depth} layers is not possible. Write "
-            "a number up to its layers, or -1 to freeze all of it."
+            f"Freezing the first {count} layers of a {type(encoder).__name__} with {depth} layers is not possible. "
+            "Write a number up to its layers, or -1 to freeze all of it."
         )
     embeddings = [module for name, module in encoder.named_modules() if name.split(".")[-1] == "embeddings"]
     for module in (*embeddings, *layers[:count]):

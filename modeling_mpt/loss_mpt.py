@@ -87,7 +87,7 @@ def classification_loss(
 
 
 def _cosines(rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-    """`(n, hidden)`, `(m, hidden)` -> `(n, m)`, in fp32 also under autocast: a temperature of 0.07 magnifies rounding."""
+    """`(n, hidden)`, `(m, hidden)` -> `(n, m)`, in fp32 also under autocast: the temperature magnifies rounding."""
     with torch.autocast(rows.device.type, enabled=False):
         return F.normalize(rows.float(), dim=-1) @ F.normalize(columns.float(), dim=-1).T
 

@@ -34,7 +34,7 @@ class MPTOutput(ModelOutput):
     Args:
         loss (`torch.Tensor` of shape `()`): λ1·CE + λ2·MLCL (paper, Eq. 7), where labels are given.
         logits (`torch.Tensor` of shape `(batch, num_labels)`): of the classifier; [`MPTModel`] has none.
-        loss_ce, loss_mlcl (`torch.Tensor` of shape `()`): parts of the loss, unweighted; `loss_mlcl` only where λ2 > 0.
+        loss_ce, loss_mlcl (`torch.Tensor` of shape `()`): parts of the loss, unweighted; `loss_mlcl` where λ2 > 0.
         fused_embeds (`torch.Tensor` of shape `(batch, hidden)`): f, the fused post (paper, Eq. 6).
         text_embeds, image_embeds, rationale_embeds (`torch.Tensor` of shape `(batch, hidden)`): t', v' and r'; zero
             where a post lacks the modality, `None` where the network does.
@@ -78,7 +78,7 @@ class MPTPreTrainedModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """Fan-in initialisation of the new layers: their sizes are free, so no fixed standard deviation suits them all.
+        """Fan-in initialisation of the new layers: their sizes are free, no fixed standard deviation suits them all.
         The encoders initialise themselves."""
         if isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d)):
             init.kaiming_uniform_(module.weight, a=math.sqrt(5))
@@ -99,9 +99,9 @@ class MPTPreTrainedModel(PreTrainedModel):
 
         Args:
             text, vision, cnn (`str` or [`PreTrainedConfig`]):
-                A Hub id or a folder: that encoder with its weights (of a dual encoder such as CLIP, its vision part). A
-                configuration: the encoder it describes, at random. `vision=None` is ViT-B/16 at random, `cnn=None` the
-                plain ConvNet. The CNN is a timm model of the Hub, e.g. `"timm/resnet50.a1_in1k"`.
+                A Hub id or a folder: that encoder with its weights (of a dual encoder such as CLIP, its vision part).
+                A configuration: the encoder it describes, at random. `vision=None` is ViT-B/16 at random, `cnn=None`
+                the plain ConvNet. The CNN is a timm model of the Hub, e.g. `"timm/resnet50.a1_in1k"`.
             config_kwargs:
                 Any other field of [`MPTConfig`], e.g. `num_labels=2, loss_weight_mlcl=0.05`.
 
@@ -141,8 +141,8 @@ class MPTModel(MPTPreTrainedModel):
 
     Args:
         config ([`MPTConfig`])
-        text_encoder, vision_encoder, cnn ([`PreTrainedModel`], *optional*): ready encoders instead of new ones from the
-            configuration; [`MPTPreTrainedModel.from_backbones`] hands pretrained ones in.
+        text_encoder, vision_encoder, cnn ([`PreTrainedModel`], *optional*): ready encoders instead of new ones from
+            the configuration; [`MPTPreTrainedModel.from_backbones`] hands pretrained ones in.
     """
 
     def __init__(
@@ -226,16 +226,16 @@ class MPTModel(MPTPreTrainedModel):
         r"""
         Args:
             input_ids (`torch.LongTensor` of shape `(batch, seq_len)`, *optional*): tokens of the posts.
-            attention_mask (`torch.Tensor` of shape `(batch, seq_len)`, *optional*): 0 at padding, on either side; a row
-                of zeros is a post without text.
+            attention_mask (`torch.Tensor` of shape `(batch, seq_len)`, *optional*): 0 at padding, on either side; a
+                row of zeros is a post without text.
             pixel_values (`torch.Tensor` of shape `(batch, 3, height, width)`, *optional*): images of the posts.
             image_mask (`torch.BoolTensor` of shape `(batch,)`, *optional*): false for a post without an image.
             rationale_input_ids (`torch.LongTensor` of shape `(batch, num_perspectives, rationale_len)`, *optional*):
                 tokens of the rationales, in the order of `config.perspectives`.
             rationale_attention_mask (`torch.Tensor` of shape `(batch, num_perspectives, rationale_len)`, *optional*):
                 0 at padding; a row of zeros is an absent rationale.
-            output_attentions, output_hidden_states (`bool`, *optional*): whether to return those of the text encoder on
-                the post's text and of the vision encoder. Attentions need `attn_implementation="eager"`.
+            output_attentions, output_hidden_states (`bool`, *optional*): whether to return those of the text encoder
+                on the post's text and of the vision encoder. Attentions need `attn_implementation="eager"`.
             return_dict (`bool`, *optional*): `False` for a plain tuple.
         """
         config = self.config
@@ -309,8 +309,8 @@ class MPTModel(MPTPreTrainedModel):
             perspectives = len(self.config.perspectives)
             if rationale_input_ids.dim() != 3 or rationale_input_ids.shape[1] != perspectives:
                 raise ValueError(
-                    f"`rationale_input_ids` of shape {tuple(rationale_input_ids.shape)}: write (batch, {perspectives}, "
-                    f"rationale_len), one row for each of {self.config.perspectives}."
+                    f"`rationale_input_ids` of shape {tuple(rationale_input_ids.shape)}: write (batch, "
+                    f"{perspectives}, rationale_len), one row for each of {self.config.perspectives}."
                 )
             mask = rationale_attention_mask
             mask = torch.ones_like(rationale_input_ids) if mask is None else mask
@@ -322,9 +322,9 @@ class MPTModel(MPTPreTrainedModel):
         return text, rationales
 
     def _states(self, text, rationales, extras):
-        """Token states of the text `(batch, seq_len, encoder_hidden)` and of the rationales `(batch · num_perspectives,
-        rationale_len, encoder_hidden)`, from one pass over both where they share the encoder; and, where `extras` asks
-        for them, the text encoder's hidden states and attentions."""
+        """Token states of the text `(batch, seq_len, dim)` and of the rationales `(batch · num_perspectives,
+        rationale_len, dim)`, from one pass over both where they share the encoder; and, where `extras` asks for them,
+        the text encoder's hidden states and attentions."""
         text_states = rationale_states = None
         text_output: dict[str, Any] = {}
         if text is not None and extras:
@@ -373,8 +373,8 @@ class MPTForSentimentClassification(MPTPreTrainedModel):
         encoders: see [`MPTModel`].
     """
 
-    # What of the output the joint loss reads. It is a function of the whole batch, so [`MPTTrainer`] gathers these over
-    # data-parallel ranks and accumulation steps before it calls `compute_losses`.
+    # What of the output the joint loss reads. It is a function of the whole batch, so [`MPTTrainer`] gathers these
+    # over data-parallel ranks and accumulation steps before it calls `compute_losses`.
     loss_inputs = ("logits", "text_embeds", "image_embeds", "fused_embeds", "modality_mask")
 
     def __init__(self, config: MPTConfig, **encoders: PreTrainedModel | None) -> None:
@@ -405,7 +405,8 @@ class MPTForSentimentClassification(MPTPreTrainedModel):
     ) -> MPTOutput | tuple:
         r"""
         Args:
-            labels (`torch.LongTensor` of shape `(batch,)`, *optional*): index of each post's label in `config.id2label`.
+            labels (`torch.LongTensor` of shape `(batch,)`, *optional*): index of each post's label in
+                `config.id2label`.
 
         The other arguments are those of [`MPTModel.forward`].
         """

@@ -84,7 +84,7 @@ def model(seed: int = 0, **changes: Any) -> MPTForSentimentClassification:
 
 
 def batch(labels: bool = False, perspectives: int = 3) -> dict[str, torch.Tensor]:
-    """Five posts: 0 has all but one rationale, 1 short ones, 2 neither image nor rationales, 3 no text, 4 one token."""
+    """Five posts: 0 lacks a rationale, 1 has short ones, 2 neither image nor rationales, 3 no text, 4 one token."""
     random = torch.Generator().manual_seed(0)
     input_ids = torch.randint(3, VOCABULARY, (5, 12), generator=random)
     rationale_input_ids = torch.randint(3, VOCABULARY, (5, perspectives, 20), generator=random)

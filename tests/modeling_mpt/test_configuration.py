@@ -5,9 +5,9 @@ import json
 import re
 
 import pytest
-import tiny
 from transformers import AutoConfig, BertConfig, CLIPConfig, TimmWrapperConfig, ViTConfig
 
+import tiny
 from modeling_mpt import MPTConfig, MPTModel
 
 
