@@ -1,5 +1,6 @@
 """Configuration of MPT: which encoders, which branches, which modalities, how they are fused and trained."""
 
+import copy
 import difflib
 import inspect
 from numbers import Real
@@ -30,6 +31,10 @@ AUTO_MAP = {
     "AutoConfig": "configuration_mpt.MPTConfig",
     "AutoModel": "modeling_mpt.MPTModel",
     "AutoModelForSequenceClassification": "modeling_mpt.MPTForSentimentClassification",
+}
+# The processor, saved beside the model, brings this file.
+CUSTOM_PIPELINES = {
+    "multimodal-sentiment": {"impl": "pipeline_mpt.MPTPipeline", "pt": ["AutoModelForSequenceClassification"]}
 }
 
 
@@ -189,6 +194,7 @@ class MPTConfig(PreTrainedConfig):
         _check_names(kwargs, known=list(inspect.signature(MPTConfig.__init__).parameters))
         _complete_labels(kwargs)
         kwargs.setdefault("auto_map", dict(AUTO_MAP))
+        kwargs.setdefault("custom_pipelines", copy.deepcopy(CUSTOM_PIPELINES))
         super().__init__(**kwargs)
         self.check()
 
@@ -197,6 +203,10 @@ class MPTConfig(PreTrainedConfig):
         also where this config came from a Hub repository (whose name is then in front of each entry)."""
         self.auto_map = {**AUTO_MAP, **{k: v.split("--")[-1] for k, v in self.auto_map.items() if k not in AUTO_MAP}}
         super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As [`PreTrainedConfig.to_dict`]. `pipeline` puts classes into `custom_pipelines`, which JSON cannot hold."""
+        return super().to_dict() | {"custom_pipelines": copy.deepcopy(CUSTOM_PIPELINES)}
 
     def check(self) -> None:
         """Raise a `ValueError` that says what to write instead. The models call it too: `from_pretrained(folder,

@@ -1,8 +1,17 @@
 """What a model is fed: processor, collator, pipeline."""
 
+from transformers import AutoModelForSequenceClassification
+from transformers.pipelines import PIPELINE_REGISTRY
+
 from .collator_mpt import MPTDataCollator
+from .pipeline_mpt import MPTPipeline
 from .processing_mpt import MPTProcessor
 
-__all__ = ["MPTDataCollator", "MPTProcessor"]
+__all__ = ["MPTDataCollator", "MPTPipeline", "MPTProcessor"]
 
+# With this, a saved processor carries its code and the pipeline's …
 MPTProcessor.register_for_auto_class()
+# … and in a process that imports this package, `pipeline` knows the task.
+PIPELINE_REGISTRY.register_pipeline(
+    "multimodal-sentiment", pipeline_class=MPTPipeline, pt_model=AutoModelForSequenceClassification
+)

@@ -1,0 +1,189 @@
+"""MPTPipeline: posts in, their sentiment out, and what it was read from."""
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch.utils.data import Dataset, IterableDataset, Subset
+from transformers import Pipeline
+
+MODALITIES = ("text", "image", "rationales")
+# Columns of a dataset's rows that say nothing to the network. Any other unknown key is an error, not an omission.
+PASSED_OVER = ("id", "label", "text_label", "image_label", "language", "source")
+RATIONALE_PREFIX = "rationale_"
+
+
+class MPTPipeline(Pipeline):
+    """
+    Sentiment of image+text posts, with the weight of each modality and of each rationale.
+
+    A post is a mapping with any of
+
+    - `text` (`str` or `None`),
+    - `image` (PIL image, path of one, or `None`),
+    - `rationales` (mapping from perspective to text, or `None`), or the columns `rationale_PERSPECTIVE` of a dataset.
+
+    Its result is a dictionary with
+
+    - `label` (`str`) and `score` (`float`): the most probable label and its probability;
+    - `scores` (`dict[str, float]`): the probability of each label;
+    - `modality_weights` (`dict[str, float]`): of text, image and rationales in the fused post; 0 where absent;
+    - `perspective_weights` (`dict[str, float]`): of each rationale among the rationales, 0 where absent; `None` for a
+      post without any.
+
+    Args:
+        model ([`MPTForSentimentClassification`])
+        processor ([`MPTProcessor`])
+        kwargs: what any [`Pipeline`] takes, e.g. `device`, `batch_size`.
+
+    Raises:
+        ValueError: for a model or processor that is not of this package or that does not go with the other.
+
+    Example:
+
+    ```python
+    >>> from transformers import pipeline
+
+    >>> pipe = pipeline("multimodal-sentiment", model=FOLDER_OR_HUB_ID, trust_remote_code=True)
+    >>> pipe({"text": "What a day", "image": "beach.jpg"})["label"]
+    >>> for result in pipe(dataset, batch_size=16):
+    ...     print(result["label"], result["score"])
+    ```
+    """
+
+    _load_processor = True
+    _load_tokenizer = False
+    _load_image_processor = False
+    _load_feature_extractor = False
+    _load_video_processor = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # Saved code is loaded file by file, so that classes of one package may differ: ask for what is used of them.
+        if not hasattr(self.processor, "perspectives") or not hasattr(self.model.config, "perspectives"):
+            raise ValueError(
+                f"MPTPipeline got the model {type(self.model).__name__} and the processor "
+                f"{type(self.processor).__name__}; it needs an MPTForSentimentClassification and the MPTProcessor "
+                "that was saved beside it."
+            )
+        if self.processor.perspectives != self.model.config.perspectives:
+            raise ValueError(
+                f"The processor has the perspectives {self.processor.perspectives}, the model "
+                f"{self.model.config.perspectives}; load both from the same folder."
+            )
+        self.model.eval()
+
+    def _sanitize_parameters(self, **kwargs: Any) -> tuple[dict, dict, dict]:
+        if kwargs:
+            raise ValueError(f"MPTPipeline has no options {sorted(kwargs)}; it takes batch_size and num_workers.")
+        return {}, {}, {}
+
+    def __call__(self, posts: Any, **kwargs: Any) -> dict[str, Any] | list[dict[str, Any]] | Iterator[dict[str, Any]]:
+        """
+        Args:
+            posts: one post, a list or tuple of them, or a dataset (of `datasets` or of PyTorch) or another iterable.
+            batch_size (`int`, defaults to 1): how many posts go through the model at once; it changes no result beyond
+                rounding.
+            num_workers (`int`, defaults to 0): processes that open images.
+
+        Returns:
+            One result, a list, or for datasets and iterables an iterator that reads on as results are taken.
+
+        Raises:
+            ValueError: for a post with an unknown key, an image that cannot be opened, or nothing the model reads.
+        """
+        if isinstance(posts, list | tuple):
+            return super().__call__(list(posts), **kwargs) if posts else []
+        if not isinstance(posts, Mapping | Dataset | IterableDataset):
+            if hasattr(posts, "__getitem__") and hasattr(posts, "__len__") and not isinstance(posts, str):
+                posts = Subset(posts, range(len(posts)))
+            elif hasattr(posts, "__iter__") and not isinstance(posts, str):
+                posts = (post for post in posts)
+        return super().__call__(posts, **kwargs)
+
+    def preprocess(self, post: Mapping[str, Any]) -> dict[str, Any]:
+        """The post with its image open. The processor comes in `_forward`, which has the batch to pad for."""
+        if not isinstance(post, Mapping):
+            raise ValueError(
+                f"{post!r} is no post; write a dictionary, e.g. {{'text': 'What a day', 'image': 'beach.jpg'}}."
+            )
+        name = f"Post {post['id']!r}" if post.get("id") is not None else "The post"
+        perspectives = self.processor.perspectives
+        columns = {f"{RATIONALE_PREFIX}{perspective}": perspective for perspective in perspectives}
+        known = [*MODALITIES, *columns, *PASSED_OVER]
+        for key in post:
+            if key not in known:
+                close = difflib.get_close_matches(str(key), [*MODALITIES, *columns], n=1)
+                hint = f" Did you mean {close[0]!r}?" if close else ""
+                raise ValueError(f"{name} has the unknown key {key!r}; known are {[*MODALITIES, *columns]}.{hint}")
+        rationales = {columns[key]: value for key, value in post.items() if key in columns}
+        if post.get("rationales") is not None:
+            if any(value is not None for value in rationales.values()):
+                raise ValueError(f"{name} has 'rationales' and {RATIONALE_PREFIX}… columns; write one of the two.")
+            rationales = post["rationales"]
+        parts = {"text": post.get("text"), "image": post.get("image"), "rationales": rationales or None}
+        reads = self.model.config.modalities
+        parts = {key: value if key in reads else None for key, value in parts.items()}
+        if not any(_holds_something(value) for value in parts.values()):
+            raise ValueError(f"{name} has nothing to read: this model reads {', '.join(reads)}; give one at least.")
+        if isinstance(parts["image"], str | Path):
+            parts["image"] = _open_image(parts["image"], name)
+        return {"post": parts}
+
+    def _forward(self, inputs: dict[str, Any]) -> dict[str, torch.Tensor | None]:
+        """Logits `(batch, num_labels)` and weights of one post or, with `batch_size` above 1, of a list of them."""
+        posts = inputs["post"] if isinstance(inputs["post"], Sequence) else [inputs["post"]]
+        batch = self.processor(
+            images=[post["image"] for post in posts],
+            text=[post["text"] for post in posts],
+            rationales=[post["rationales"] for post in posts],
+        )
+        output = self.model(**batch.to(self.device))
+        names = ("logits", "modality_weights", "modality_mask", "perspective_weights")
+        return {name: output.get(name) for name in names}
+
+    def postprocess(self, outputs: dict[str, torch.Tensor | None]) -> dict[str, Any]:
+        id2label = self.model.config.id2label
+        scores = outputs["logits"][0].float().softmax(dim=-1).tolist()
+        best = max(range(len(scores)), key=scores.__getitem__)
+        perspective_weights = None
+        if outputs["perspective_weights"] is not None and outputs["modality_mask"][0, MODALITIES.index("rationales")]:
+            weights = outputs["perspective_weights"][0].tolist()
+            perspective_weights = dict(zip(self.processor.perspectives, weights, strict=True))
+        return {
+            "label": id2label[best],
+            "score": scores[best],
+            "scores": {id2label[index]: score for index, score in enumerate(scores)},
+            "modality_weights": dict(zip(MODALITIES, outputs["modality_weights"][0].tolist(), strict=True)),
+            "perspective_weights": perspective_weights,
+        }
+
+    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
+        """Model and processor with all their code, this file included; [`Pipeline`] would leave the processor out."""
+        self.model.save_pretrained(save_directory, **kwargs)
+        self.processor.save_pretrained(save_directory, **kwargs)
+
+
+def _holds_something(part: Any) -> bool:
+    if isinstance(part, str):
+        return bool(part.strip())
+    if isinstance(part, Mapping):
+        return any(_holds_something(value) for value in part.values())
+    return part is not None
+
+
+def _open_image(path: str | Path, name: str) -> Image.Image:
+    if re.match(r"[a-z][a-z0-9+.-]+://", str(path), re.IGNORECASE):
+        raise ValueError(f"{name} has the URL {str(path)!r} for an image; download it and write the path of the file.")
+    try:
+        image = Image.open(path)
+        image.load()
+    except FileNotFoundError:
+        raise ValueError(f"{name} has the image {str(path)!r}, but there is no such file.") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{name} has the image {str(path)!r}, which cannot be decoded ({error}).") from error
+    return image
