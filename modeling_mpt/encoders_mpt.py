@@ -292,6 +292,9 @@ def freeze_first_layers(encoder: PreTrainedModel, count: int) -> None:
     Raises:
         ValueError: where the encoder has no such list of layers, or fewer of them.
     """
+    for name, parameter in encoder.named_parameters():
+        if name.split(".")[-1] == "mask_token":  # DINOv2's and BEiT's, which only their pretraining reads
+            parameter.requires_grad_(False)
     if count == 0:
         return
     if count == -1:
@@ -310,13 +313,9 @@ def freeze_first_layers(encoder: PreTrainedModel, count: int) -> None:
 
 
 def drop_unread(encoder: PreTrainedModel) -> None:
-    """Take off an encoder what MPT does not read, so that no weight is trained, saved or waited for in vain: a trained
-    pooler and the gradient of a mask token."""
+    """Take a trained pooler off an encoder: MPT reads its states, and no weight shall be saved or waited for in vain."""
     pooler = getattr(encoder, "pooler", None)
     if pooler is not None and any(True for _ in pooler.parameters()):  # a ResNet's average pooling has none, and stays
         encoder.pooler = None
     if getattr(encoder, "use_head", False):  # SigLIP's attention pooling
         encoder.use_head, encoder.head = False, None
-    for name, parameter in encoder.named_parameters():
-        if name.split(".")[-1] == "mask_token":  # DINOv2, BEiT
-            parameter.requires_grad_(False)

@@ -88,6 +88,14 @@ class MPTPreTrainedModel(PreTrainedModel):
             super()._init_weights(module)
 
     @classmethod
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
+        """As [`PreTrainedModel.from_pretrained`], which gives every weight it loads a gradient: freeze them again."""
+        loaded = super().from_pretrained(*args, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded  # with output_loading_info=True it is a pair
+        model.base_model.freeze()
+        return loaded
+
+    @classmethod
     def from_backbones(
         cls,
         text: str | PreTrainedConfig,
@@ -185,10 +193,11 @@ class MPTModel(MPTPreTrainedModel):
             self.image_branches = ImageBranches(config, vision_encoder, cnn)
         self.dropout = nn.Dropout(config.dropout)
         self.fusion = LightweightAttentionFusion(len(reads), config.hidden_size)
-        self._freeze()
+        self.freeze()
         self.post_init()
 
-    def _freeze(self) -> None:
+    def freeze(self) -> None:
+        """Stop the gradients of what the configuration freezes."""
         for encoder in (self.text_encoder, self.rationale_encoder):
             if encoder is not None:
                 freeze_first_layers(encoder, self.config.freeze_text_layers)
