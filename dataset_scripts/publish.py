@@ -303,7 +303,7 @@ def _rationale_counts(splits: DatasetDict) -> dict[str, int]:
 
 
 def _languages(splits: DatasetDict) -> list[str]:
-    return sorted({language for posts in splits.values() for language in posts.unique("language") if language})
+    return sorted({language for posts in splits.values() for language in set(posts["language"]) if language})
 
 
 def _source(report: BuildReport | None) -> dict[str, Any]:

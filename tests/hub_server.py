@@ -1,0 +1,324 @@
+"""A small Hub on loopback: the routes that huggingface_hub and datasets call to create, upload and load repositories.
+
+It holds everything in memory, keeps a log of requests, and breaks connections where a test asks for it. Clients are
+separate processes (`HubServer.environment`), since huggingface_hub reads HF_ENDPOINT when it is imported.
+"""
+
+import base64
+import dataclasses
+import hashlib
+import json
+import os
+import socket
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+TOKEN = "hf_writer"
+OWNER = "me"
+
+
+@dataclasses.dataclass
+class Repository:
+    """One repository with a single branch; `files` are those of the last commit."""
+
+    private: bool = False
+    files: dict[str, bytes] = dataclasses.field(default_factory=dict)
+    commits: int = 0
+    lfs: set[str] = dataclasses.field(default_factory=set)
+
+    @property
+    def sha(self) -> str:
+        return hashlib.sha1(f"commit {self.commits}".encode()).hexdigest()
+
+
+class HubServer:
+    """`with HubServer() as hub:` serves until the block ends.
+
+    Attributes:
+        repositories (`dict[tuple[str, str], Repository]`): (type, id), e.g. `("dataset", "me/posts")`.
+        objects (`dict[str, bytes]`): large files received, by SHA-256.
+        log (`list[tuple[str, str, int]]`): method, path, and bytes received of every request.
+        break_after (`int`, optional): large files to take before every further one breaks its connection midway.
+    """
+
+    def __init__(self) -> None:
+        self.repositories: dict[tuple[str, str], Repository] = {}
+        self.objects: dict[str, bytes] = {}
+        self.log: list[tuple[str, str, int]] = []
+        self.break_after: int | None = None
+        self.begun = 0
+        self.lock = threading.RLock()
+
+    def __enter__(self) -> "HubServer":
+        handler = type("Handler", (_Handler,), {"hub": self})
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def environment(self, home: Path, token: str | None = TOKEN) -> dict[str, str]:
+        """Environment of a client process: this server, a home of its own, and `token`."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING", "HUB"))}
+        kept |= {
+            "HF_ENDPOINT": self.url,
+            "HF_HOME": str(home),
+            "HF_HUB_DISABLE_XET": "1",  # large files the plain way, by LFS
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+            "NO_PROXY": "127.0.0.1",
+            "no_proxy": "127.0.0.1",
+            "OMP_NUM_THREADS": "1",
+        }
+        return kept | ({"HF_TOKEN": token} if token else {})
+
+    def received(self) -> int:
+        """Large files and commits taken so far; asking which files are new transfers none."""
+        return sum(method == "PUT" or "/commit/" in path for method, path, _ in self.log)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    hub: HubServer
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        self._route()
+
+    do_HEAD = do_POST = do_PUT = do_GET
+
+    def _route(self) -> None:
+        path = unquote(urlsplit(self.path).path)
+        length = int(self.headers.get("Content-Length") or 0)
+        if self.command == "PUT":
+            self._put(path, length)
+            return
+        body = self.rfile.read(length)
+        with self.hub.lock:
+            self.hub.log.append((self.command, path, length))
+            if path == "/api/whoami-v2":
+                self._whoami()
+            elif path == "/api/repos/create":
+                self._create(json.loads(body))
+            elif path == "/api/validate-yaml":
+                self._send({"errors": [], "warnings": []})
+            elif path.startswith("/api/"):
+                self._api(path, body)
+            elif path.endswith(".git/info/lfs/objects/batch"):
+                self._batch(path.removesuffix(".git/info/lfs/objects/batch"), json.loads(body))
+            else:
+                self._resolve(path)
+
+    # -- accounts and repositories
+
+    def _authorized(self) -> bool:
+        return self.headers.get("Authorization") == f"Bearer {TOKEN}"
+
+    def _whoami(self) -> None:
+        if self._authorized():
+            self._send({"type": "user", "name": OWNER, "auth": {"accessToken": {"role": "write"}}})
+        else:
+            self._fail(401, "Invalid username or password.")
+
+    def _create(self, request: dict[str, Any]) -> None:
+        if not self._authorized():
+            self._fail(401, "Invalid username or password.")
+            return
+        if request.get("organization") not in (None, OWNER):
+            self._fail(403, f"You don't have the rights to create a repo under {request['organization']}")
+            return
+        key = (request.get("type") or "model", f"{OWNER}/{request['name']}")
+        exists = key in self.hub.repositories
+        if not exists:
+            self.hub.repositories[key] = Repository(private=request.get("visibility") == "private")
+        prefix = "" if key[0] == "model" else f"{key[0]}s/"
+        url = f"{self.hub.url}/{prefix}{key[1]}"
+        self._send({"url": url, "error": "You already created this repo"}, 409 if exists else 200)
+
+    def _repository(self, kind: str, repo_id: str) -> Repository | None:
+        """The repository, or an answer as the Hub gives it: a private one does not exist for strangers."""
+        repository = self.hub.repositories.get((kind, repo_id))
+        if repository is None or (repository.private and not self._authorized()):
+            self._fail(401 if not self._authorized() else 404, "Repository not found", "RepoNotFound")
+            return None
+        return repository
+
+    def _api(self, path: str, body: bytes) -> None:
+        _, _, kinds, owner, name, *rest = path.split("/")
+        repository = self._repository(kinds.removesuffix("s"), f"{owner}/{name}")
+        if repository is None:
+            return
+        action, *arguments = rest or ["info"]
+        if action in ("info", "revision"):
+            self._info(repository, f"{owner}/{name}")
+        elif action == "tree":
+            self._tree(repository, "/".join(arguments[1:]))
+        elif action == "paths-info":
+            self._paths_info(repository, body)
+        elif not self._authorized():
+            self._fail(401, "Invalid username or password.")
+        elif action == "preupload":
+            self._preupload(repository, json.loads(body))
+        elif action == "commit":
+            self._commit(repository, kinds, f"{owner}/{name}", body)
+        else:
+            self._fail(404, f"no route {path}", "EntryNotFound")
+
+    def _info(self, repository: Repository, repo_id: str) -> None:
+        siblings = [{"rfilename": name} for name in sorted(repository.files)]
+        now = "2026-01-01T00:00:00.000Z"
+        facts = {"id": repo_id, "sha": repository.sha, "private": repository.private, "siblings": siblings}
+        self._send(facts | {"lastModified": now, "createdAt": now, "tags": [], "downloads": 0, "likes": 0})
+
+    def _entry(self, repository: Repository, name: str) -> dict[str, Any]:
+        content = repository.files[name]
+        entry: dict[str, Any] = {"type": "file", "path": name, "size": len(content), "oid": _git_oid(content)}
+        if name in repository.lfs:
+            oid = hashlib.sha256(content).hexdigest()
+            entry["lfs"] = {"oid": oid, "size": len(content), "pointerSize": 130}
+        return entry
+
+    def _tree(self, repository: Repository, folder: str) -> None:
+        prefix = f"{folder}/" if folder else ""
+        recursive = "recursive=true" in self.path.lower()
+        below = [name for name in sorted(repository.files) if name.startswith(prefix)]
+        if not below:
+            self._fail(404, f"{folder} does not exist", "EntryNotFound")
+            return
+        entries = [self._entry(repository, name) for name in below if recursive or "/" not in name[len(prefix) :]]
+        folders = {prefix + name[len(prefix) :].rpartition("/")[0] for name in below if "/" in name[len(prefix) :]}
+        entries += [{"type": "directory", "path": name, "oid": _git_oid(name.encode()), "size": 0} for name in folders]
+        self._send(entries)
+
+    def _paths_info(self, repository: Repository, body: bytes) -> None:
+        if self.headers.get("Content-Type", "").startswith("application/json"):
+            paths = json.loads(body)["paths"]
+        else:
+            pairs = [pair.partition("=") for pair in body.decode().split("&")]
+            paths = [unquote(value.replace("+", " ")) for key, _, value in pairs if key == "paths"]
+        found = [self._entry(repository, name) for name in paths if name in repository.files]
+        for name in paths:
+            if name not in repository.files and any(other.startswith(f"{name}/") for other in repository.files):
+                found.append({"type": "directory", "path": name, "oid": _git_oid(name.encode()), "size": 0})
+        self._send(found)
+
+    # -- uploads
+
+    def _preupload(self, repository: Repository, request: dict[str, Any]) -> None:
+        answers = []
+        for file in request["files"]:
+            name = file["path"]
+            large = name.endswith((".parquet", ".safetensors", ".bin", ".png"))
+            content = repository.files.get(name)
+            oid = None
+            if content is not None:
+                oid = hashlib.sha256(content).hexdigest() if large else _git_oid(content)
+            mode = "lfs" if large else "regular"
+            answers.append({"path": name, "uploadMode": mode, "shouldIgnore": False, "oid": oid})
+        self._send({"files": answers})
+
+    def _batch(self, repo: str, request: dict[str, Any]) -> None:
+        kind, repo_id = _kind_and_id(repo)
+        if self._repository(kind, repo_id) is None:
+            return
+        answers = []
+        for item in request["objects"]:
+            if item["oid"] not in self.hub.objects:
+                item["actions"] = {"upload": {"href": f"{self.hub.url}/storage/{item['oid']}"}}
+            answers.append(item)
+        self._send({"transfer": "basic", "objects": answers})
+
+    def _put(self, path: str, length: int) -> None:
+        with self.hub.lock:
+            breaks = self.hub.break_after is not None and self.hub.begun >= self.hub.break_after
+            self.hub.begun += 1
+        if breaks:
+            self.rfile.read(length // 2)
+            self.close_connection = True
+            self.connection.shutdown(socket.SHUT_RDWR)
+            return
+        body = self.rfile.read(length)
+        with self.hub.lock:
+            self.hub.log.append(("PUT", path, length))
+            self.hub.objects[hashlib.sha256(body).hexdigest()] = body
+        self._send({})
+
+    def _commit(self, repository: Repository, kinds: str, repo_id: str, body: bytes) -> None:
+        files = dict(repository.files)
+        for line in body.splitlines():
+            entry = json.loads(line)
+            key, value = entry["key"], entry["value"]
+            if key == "header" and value.get("parentCommit") not in (None, repository.sha):
+                self._fail(412, "The expected parent commit is no longer the head of the branch.")
+                return
+            if key == "file":
+                files[value["path"]] = base64.b64decode(value["content"])
+            elif key == "lfsFile":
+                files[value["path"]] = self.hub.objects[value["oid"]]
+                repository.lfs.add(value["path"])
+            elif key == "deletedFile":
+                del files[value["path"]]
+        repository.files = files
+        repository.commits += 1
+        url = f"{self.hub.url}/{'' if kinds == 'models' else kinds + '/'}{repo_id}/commit/{repository.sha}"
+        self._send({"success": True, "commitUrl": url, "commitOid": repository.sha})
+
+    # -- downloads
+
+    def _resolve(self, path: str) -> None:
+        repo, _, rest = path.partition("/resolve/")
+        kind, repo_id = _kind_and_id(repo)
+        repository = self._repository(kind, repo_id)
+        if repository is None:
+            return
+        name = rest.partition("/")[2]
+        content = repository.files.get(name)
+        if content is None:
+            self._fail(404, f"{name} does not exist", "EntryNotFound")
+            return
+        headers = {"ETag": f'"{_git_oid(content)}"', "X-Repo-Commit": repository.sha, "Accept-Ranges": "bytes"}
+        status, wanted = 200, self.headers.get("Range")
+        if wanted:
+            first, _, last = wanted.removeprefix("bytes=").partition("-")
+            start, stop = int(first), min(int(last) if last else len(content), len(content) - 1) + 1
+            headers["Content-Range"] = f"bytes {start}-{stop - 1}/{len(content)}"
+            status, content = 206, content[start:stop]
+        self._answer(status, content, "application/octet-stream", headers)
+
+    # -- answers
+
+    def _fail(self, status: int, message: str, code: str | None = None) -> None:
+        headers = {"X-Error-Message": message} | ({"X-Error-Code": code} if code else {})
+        self._answer(status, json.dumps({"error": message}).encode(), "application/json", headers)
+
+    def _send(self, answer: Any, status: int = 200) -> None:
+        self._answer(status, json.dumps(answer).encode(), "application/json", {})
+
+    def _answer(self, status: int, content: bytes, kind: str, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Type": kind, "Content-Length": str(len(content)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+
+def _kind_and_id(path: str) -> tuple[str, str]:
+    """`/datasets/me/posts` -> dataset and me/posts; a path without prefix is a model's."""
+    first, *rest = path.strip("/").split("/")
+    return (first.removesuffix("s"), "/".join(rest)) if first in ("datasets", "spaces") else ("model", path.strip("/"))
+
+
+def _git_oid(content: bytes) -> str:
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
