@@ -1,0 +1,233 @@
+"""The pipeline: posts with any parts absent, in any container, alone or in batches, here or where we are not known."""
+
+import json
+import math
+
+import pytest
+import torch
+from datasets import Dataset
+from transformers import BertForSequenceClassification
+from transformers import pipeline as auto_pipeline
+
+import tiny
+from dataset_scripts.schema import features
+from processing_mpt import MPTPipeline
+from tiny_processor import SENTENCES, image, pipeline, processor, run_elsewhere
+
+POSTS = [
+    {"text": SENTENCES[0], "image": image("red"), "rationales": {"positive": "a good day", "negative": "rain"}},
+    {"text": "rain"},
+    {"text": None, "image": image("blue")},
+    {"text": " ", "image": None, "rationales": {"neutral": SENTENCES[2], "positive": None}},
+    {"text": SENTENCES[1], "image": image("green"), "rationales": None},
+]
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    return pipeline()
+
+
+def numbers(result):
+    """Every number of a result under its path, absent parts as they are."""
+    flat = {}
+    for name, value in result.items():
+        flat |= {f"{name}.{key}": entry for key, entry in value.items()} if isinstance(value, dict) else {name: value}
+    return flat
+
+
+def assert_same(results, expected):
+    assert len(results) == len(expected)
+    for result, wanted in zip(results, expected, strict=True):
+        assert numbers(result) == pytest.approx(numbers(wanted), abs=1e-5)
+
+
+# --- results ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_post_comes_back_with_label_scores_and_weights(pipe):
+    result = pipe(POSTS[0])
+    assert list(result) == ["label", "score", "scores", "modality_weights", "perspective_weights"]
+    assert list(result["scores"]) == ["positive", "neutral", "negative"]
+    assert result["score"] == result["scores"][result["label"]] == max(result["scores"].values())
+    assert list(result["modality_weights"]) == ["text", "image", "rationales"]
+    for part in ("scores", "modality_weights", "perspective_weights"):
+        assert math.isclose(sum(result[part].values()), 1, abs_tol=1e-5)
+    assert result["perspective_weights"]["neutral"] == 0
+    json.dumps(result)  # plain numbers and strings
+
+
+def test_results_are_those_of_the_model(pipe):
+    batch = pipe.processor(images=[POSTS[0]["image"]], text=[POSTS[0]["text"]], rationales=[POSTS[0]["rationales"]])
+    with torch.no_grad():
+        output = pipe.model(**batch)
+    result = pipe(POSTS[0])
+    assert list(result["scores"].values()) == pytest.approx(output.logits.softmax(-1)[0].tolist(), abs=1e-6)
+    assert list(result["modality_weights"].values()) == pytest.approx(output.modality_weights[0].tolist(), abs=1e-6)
+
+
+def test_absent_parts_get_no_weight(pipe):
+    text, picture, rationale = pipe(POSTS[1:4])
+    assert list(text["modality_weights"].values()) == [1, 0, 0]
+    assert list(picture["modality_weights"].values()) == [0, 1, 0]
+    assert list(rationale["modality_weights"].values()) == [0, 0, 1]
+    assert text["perspective_weights"] is None and picture["perspective_weights"] is None
+    assert rationale["perspective_weights"] == {"positive": 0, "neutral": 1, "negative": 0}
+
+
+@pytest.mark.parametrize("batch_size", [2, 3, 5, 8])
+def test_a_batch_of_mixed_posts_gives_what_each_gives_alone(pipe, batch_size):
+    assert_same(pipe(POSTS, batch_size=batch_size), [pipe(post) for post in POSTS])
+
+
+def test_any_number_of_labels_and_perspectives():
+    pipe = pipeline(perspectives=["irony"], id2label={0: "no", 1: "yes"})
+    result = pipe({"text": "rain", "rationale_irony": "good"})
+    assert set(result["scores"]) == {"no", "yes"} and result["perspective_weights"] == {"irony": 1}
+
+
+def test_a_model_is_asked_only_for_what_it_reads():
+    pipe = pipeline(modalities=["text"], contrastive_view="fused")
+    results = pipe([POSTS[0] | {"image": "no such file.jpg"}, POSTS[4]], batch_size=2)
+    assert_same(results, [pipe({"text": SENTENCES[0]}), pipe({"text": SENTENCES[1]})])
+    with pytest.raises(ValueError, match="this model reads text; give one at least"):
+        pipe(POSTS[2])
+
+
+def test_a_model_in_training_mode_is_put_into_inference_mode():
+    pipe = MPTPipeline(model=tiny.model(dropout=0.5).train(), processor=processor(), device="cpu")
+    assert pipe(POSTS[0]) == pipe(POSTS[0])
+
+
+# --- containers ------------------------------------------------------------------------------------------------------
+
+
+def test_posts_come_in_lists_tuples_generators_and_datasets(pipe):
+    expected = pipe(POSTS)
+    assert_same(pipe(tuple(POSTS)), expected)
+    assert_same(list(pipe(post for post in POSTS)), expected)
+    assert_same(list(pipe(iter(POSTS), batch_size=2)), expected)
+    assert pipe([]) == [] and list(pipe(iter([]))) == []
+
+
+def test_rows_of_our_datasets_are_posts(pipe):
+    rows = [{"id": "7", "label": 0, "text": post["text"], "image": post.get("image")} for post in POSTS[:3]]
+    rows[0] |= {"rationale_positive": "a good day", "rationale_negative": "rain"}
+    blank = dict.fromkeys(features())
+    dataset = Dataset.from_list([blank | row for row in rows]).cast(features())
+    expected = [pipe(post) for post in POSTS[:3]]
+    assert_same(list(pipe(dataset, batch_size=2)), expected)
+    assert_same(list(pipe(dataset.to_iterable_dataset(), batch_size=2)), expected)
+    assert_same(list(pipe(dataset, num_workers=1)), expected)
+
+
+def test_a_generator_is_read_as_results_are_taken(pipe):
+    taken = []
+
+    def posts():
+        for number in range(100):
+            taken.append(number)
+            yield {"text": f"rain {number}"}
+
+    next(iter(pipe(posts(), batch_size=2)))
+    assert len(taken) < 10
+
+
+def test_images_are_opened_from_their_paths(pipe, tmp_path):
+    image("red").save(tmp_path / "red.png")
+    expected = pipe({"image": image("red")})
+    assert pipe({"image": str(tmp_path / "red.png")}) == expected
+    assert pipe({"image": tmp_path / "red.png"}) == expected
+
+
+# --- errors ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("post", "message"),
+    [
+        ("rain", "'rain' is no post; write a dictionary"),
+        ({}, "The post has nothing to read: this model reads text, image, rationales"),
+        ({"id": "7", "text": " ", "rationales": {"positive": ""}}, "Post '7' has nothing to read"),
+        ({"text": "rain", "img": None}, r"unknown key 'img'; known are .*Did you mean 'image'\?"),
+        ({"text": "rain", "rationale_positiv": "a"}, r"Did you mean 'rationale_positive'\?"),
+        ({"text": "rain", "rationales": {"irony": "a"}}, r"rationales for \['irony'\]; this processor knows"),
+        ({"rationales": {"positive": "a"}, "rationale_neutral": "b"}, "write one of the two"),
+        ({"image": "https://host/a.jpg"}, "the URL 'https://host/a.jpg' for an image; download it"),
+        ({"id": "7", "image": "no such.jpg"}, "Post '7' has the image 'no such.jpg', but there is no such file"),
+        ({"text": 3}, "The text of post 0 is 3, a int"),
+    ],
+)
+def test_a_post_that_cannot_be_read_says_what_to_write(pipe, post, message):
+    with pytest.raises(ValueError, match=message):
+        pipe(post)
+
+
+def test_a_file_that_is_no_image_is_named(pipe, tmp_path):
+    (tmp_path / "a.jpg").write_text("not an image")
+    with pytest.raises(ValueError, match="a.jpg', which cannot be decoded"):
+        pipe({"image": tmp_path / "a.jpg"})
+
+
+def test_an_unknown_option_is_refused(pipe):
+    with pytest.raises(ValueError, match=r"no options \['top_k'\]"):
+        pipe(POSTS[1], top_k=2)
+
+
+def test_model_and_processor_must_go_together():
+    with pytest.raises(ValueError, match="load both from the same folder"):
+        MPTPipeline(model=tiny.model(), processor=processor(perspectives=["irony"]), device="cpu")
+    with pytest.raises(ValueError, match="the processor NoneType; it needs an MPTForSentimentClassification"):
+        MPTPipeline(model=tiny.model(), device="cpu")
+    other = BertForSequenceClassification(tiny.text_config())
+    with pytest.raises(ValueError, match="the model BertForSequenceClassification"):
+        MPTPipeline(model=other, processor=processor(), device="cpu")
+
+
+# --- saved and loaded ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def saved(pipe, tmp_path):
+    """As the Trainer saves: the model, then the processor."""
+    pipe.model.save_pretrained(tmp_path / "saved")
+    pipe.processor.save_pretrained(tmp_path / "saved")
+    return tmp_path / "saved"
+
+
+def test_a_saved_folder_answers_where_our_packages_are_not_importable(pipe, saved):
+    image("red").save(saved.parent / "red.png")
+    code = """
+import json
+from transformers import pipeline
+pipe = pipeline("multimodal-sentiment", model="saved", trust_remote_code=True, device="cpu")
+posts = [
+    {"text": "what a good day", "image": "red.png", "rationales": {"positive": "a good day"}}, {"text": "rain"}
+]
+first = pipe(posts, batch_size=2)
+str(pipe.model.config)  # what the library put into it can still be shown
+pipe.save_pretrained("again")
+pipe = pipeline(model="again", trust_remote_code=True, device="cpu")
+print(json.dumps([first, pipe(posts)]))
+"""
+    first, second = json.loads(run_elsewhere(code, saved.parent).splitlines()[-1])
+    posts = [
+        {"text": "what a good day", "image": image("red"), "rationales": {"positive": "a good day"}},
+        {"text": "rain"},
+    ]
+    assert_same(first, pipe(posts))
+    assert_same(second, pipe(posts))
+    names = [sorted(path.name for path in folder.iterdir()) for folder in (saved, saved.parent / "again")]
+    assert names[0] == names[1]
+
+
+def test_the_task_is_known_in_a_process_that_imports_the_package(pipe, saved):
+    again = auto_pipeline("multimodal-sentiment", model=pipe.model, processor=pipe.processor, device="cpu")
+    assert type(again) is MPTPipeline and again(POSTS[0]) == pipe(POSTS[0])
+    loaded = auto_pipeline("multimodal-sentiment", model=str(saved), trust_remote_code=True, device="cpu")
+    assert_same([loaded(POSTS[0])], [pipe(POSTS[0])])
+
+
+def test_a_folder_s_code_runs_only_with_consent(saved):
+    with pytest.raises(ValueError, match="trust_remote_code=True"):
+        auto_pipeline("multimodal-sentiment", model=str(saved), trust_remote_code=False, device="cpu")
