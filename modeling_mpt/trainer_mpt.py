@@ -333,9 +333,11 @@ def missing_from_checkpoint(folder: str | os.PathLike) -> list[str]:
     except (OSError, ValueError):
         missing.append(TRAINER_STATE_NAME)
     sharded = any(path.is_dir() for path in folder.glob("*"))  # DeepSpeed and FSDP keep theirs in folders
-    for pattern in () if sharded else ("rng_state*.pth", SCHEDULER_NAME, OPTIMIZER_NAME):
-        if not any(folder.glob(pattern)):
-            missing.append(pattern)
+    if not sharded:
+        patterns = (OPTIMIZER_NAME, SCHEDULER_NAME, "rng_state*.pth")
+        missing += [pattern for pattern in patterns if not any(folder.glob(pattern))]
+        if not any(folder.glob("*model*.safetensors")) and not any(folder.glob("*model*.bin")):
+            missing.append("the weights")
     return missing
 
 
@@ -366,5 +368,5 @@ def _kind(name: str) -> str:
 
 def _multiplies_in_bf16(use_cpu: bool) -> bool:
     if use_cpu:
-        return torch.cpu._is_amx_tile_supported()
+        return getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
     return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
+from packaging.version import Version
 from torch import nn
 from transformers import TrainerCallback, set_seed
 
@@ -15,6 +17,8 @@ from modeling_mpt import MPTConfig, MPTForSentimentClassification, MPTTrainer, M
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
 VIEWS = ("cross_modal", "fused")
+# Before, transformers asks torch for the optimizer's state on "cpu:0", which torch does not know.
+RESUMES_ON_CPUS = Version(transformers.__version__) >= Version("5.18")
 RATIONALE_FIELDS = ("rationale_input_ids", "rationale_attention_mask")
 
 
@@ -165,15 +169,14 @@ def distributed_runs(folder: Path) -> dict[str, Any]:
     )
     results["evaluation"] = evaluated.evaluate()
 
-    checkpointing = {"num_train_epochs": 3, "save_strategy": "steps", "save_steps": 3, "output_dir": folder / "run"}
-    args = {"batch": 2, "accumulation": 2, **checkpointing}
-    results["uninterrupted"] = weights(train(tiny_model(0.1), rows, arguments(**args)).model)
-    args["output_dir"] = folder / "killed"
-    try:
-        train(tiny_model(0.1), rows, arguments(**args), [kill_at(5)])
-    except Kill:
-        pass
-    results["resumed"] = weights(train(tiny_model(0.1), rows, arguments(**args), resume=True).model)
+    if RESUMES_ON_CPUS:
+        options = {"num_train_epochs": 3, "save_strategy": "steps", "save_steps": 3}
+        whole, killed = (arguments(folder / name, batch=2, accumulation=2, **options) for name in ("whole", "killed"))
+        results["uninterrupted"] = weights(train(tiny_model(0.1), rows, whole).model)
+        try:
+            train(tiny_model(0.1), rows, killed, [kill_at(5)])
+        except Kill:
+            results["resumed"] = weights(train(tiny_model(0.1), rows, killed, resume=True).model)
     return results
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from modeling_mpt import MPTTrainer
-from training_runs import VIEWS, arguments, collate, posts, steps_of_one_epoch, tiny_model
+from training_runs import RESUMES_ON_CPUS, VIEWS, arguments, collate, posts, steps_of_one_epoch, tiny_model
 
 ROOT = Path(__file__).parents[2]
 
@@ -79,6 +79,7 @@ def test_parts_of_the_evaluation_loss_are_means_over_the_posts_of_all_processes(
         assert two_processes["evaluation"][name] == pytest.approx(expected[name], rel=1e-4)
 
 
+@pytest.mark.skipif(not RESUMES_ON_CPUS, reason="transformers before 5.18 cannot resume several processes on CPUs")
 def test_two_processes_resume_to_the_weights_of_the_uninterrupted_run_bit_for_bit(two_processes):
     expected, found = two_processes["uninterrupted"], two_processes["resumed"]
     assert [name for name in expected if not torch.equal(expected[name], found[name])] == []

@@ -279,6 +279,16 @@ def test_a_checkpoint_that_was_being_written_anew_is_not_taken_for_the_complete_
     assert last_complete_checkpoint(tmp_path) == str(tmp_path / "checkpoint-1")
 
 
+@pytest.mark.parametrize(
+    "lost", ["model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json"]
+)
+def test_a_checkpoint_that_lost_a_file_is_passed_over(tmp_path, lost):
+    train(tiny_model(), posts(8), arguments(tmp_path, save_strategy="steps", save_steps=1, save_total_limit=2))
+    assert last_complete_checkpoint(tmp_path) == str(tmp_path / "checkpoint-2")
+    (tmp_path / "checkpoint-2" / lost).unlink()
+    assert last_complete_checkpoint(tmp_path) == str(tmp_path / "checkpoint-1")
+
+
 def test_resuming_without_a_complete_checkpoint_says_so(tmp_path):
     (tmp_path / "checkpoint-3").mkdir()
     (tmp_path / "checkpoint-3" / "trainer_state.json").write_text('{"epoch": 1.0, "glo')
