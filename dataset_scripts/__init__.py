@@ -8,10 +8,13 @@ from typing import Any
 
 from datasets import ClassLabel, Dataset, DatasetDict, load_dataset, load_from_disk
 
+from .archives import ArchiveLimits, raw_folder
 from .authors import load_authors
 from .build import BuildReport, check_on_error, did_you_mean
+from .ch_mits import load_ch_mits
 from .folder import load_folder
-from .mvsa import load_mvsa_single
+from .memotion import load_memotion
+from .mvsa import load_mvsa_multiple, load_mvsa_single
 from .rationale_files import join_rationales
 from .schema import LABELS, PERSPECTIVES, features, rationale_column
 from .splits import group_ids, split_hash, split_posts
@@ -19,6 +22,7 @@ from .splits import group_ids, split_hash, split_posts
 __all__ = [
     "LABELS",
     "PERSPECTIVES",
+    "ArchiveLimits",
     "BuildReport",
     "features",
     "group_ids",
@@ -34,10 +38,14 @@ logger = logging.getLogger(__name__)
 
 _FOLDER_LOADERS: dict[str, Callable[..., tuple[Dataset, BuildReport]]] = {
     "mvsa_single": load_mvsa_single,
+    "mvsa_multiple": load_mvsa_multiple,
+    "memotion": load_memotion,
+    "ch_mits": load_ch_mits,
     "authors": load_authors,
     "folder": load_folder,
 }
 _NAMES = ("sample", *_FOLDER_LOADERS)
+_PASSED_APART = ("data_dir", "on_error", "archive_limits")
 
 
 def load_posts(
@@ -46,23 +54,29 @@ def load_posts(
     *,
     rationales: str | Path | None = None,
     on_error: str = "raise",
+    archive_limits: ArchiveLimits | None = None,
     **options: Any,
 ) -> Dataset | DatasetDict:
     """Loads posts by the name of their dataset; the columns are those of `schema.features`.
 
     Args:
         name (`str`):
-            `"sample"` (drawn by code, needs nothing), `"mvsa_single"`, `"authors"`, `"folder"`, or a folder or Hub id
-            that `datasets.load_dataset` (or `load_from_disk`) opens and that has these columns.
+            `"sample"` (drawn by code, needs nothing), `"mvsa_single"`, `"mvsa_multiple"`, `"memotion"`, `"ch_mits"`,
+            `"authors"`, `"folder"`, or a folder or Hub id that `datasets.load_dataset` (or `load_from_disk`) opens
+            and that has these columns.
         data_dir (`str` or `Path`, *optional*):
-            Folder of the raw data, for `mvsa_single`, `authors` and `folder`.
+            The raw data, for all but `"sample"` and what `load_dataset` opens: a folder, or an archive as downloaded
+            (ZIP, TAR, compressed TAR), which is unpacked once, into the datasets cache (`archives.unpack`).
         rationales (`str` or `Path`, *optional*):
             TSV, CSV, JSONL or Parquet file of rationales, joined by `id` (`rationale_files.join_rationales`).
         on_error (`str`, defaults to `"raise"`):
             `"raise"` stops at a faulty row and says how to mend it; `"skip"` leaves it out, counted and logged.
+        archive_limits (`ArchiveLimits`, *optional*):
+            What an archive may unpack to; more is taken for a bomb.
         options:
-            Options of the loader: see `load_mvsa_single`, `load_authors`, `load_folder`, `sample.load_sample`, or
-            `datasets.load_dataset`.
+            Options of the loader, e.g. `num_proc` (images decoded at a time): see `load_mvsa_single`,
+            `load_mvsa_multiple`, `load_memotion`, `load_ch_mits`, `load_authors`, `load_folder`,
+            `sample.load_sample`, or `datasets.load_dataset`.
 
     Returns:
         A `Dataset`; a `DatasetDict` only where a published dataset brings several splits of its own.
@@ -70,7 +84,10 @@ def load_posts(
     Raises:
         ValueError: unknown name or option, or a fault in the data (the message names file, row and remedy).
     """
-    return load_posts_with_report(name, data_dir, rationales=rationales, on_error=on_error, **options)[0]
+    posts, _ = load_posts_with_report(
+        name, data_dir, rationales=rationales, on_error=on_error, archive_limits=archive_limits, **options
+    )
+    return posts
 
 
 def load_posts_with_report(
@@ -79,18 +96,19 @@ def load_posts_with_report(
     *,
     rationales: str | Path | None = None,
     on_error: str = "raise",
+    archive_limits: ArchiveLimits | None = None,
     **options: Any,
 ) -> tuple[Dataset | DatasetDict, BuildReport]:
     """As `load_posts`, with the account of what was read, dropped and skipped."""
     check_on_error(on_error)
     if name in _FOLDER_LOADERS:
         if data_dir is None:
-            raise ValueError(f"load_posts({name!r}) needs data_dir: the folder that holds the raw data.")
-        data_dir = Path(data_dir).expanduser()
-        if not data_dir.is_dir():
-            raise ValueError(f"data_dir={str(data_dir)!r} is not a folder; give the folder that holds the raw data.")
+            raise ValueError(f"load_posts({name!r}) needs data_dir: the folder of the raw data, or its archive.")
         loader = _FOLDER_LOADERS[name]
         _check_options(name, loader, options)
+        data_dir = raw_folder(Path(data_dir).expanduser(), archive_limits)
+        if loader is load_ch_mits:  # its parts are archives inside
+            options = options | {"archive_limits": archive_limits}
         posts, report = loader(data_dir, on_error=on_error, **options)
     else:
         if data_dir is not None:
@@ -142,7 +160,7 @@ def _load_published(name: str, options: dict[str, Any]) -> Dataset | DatasetDict
 
 
 def _check_options(name: str, loader: Callable[..., Any], options: dict[str, Any]) -> None:
-    known = [option for option in inspect.signature(loader).parameters if option not in ("data_dir", "on_error")]
+    known = [option for option in inspect.signature(loader).parameters if option not in _PASSED_APART]
     for option in options:
         if option not in known:
             raise ValueError(

@@ -8,7 +8,8 @@ from typing import Any
 
 from datasets import Dataset
 
-from .build import BuildReport, build_dataset, check_image, did_you_mean, inputs_digest
+from .build import BuildReport, build_dataset, did_you_mean, inputs_digest
+from .image_checks import Unchecked
 from .schema import LABELS, PERSPECTIVES, features, rationale_column
 from .tsv import encoding_of, tsv_records
 
@@ -52,6 +53,7 @@ def load_authors(
     file: str | None = None,
     images: bool = True,
     label_names: Mapping[str | int, str] | None = None,
+    num_proc: int | None = None,
 ) -> tuple[Dataset, BuildReport]:
     """Posts with the rationales of the paper's authors.
 
@@ -66,6 +68,7 @@ def load_authors(
             `False` leaves the image null: the released file comes without images.
         label_names (mapping, *optional*):
             What the label column writes -> class name, e.g. `{"0": "positive", "1": "neutral", "2": "negative"}`.
+        num_proc (`int`, *optional*): how many images are decoded at a time; 1 by default.
 
     Returns:
         The dataset and the `BuildReport`. A perspective that the file does not have is null.
@@ -106,6 +109,7 @@ def load_authors(
         inputs=inputs_digest(inputs),
         options=options,
         on_error=on_error,
+        num_proc=num_proc,
     )
 
 
@@ -123,7 +127,7 @@ def _find_tsv(data_dir: Path, file: str | None) -> Path:
 
 def _rows(
     report: BuildReport, table: str, data_dir: str, dataset: str, images: bool, label_names: dict[str, str]
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[dict[str, Any] | Unchecked]:
     layout = LAYOUTS[dataset]
     width = 3 + len(layout.perspectives)
     encoding = encoding_of(Path(table))
@@ -161,15 +165,14 @@ def _rows(
             if not text.strip('" '):
                 report.fail("empty text", f"{where}: the text is empty; write it or remove the row.")
                 continue
-            if images and not check_image(report, Path(data_dir) / image, where):
-                continue
+            notes = []
             row: dict[str, Any] = {rationale_column(perspective): None for perspective in PERSPECTIVES}
             for perspective, rationale in zip(layout.perspectives, rationales, strict=True):
                 # a field of nothing but quotes is a blank that was quoted once too often
                 row[rationale_column(perspective)] = rationale if rationale.strip('" ') else None
                 if not rationale.strip('" '):
-                    report.note(f"no {perspective} rationale")
-            yield row | {
+                    notes.append(f"no {perspective} rationale")
+            row |= {
                 "id": post,
                 "image": str(Path(data_dir) / image) if images else None,
                 "text": text,
@@ -179,6 +182,12 @@ def _rows(
                 "language": layout.language,
                 "source": dataset,
             }
+            if images:
+                yield Unchecked(row, where, tuple(notes))
+                continue
+            for note in notes:
+                report.note(note)
+            yield row
 
 
 def _post_id(image: str, part: str) -> str | None:

@@ -9,7 +9,8 @@ from typing import Any
 
 from datasets import Dataset
 
-from .build import BuildReport, build_dataset, check_image, did_you_mean, inputs_digest
+from .build import BuildReport, build_dataset, did_you_mean, inputs_digest
+from .image_checks import Unchecked
 from .schema import LABELS, PERSPECTIVES, features, rationale_column
 from .tables import SUFFIXES, cell_name, cell_text, nested_column, require_column, table_columns, table_rows
 
@@ -32,6 +33,7 @@ def load_folder(
     labels: Sequence[str | int] | None = None,
     language: str = "en",
     source: str = "folder",
+    num_proc: int | None = None,
 ) -> tuple[Dataset, BuildReport]:
     """Posts from a table and the images beside it.
 
@@ -53,6 +55,7 @@ def load_folder(
             Every class name, in the order of the label ids. By default those that occur: positive, neutral, negative
             in this order if there are no others, else sorted (integers by value).
         language, source (`str`): written into every row.
+        num_proc (`int`, *optional*): how many images are decoded at a time; 1 by default.
 
     Raises:
         ValueError: no or several tables, a column that is not there, or (unless skipped) a malformed row, blank id,
@@ -93,6 +96,7 @@ def load_folder(
             "constants": {"language": language, "source": source},
         },
         on_error=on_error,
+        num_proc=num_proc,
     )
 
 
@@ -163,7 +167,7 @@ def _rows(
     rationales: dict[str, str],
     names: list[str],
     constants: dict[str, str],
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[dict[str, Any] | Unchecked]:
     seen: dict[str, str] = {}
     for number, (where, row) in enumerate(table_rows(Path(table))):
         report.read += 1
@@ -198,36 +202,30 @@ def _rows(
                 + did_you_mean(label, names),
             )
             continue
-        image = _image_path(report, cells["image"], Path(data_dir), where)
-        if cells["image"] is not None and image is None:
+        image = cells["image"]
+        if image is not None and _URL.match(image):
+            report.fail(
+                "image is a URL",
+                f"{where}: image {image!r} is a URL; download the images into the folder and write their relative "
+                "paths.",
+            )
             continue
-        if image is None:
-            report.note("without image")
         written = {rationale_column(name): cell_text(row.get(column)) for name, column in rationales.items()}
-        if not rationales:
-            written = dict.fromkeys(map(rationale_column, PERSPECTIVES))
-        elif any(text is None for text in written.values()):
-            report.note("without one of its rationales")
-        yield {
+        lacks_rationale = any(text is None for text in written.values())
+        post_row = {
             "id": post,
-            "image": image,
+            "image": image and str(Path(data_dir) / image),
             "text": cells["text"],
-            **written,
+            **(written or dict.fromkeys(map(rationale_column, PERSPECTIVES))),
             "label": label,
             "text_label": None,
             "image_label": None,
             **constants,
         }
-
-
-def _image_path(report: BuildReport, cell: str | None, data_dir: Path, where: str) -> str | None:
-    if cell is None:
-        return None
-    if _URL.match(cell):
-        report.fail(
-            "image is a URL",
-            f"{where}: image {cell!r} is a URL; download the images into the folder and write their relative paths.",
-        )
-        return None
-    path = data_dir / cell
-    return str(path) if check_image(report, path, where) else None
+        notes = ("without one of its rationales",) if lacks_rationale else ()
+        if image is not None:
+            yield Unchecked(post_row, where, notes)
+            continue
+        for note in ("without image", *notes):
+            report.note(note)
+        yield post_row

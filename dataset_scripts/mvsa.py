@@ -1,21 +1,25 @@
-"""MVSA-Single from its original download (Niu et al. 2016), merged by MultiSentiNet's rule (Xu and Mao 2017)."""
+"""MVSA from its original downloads (Niu et al. 2016), merged by MultiSentiNet's rule (Xu and Mao 2017)."""
 
-import logging
-from collections.abc import Iterator
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from datasets import Dataset
 
-from .build import BuildReport, build_dataset, check_image, did_you_mean, inputs_digest
+from .archives import find_root
+from .build import BuildReport, Published, build_dataset, did_you_mean, files_in, inputs_digest
+from .image_checks import Unchecked
 from .schema import LABELS, features
-
-logger = logging.getLogger(__name__)
+from .text_files import decode_text, encoding_notes
 
 LABEL_FILE = "labelResultAll.txt"
-# Of a full download: rows, and posts of each class that the rule keeps.
-FULL_ROWS = 4869
-FULL_LABELS = {"positive": 2683, "neutral": 470, "negative": 1358}
+SINGLE = Published(4869, {"positive": 2683, "neutral": 470, "negative": 1358})
+MULTIPLE = Published(19600, {"positive": 11318, "neutral": 4408, "negative": 1298})
+MULTIPLE_WITH_UNLISTED = Published(19600, {"positive": 11320, "neutral": 4408, "negative": 1299})
+# The rule keeps them, but no published list of MVSA-Multiple has them.
+UNLISTED_IDS = ("3910", "5995", "15324")
+_ANNOTATORS = {"mvsa_single": 1, "mvsa_multiple": 3}
 
 
 def merge_labels(text_label: str, image_label: str) -> str | None:
@@ -27,26 +31,21 @@ def merge_labels(text_label: str, image_label: str) -> str | None:
     return None
 
 
-def decode_text(raw: bytes) -> tuple[str, str]:
-    """The text and the encoding it was read with.
-
-    A quarter of the files are GB18030 (curly quotes, ellipses), the rest UTF-8. Bytes valid in neither become U+FFFD
-    (`"damaged"`). A `??` is an emoji that was lost before publication; it stays as it is.
-    """
-    for encoding in ("utf-8-sig", "gb18030"):
-        try:
-            return raw.decode(encoding).strip(), encoding
-        except UnicodeDecodeError:
-            continue
-    return raw.decode("gb18030", errors="replace").strip(), "damaged"
+def majority(labels: Sequence[str]) -> str | None:
+    """The label that more than half of the annotators gave one modality, or None."""
+    label, votes = Counter(labels).most_common(1)[0]
+    return label if 2 * votes > len(labels) else None
 
 
-def load_mvsa_single(data_dir: str | Path, on_error: str = "raise") -> tuple[Dataset, BuildReport]:
+def load_mvsa_single(
+    data_dir: str | Path, on_error: str = "raise", *, num_proc: int | None = None
+) -> tuple[Dataset, BuildReport]:
     """The posts of MVSA-Single, with both modality labels.
 
     Args:
         data_dir (`str` or `Path`): holds `labelResultAll.txt`, `data/ID.jpg` and `data/ID.txt`.
         on_error (`str`, defaults to `"raise"`): or `"skip"`, for rows without image, text, or with other faults.
+        num_proc (`int`, *optional*): how many images are decoded at a time; 1 by default.
 
     Returns:
         The dataset (4,511 posts from a full download of 4,869) and the `BuildReport`.
@@ -55,56 +54,77 @@ def load_mvsa_single(data_dir: str | Path, on_error: str = "raise") -> tuple[Dat
         ValueError: no such layout, or (unless skipped) a malformed row, duplicate id, unknown label, missing or
             unreadable image, missing or empty text.
     """
-    data_dir = Path(data_dir).resolve()
-    label_file = data_dir / LABEL_FILE
-    if not label_file.is_file():
-        nested = [str(file.parent) for file in sorted(data_dir.glob(f"*/{LABEL_FILE}"))]
-        raise ValueError(
-            f"{data_dir} has no {LABEL_FILE}; data_dir must be the folder of the original download that holds it, "
-            f"beside the folder data/." + (f" Did you mean {nested[0]!r}?" if len(nested) == 1 else "")
-        )
-    posts, report = build_dataset(
-        "mvsa_single",
+    return _load("mvsa_single", data_dir, on_error, num_proc, (), SINGLE)
+
+
+def load_mvsa_multiple(
+    data_dir: str | Path, on_error: str = "raise", *, keep_unlisted: bool = False, num_proc: int | None = None
+) -> tuple[Dataset, BuildReport]:
+    """The posts of MVSA-Multiple, with both modality labels.
+
+    Three annotators labelled each post. First the majority of each modality is taken, and a post without one is
+    dropped; then MultiSentiNet's rule applies. (Merging per annotator first gives other labels and other posts.)
+
+    Args:
+        data_dir (`str` or `Path`): holds `labelResultAll.txt`, `data/ID.jpg` and `data/ID.txt`.
+        on_error (`str`, defaults to `"raise"`): or `"skip"`, for rows without image, text, or with other faults.
+        keep_unlisted (`bool`, defaults to `False`):
+            Keep the posts 3910, 5995 and 15324, which the rule keeps and every published list lacks.
+        num_proc (`int`, *optional*): how many images are decoded at a time; 1 by default.
+
+    Returns:
+        The dataset (17,024 posts from a full download of 19,600; 17,027 with `keep_unlisted`) and the `BuildReport`.
+
+    Raises:
+        ValueError: as `load_mvsa_single`.
+    """
+    left_out, published = ((), MULTIPLE_WITH_UNLISTED) if keep_unlisted else (UNLISTED_IDS, MULTIPLE)
+    return _load("mvsa_multiple", data_dir, on_error, num_proc, left_out, published)
+
+
+def _load(
+    source: str,
+    data_dir: str | Path,
+    on_error: str,
+    num_proc: int | None,
+    left_out: Collection[str],
+    published: Published,
+) -> tuple[Dataset, BuildReport]:
+    root = find_root(Path(data_dir).resolve(), LABEL_FILE)
+    return build_dataset(
+        source,
         _rows,
         features(),
-        inputs=inputs_digest([label_file, *sorted((data_dir / "data").glob("*"))]),
-        options={"data_dir": str(data_dir)},
+        inputs=inputs_digest([root / LABEL_FILE, *files_in(root / "data")]),
+        options={"root": str(root), "source": source, "left_out": list(left_out)},
         on_error=on_error,
+        num_proc=num_proc,
+        published=published,
     )
-    if report.read != FULL_ROWS:
-        logger.warning(
-            "%s has %d rows, a full download %d: results are not comparable with published ones",
-            label_file,
-            report.read,
-            FULL_ROWS,
-        )
-    elif report.labels != FULL_LABELS:
-        logger.warning(
-            "%s: kept %s, a full download gives %s; see what was skipped: %s",
-            label_file,
-            report.labels,
-            FULL_LABELS,
-            report.skipped or "nothing",
-        )
-    return posts, report
 
 
-def label_rows(report: BuildReport, label_file: Path) -> Iterator[tuple[str, str, str, str, str]]:
-    """The well-formed rows of `ID<TAB>text,image` that the rule keeps: place, id, label, text label, image label."""
+def label_rows(
+    report: BuildReport, label_file: Path, source: str = "mvsa_single", left_out: Collection[str] = ()
+) -> Iterator[tuple[str, str, str, str, str]]:
+    """The well-formed rows that the rules keep: place, id, label, text label, image label.
+
+    A row reads `ID<TAB>text,image`, with one such pair for each annotator.
+    """
+    annotators = _ANNOTATORS[source]
     seen: dict[str, int] = {}
     with open(label_file, encoding="utf-8-sig", errors="replace") as lines:  # a bad byte is an unknown label below
         for number, line in enumerate(lines, start=1):
-            fields = line.split(maxsplit=1)
+            fields = re.sub(r"\s*,\s*", ",", line).split()
             if not fields or (number == 1 and fields[0].lower() == "id"):
                 continue
+            post, *pairs = fields
             report.read += 1
             where = f"{label_file}, line {number}"
-            labels = [label.strip().lower() for label in fields[1].split(",")] if len(fields) == 2 else []
-            if len(labels) != 2:
-                report.fail("malformed row", f"{where}: {line.strip()!r}; a row must read ID<TAB>text,image. Mend it.")
+            votes = [pair.lower().split(",") for pair in pairs]
+            if len(votes) != annotators or any(len(vote) != 2 for vote in votes):
+                report.fail("malformed row", _malformed(where, line, source, len(votes)))
                 continue
-            post = fields[0]
-            unknown = [label for label in labels if label not in LABELS]
+            unknown = [label for vote in votes for label in vote if label not in LABELS]
             if unknown:
                 report.fail(
                     "unknown label",
@@ -116,17 +136,31 @@ def label_rows(report: BuildReport, label_file: Path) -> Iterator[tuple[str, str
                 report.fail("duplicate id", f"{where}: id {post!r} is also on line {seen[post]}; remove one.")
                 continue
             seen[post] = number
-            label = merge_labels(*labels)
-            if label is None:
-                report.drop(f"opposite polarities ({labels[0]} text, {labels[1]} image)")
+            text_label, image_label = (majority(labels) for labels in zip(*votes, strict=True))
+            if text_label is None or image_label is None:
+                lacking = [name for name, one in (("text", text_label), ("image", image_label)) if one is None]
+                report.drop(f"no majority of the annotators ({' and '.join(lacking)})")
                 continue
-            yield where, post, label, labels[0], labels[1]
+            label = merge_labels(text_label, image_label)
+            if label is None:
+                report.drop(f"opposite polarities ({text_label} text, {image_label} image)")
+            elif post in left_out:
+                report.drop(f"in no published list (ids {', '.join(left_out)}); keep_unlisted=True keeps them")
+            else:
+                yield where, post, label, text_label, image_label
 
 
-def _rows(report: BuildReport, data_dir: str) -> Iterator[dict[str, Any]]:
-    data = Path(data_dir) / "data"
-    for where, post, label, text_label, image_label in label_rows(report, Path(data_dir) / LABEL_FILE):
-        text_file, image_file = data / f"{post}.txt", data / f"{post}.jpg"
+def _malformed(where: str, line: str, source: str, found: int) -> str:
+    pairs = "<TAB>text,image" * _ANNOTATORS[source]
+    other = next((name for name, count in _ANNOTATORS.items() if count == found and name != source), None)
+    hint = f" Is this {other}?" if other else ""
+    return f"{where}: {line.strip()!r}; a row of {source} must read ID{pairs}.{hint} Mend it."
+
+
+def _rows(report: BuildReport, root: str, source: str, left_out: list[str]) -> Iterator[Unchecked]:
+    data = Path(root) / "data"
+    for where, post, label, text_label, image_label in label_rows(report, Path(root) / LABEL_FILE, source, left_out):
+        text_file = data / f"{post}.txt"
         if not text_file.is_file():
             report.fail("missing text", f"{where}: the text {text_file} does not exist; add it or remove the row.")
             continue
@@ -134,15 +168,9 @@ def _rows(report: BuildReport, data_dir: str) -> Iterator[dict[str, Any]]:
         if not text:
             report.fail("empty text", f"{where}: the text {text_file} is empty; write it or remove the row.")
             continue
-        if not check_image(report, image_file, where):
-            continue
-        if encoding == "gb18030":
-            report.note("text read as GB18030")
-        elif encoding == "damaged":
-            report.note("text with bytes of no encoding, replaced by U+FFFD")
-        yield {
+        row = {
             "id": post,
-            "image": str(image_file),
+            "image": str(data / f"{post}.jpg"),
             "text": text,
             "rationale_positive": None,
             "rationale_neutral": None,
@@ -151,5 +179,6 @@ def _rows(report: BuildReport, data_dir: str) -> Iterator[dict[str, Any]]:
             "text_label": text_label,
             "image_label": image_label,
             "language": "en",
-            "source": "mvsa_single",
+            "source": source,
         }
+        yield Unchecked(row, where, encoding_notes(encoding))

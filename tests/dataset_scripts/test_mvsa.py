@@ -1,14 +1,16 @@
 """MVSA-Single: the layout and the quirks of its original download, and MultiSentiNet's rule."""
 
 import logging
+import shutil
 from collections import Counter
 
 import pytest
 
 from dataset_scripts import load_posts, load_posts_with_report
 from dataset_scripts.build import BuildReport
-from dataset_scripts.mvsa import FULL_LABELS, decode_text, label_rows, merge_labels
+from dataset_scripts.mvsa import SINGLE, label_rows, merge_labels
 from dataset_scripts.schema import features
+from dataset_scripts.text_files import decode_text
 
 # The full download by (text label, image label).
 FULL_PAIRS = {
@@ -64,8 +66,8 @@ def test_the_full_download_gives_4511_of_4869(tmp_path):
     (tmp_path / "labelResultAll.txt").write_text("\n".join(lines))
     report = BuildReport("mvsa_single")
     labels = Counter(label for _, _, label, _, _ in label_rows(report, tmp_path / "labelResultAll.txt"))
-    assert report.read == 4869
-    assert dict(labels) == FULL_LABELS == {"positive": 2683, "neutral": 470, "negative": 1358}
+    assert report.read == SINGLE.rows == 4869
+    assert labels == SINGLE.labels == {"positive": 2683, "neutral": 470, "negative": 1358}
     assert sorted(report.dropped.values()) == [78, 280]
 
 
@@ -141,7 +143,7 @@ def _empty_text(download):
             "line 7: label 'happy'; known are pos",
         ),
         (lambda folder: add_row(folder, "20\tpositve,neutral"), "unknown label", "Did you mean 'positive'"),
-        (lambda folder: add_row(folder, "20 positive"), "malformed row", r"line 7: '20 positive'; a row must read ID"),
+        (lambda folder: add_row(folder, "20 positive"), "malformed row", r"line 7: '20 positive'; a row of mvsa_s"),
         (lambda folder: add_row(folder, "3\tneutral,neutral"), "duplicate id", "line 7: id '3' is also on line 3"),
     ],
 )
@@ -172,17 +174,28 @@ def test_the_report_comes_back_from_the_cache_too(download):
     assert again == first
 
 
-def test_a_download_that_is_not_whole_is_warned_of(download, caplog):
+def test_a_download_that_is_not_whole_is_warned_of_and_the_report_says_so(download, caplog):
     with caplog.at_level(logging.WARNING):
-        load_posts("mvsa_single", download)
-    assert "has 5 rows, a full download 4869" in caplog.text
+        _, report = load_posts_with_report("mvsa_single", download)
+    assert "5 rows read, a full download has 4,869" in caplog.text
+    assert report.differences[1] == (
+        "4 posts (negative 2, neutral 1, positive 1) kept, published results are on "
+        "4,511 posts (negative 1,358, neutral 470, positive 2,683)"
+    )
+    assert f"differs: {report.differences[0]}" in report.summary()
 
 
-def test_the_folder_above_gets_a_suggestion(download):
-    above = download.parent
-    with pytest.raises(ValueError, match="has no labelResultAll.txt") as error:
-        load_posts("mvsa_single", above)
-    assert f"Did you mean {str(download)!r}" in str(error.value)
+def test_the_folder_above_will_do_where_it_holds_one_download(download, tmp_path):
+    assert load_posts("mvsa_single", tmp_path)["id"] == ["1", "3", "4", "12"]
+    shutil.copytree(download, tmp_path / "copy")
+    with pytest.raises(ValueError, match=r"labelResultAll.txt in 2 folders .*; give one of them"):
+        load_posts("mvsa_single", tmp_path)
+
+
+def test_a_folder_without_download_is_refused_and_an_archive_in_it_pointed_at(tmp_path):
+    (tmp_path / "MVSA-Single.zip").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"has no labelResultAll.txt.*Did you mean '.*MVSA-Single.zip'"):
+        load_posts("mvsa_single", tmp_path)
 
 
 def test_nothing_left_is_an_error_that_says_why(download):

@@ -78,7 +78,7 @@ def test_an_unknown_option_gets_a_suggestion(tmp_path):
 def test_raw_datasets_need_their_folder(tmp_path):
     with pytest.raises(ValueError, match="needs data_dir"):
         dataset_scripts.load_posts("mvsa_single")
-    with pytest.raises(ValueError, match="is not a folder"):
+    with pytest.raises(ValueError, match="does not exist; give the folder that holds the raw data, or its archive"):
         dataset_scripts.load_posts("mvsa_single", tmp_path / "nowhere")
 
 
