@@ -273,6 +273,9 @@ def _split(record: BuildRecord) -> str:
         if split["seed"] is not None:
             text += f", seed {split['seed']}"
         text += "".join(f", {option} {value}" for option, value in split["options"].items()) + "."
+    outside = record.source.get("kept", 0) - record.num_posts
+    if outside > 0:
+        text += f" {outside:,} of the posts kept are in none of its parts."
     return f"{text} Hash of its ids: `{split['hash']}`."
 
 

@@ -224,9 +224,10 @@ def _check(splits: DatasetDict, config_name: str, max_shard_size: int) -> None:
         )
     if max_shard_size < 1:
         raise ValueError(f"max_shard_size={max_shard_size}; it must be at least 1 byte.")
+    for split, posts in splits.items():
+        if len(posts) == 0:
+            raise ValueError(f"the split {split!r} has no post, which load_dataset cannot open; leave the split out.")
     counts = Counter(post for posts in splits.values() for post in posts["id"])
-    if not counts:
-        raise ValueError(f"{config_name}: the splits {list(splits)} hold no post at all.")
     repeated = [post for post, count in counts.items() if count > 1]
     if repeated:
         raise ValueError(

@@ -84,9 +84,8 @@ def write_shards(posts: Dataset, plan: ShardPlan, folder: Path, split: str) -> i
 
 
 def _write_shard(posts: Dataset, path: Path, groups: tuple[tuple[int, int], ...]) -> None:
-    schema = (
-        posts.features.arrow_schema
-    )  # carries the features, so that the file alone opens with ClassLabel and Image
+    # The schema carries the features, so that the file alone opens with ClassLabel and Image.
+    schema = posts.features.arrow_schema
     rows = posts.with_format("arrow")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -95,7 +94,7 @@ def _write_shard(posts: Dataset, path: Path, groups: tuple[tuple[int, int], ...]
             temporary, schema, use_content_defined_chunking=True, write_page_index=True, **_compression(schema)
         ) as writer:
             for start, stop in groups:
-                table = _embedded(rows[start:stop], posts) if stop > start else schema.empty_table()
+                table = _embedded(rows[start:stop], posts)
                 writer.write_table(table.cast(schema), row_group_size=ROW_GROUP_ROWS)
         os.replace(temporary, path)
     finally:
@@ -106,10 +105,8 @@ def _compression(schema: pa.Schema) -> dict[str, Any]:
     """Images are compressed already; once more costs time and gains nothing."""
     leaves = {}
     for field in schema:
-        names = (
-            [f"{field.name}.{part.name}" for part in field.type] if pa.types.is_struct(field.type) else [field.name]
-        )
-        leaves |= dict.fromkeys(names, "none" if field.name == "image" else "snappy")
+        parts = [f".{part.name}" for part in field.type] if pa.types.is_struct(field.type) else [""]
+        leaves |= {f"{field.name}{part}": "none" if field.name == "image" else "snappy" for part in parts}
     return {"compression": leaves, "use_dictionary": [leaf for leaf in leaves if not leaf.startswith("image.")]}
 
 
