@@ -65,8 +65,9 @@ def load_posts(
             `"authors"`, `"folder"`, or a folder or Hub id that `datasets.load_dataset` (or `load_from_disk`) opens
             and that has these columns.
         data_dir (`str` or `Path`, *optional*):
-            The raw data, for all but `"sample"` and what `load_dataset` opens: a folder, or an archive as downloaded
-            (ZIP, TAR, compressed TAR), which is unpacked once, into the datasets cache (`archives.unpack`).
+            The raw data: a folder, or an archive as downloaded (ZIP, TAR, compressed TAR), which is unpacked once,
+            into the datasets cache (`archives.unpack`). Not for `"sample"`; for what `load_dataset` opens, only where
+            it was published without texts and images, which are then taken from here (`publish.join_content`).
         rationales (`str` or `Path`, *optional*):
             TSV, CSV, JSONL or Parquet file of rationales, joined by `id` (`rationale_files.join_rationales`).
         on_error (`str`, defaults to `"raise"`):
@@ -76,7 +77,7 @@ def load_posts(
         options:
             Options of the loader, e.g. `num_proc` (images decoded at a time): see `load_mvsa_single`,
             `load_mvsa_multiple`, `load_memotion`, `load_ch_mits`, `load_authors`, `load_folder`,
-            `sample.load_sample`, or `datasets.load_dataset`.
+            `sample.load_sample`, or `datasets.load_dataset` (whose `name` is `config_name` here).
 
     Returns:
         A `Dataset`; a `DatasetDict` only where a published dataset brings several splits of its own.
@@ -110,10 +111,13 @@ def load_posts_with_report(
         if loader is load_ch_mits:  # its parts are archives inside
             options = options | {"archive_limits": archive_limits}
         posts, report = loader(data_dir, on_error=on_error, **options)
-    else:
+    elif name == "sample":
         if data_dir is not None:
-            raise ValueError(f"load_posts({name!r}) takes no data_dir (given: {str(data_dir)!r}); leave it out.")
-        posts = _load_sample(on_error, options) if name == "sample" else _load_published(name, options)
+            raise _needless(name, data_dir)
+        posts = _load_sample(on_error, options)
+        report = _report_of(name, posts)
+    else:
+        posts = _load_published(name, data_dir, on_error, options)
         report = _report_of(name, posts)
     if rationales is not None:
         if isinstance(posts, DatasetDict):
@@ -130,13 +134,21 @@ def _load_sample(on_error: str, options: dict[str, Any]) -> Dataset:
     return load_sample(on_error=on_error, **options)
 
 
-def _load_published(name: str, options: dict[str, Any]) -> Dataset | DatasetDict:
+def _needless(name: str, data_dir: str | Path) -> ValueError:
+    return ValueError(f"load_posts({name!r}) takes no data_dir (given: {str(data_dir)!r}); leave it out.")
+
+
+def _load_published(
+    name: str, data_dir: str | Path | None, on_error: str, options: dict[str, Any]
+) -> Dataset | DatasetDict:
     """A dataset that already has our columns, on disk or on the Hub."""
     folder = Path(name)
+    options = dict(options)
+    config_name = options.pop("config_name", None)
     if (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file():
         posts = load_from_disk(name, **options)
     elif folder.is_dir() or "/" in name:
-        posts = load_dataset(name, **options)
+        posts = load_dataset(name, config_name, **options)
     else:
         raise ValueError(
             f"{name!r} is neither one of {', '.join(_NAMES)} nor a folder nor a Hub id (owner/name)."
@@ -144,8 +156,15 @@ def _load_published(name: str, options: dict[str, Any]) -> Dataset | DatasetDict
         )
     if isinstance(posts, DatasetDict) and len(posts) == 1:
         (posts,) = posts.values()
+    if data_dir is not None:
+        posts = _with_content(posts, name, data_dir, on_error)
     for split in posts.values() if isinstance(posts, DatasetDict) else [posts]:
         missing = [column for column in features(perspectives=()) if column not in split.column_names]
+        if missing == ["image", "text"]:
+            raise ValueError(
+                f"{name!r} was published without texts and images; give the original download, from which they are "
+                "taken, as data_dir=…."
+            )
         if missing:
             raise ValueError(
                 f"{name!r} lacks the columns {missing} (found: {split.column_names}); for a table of your own use "
@@ -157,6 +176,23 @@ def _load_published(name: str, options: dict[str, Any]) -> Dataset | DatasetDict
                 "dataset.class_encode_column('label')."
             )
     return posts
+
+
+def _with_content(
+    posts: Dataset | DatasetDict, name: str, data_dir: str | Path, on_error: str
+) -> Dataset | DatasetDict:
+    from .publish import join_content  # which loads the original through this module
+
+    splits = list(posts.values()) if isinstance(posts, DatasetDict) else [posts]
+    if any("text" in split.column_names or "image" in split.column_names for split in splits):
+        raise _needless(name, data_dir)
+    sources = sorted({str(source) for split in splits if "source" in split.column_names for source in split["source"]})
+    if len(sources) != 1 or sources[0] not in _FOLDER_LOADERS:
+        raise ValueError(
+            f"{name!r}: its column 'source' names {sources}; data_dir can be joined to posts of exactly one of "
+            f"{', '.join(_FOLDER_LOADERS)}. Name the loader yourself: publish.join_content(posts, loader, data_dir)."
+        )
+    return join_content(posts, sources[0], data_dir, on_missing=on_error, on_error=on_error)
 
 
 def _check_options(name: str, loader: Callable[..., Any], options: dict[str, Any]) -> None:

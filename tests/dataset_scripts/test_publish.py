@@ -10,7 +10,7 @@ import pytest
 from datasets import Dataset, DatasetDict, get_dataset_config_names, load_dataset
 from huggingface_hub import DatasetCard
 
-from dataset_scripts import features, shards, split_hash, split_posts
+from dataset_scripts import features, load_posts, shards, split_hash, split_posts
 from dataset_scripts.build import BuildReport
 from dataset_scripts.publish import join_content, save_posts
 from dataset_scripts.splits import SPLITS
@@ -216,8 +216,6 @@ def test_a_save_without_content_has_neither_texts_nor_images_and_one_call_joins_
 
 
 def _raw_mvsa(folder, draw, numbers=range(1, 31)) -> DatasetDict:
-    from dataset_scripts import load_posts
-
     lines = ["ID\ttext,image"]
     for number in numbers:
         draw(folder / "data" / f"{number}.jpg", 4 * number)
@@ -362,3 +360,18 @@ def test_a_damaged_record_is_named(make, tmp_path):
     (saved.folder / "build.json").write_text('{"config_name": "x"}', encoding="utf-8")
     with pytest.raises(ValueError, match=r"build.json is damaged .* delete .* and build it again"):
         save_posts(make(train=3), tmp_path / "out", "x")
+
+
+def test_load_posts_opens_what_was_saved_and_joins_the_download_where_content_is_missing(make, tmp_path, draw):
+    splits = _raw_mvsa(tmp_path / "download", draw)
+    out = str(tmp_path / "out")
+    save_posts(splits, out, "all", dataset="mvsa_single")
+    save_posts(splits, out, "ids", dataset="mvsa_single", with_content=False)
+    whole = load_posts(out, config_name="all")
+    assert split_hash(whole) == split_hash(splits)
+    with pytest.raises(ValueError, match="published without texts and images; give the original download"):
+        load_posts(out, config_name="ids")
+    joined = load_posts(out, tmp_path / "download", config_name="ids")
+    assert joined["test"]["text"] == splits["test"]["text"] and joined["test"].features == features()
+    with pytest.raises(ValueError, match="takes no data_dir"):
+        load_posts(out, tmp_path / "download", config_name="all")
