@@ -133,8 +133,9 @@ def _unpack_whole(archive: Path, folder: Path, limits: ArchiveLimits) -> None:
     except (*_DAMAGE, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # a full disk, say; decompressors give no number
+        what = str(error).partition("\n")[0].rstrip(":")  # tarfile goes on with a list of all that it tried
         raise ValueError(
-            f"{archive} is damaged or was not downloaded whole ({type(error).__name__}: {error}); download it again."
+            f"{archive} is damaged or was not downloaded whole ({type(error).__name__}: {what}); download it again."
         ) from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
