@@ -161,7 +161,7 @@ class TextBranches(nn.Module):
         if self.lstm is not None:
             outputs, _ = self.lstm(states)
             last = (mask.sum(dim=1) - 1).clamp(min=0)  # the last real token, not the last padding
-            features.append(outputs[torch.arange(len(outputs), device=outputs.device), last])
+            features.append(outputs[torch.arange(outputs.shape[0], device=outputs.device), last])
         return torch.cat(features, dim=-1)
 
 
@@ -313,7 +313,7 @@ def freeze_first_layers(encoder: PreTrainedModel, count: int) -> None:
 
 
 def drop_unread(encoder: PreTrainedModel) -> None:
-    """Take a trained pooler off an encoder: MPT reads its states, and no weight shall be saved or waited for in vain."""
+    """Take a trained pooler off an encoder: MPT reads its states, and no weight is saved or waited for in vain."""
     pooler = getattr(encoder, "pooler", None)
     if pooler is not None and any(True for _ in pooler.parameters()):  # a ResNet's average pooling has none, and stays
         encoder.pooler = None

@@ -95,6 +95,12 @@ class MPTPreTrainedModel(PreTrainedModel):
         model.base_model.freeze()
         return loaded
 
+    def resize_token_embeddings(self, *args: Any, **kwargs: Any) -> nn.Module:
+        """As [`PreTrainedModel.resize_token_embeddings`], for the rationales' own encoder too."""
+        if self.base_model.rationale_encoder is not None:
+            self.base_model.rationale_encoder.resize_token_embeddings(*args, **kwargs)
+        return super().resize_token_embeddings(*args, **kwargs)
+
     @classmethod
     def from_backbones(
         cls,
@@ -146,6 +152,10 @@ class MPTPreTrainedModel(PreTrainedModel):
 
 class MPTModel(MPTPreTrainedModel):
     """Encoders, branches and fusion of MPT (paper, Eq. 1 to 6): a post and its rationales to one vector.
+
+    `torch.export` keeps the batch and the length of the rationales dynamic; the length of the text too where
+    `text_branches` lacks the LSTM, whose steps an export unrolls. `torch.compile` breaks its graph at the LSTM unless
+    `torch._dynamo.config.allow_rnn` is set.
 
     Args:
         config ([`MPTConfig`])
@@ -214,12 +224,6 @@ class MPTModel(MPTPreTrainedModel):
     def set_input_embeddings(self, value: nn.Module) -> None:
         self.text_encoder.set_input_embeddings(value)
 
-    def resize_token_embeddings(self, *args: Any, **kwargs: Any) -> nn.Module:
-        """As [`PreTrainedModel.resize_token_embeddings`], for the rationales' own encoder too."""
-        if self.rationale_encoder is not None:
-            self.rationale_encoder.resize_token_embeddings(*args, **kwargs)
-        return super().resize_token_embeddings(*args, **kwargs)
-
     def forward(
         self,
         input_ids: torch.LongTensor | None = None,
@@ -244,26 +248,28 @@ class MPTModel(MPTPreTrainedModel):
             rationale_attention_mask (`torch.Tensor` of shape `(batch, num_perspectives, rationale_len)`, *optional*):
                 0 at padding; a row of zeros is an absent rationale.
             output_attentions, output_hidden_states (`bool`, *optional*): whether to return those of the text encoder
-                on the post's text and of the vision encoder. Attentions need `attn_implementation="eager"`.
+                on the post's text and of the vision encoder. Attentions come from encoders with
+                `attn_implementation="eager"`.
             return_dict (`bool`, *optional*): `False` for a plain tuple.
         """
         config = self.config
-        extras = {
-            "output_attentions": config.output_attentions if output_attentions is None else output_attentions,
-            "output_hidden_states": config.output_hidden_states
-            if output_hidden_states is None
-            else output_hidden_states,
-        }
-        extras = {name: True for name, wanted in extras.items() if wanted}
+        extras = {}
+        if config.output_hidden_states if output_hidden_states is None else output_hidden_states:
+            extras["output_hidden_states"] = True
+        if config.output_attentions if output_attentions is None else output_attentions:
+            extras["output_attentions"] = True
+            self._check_attention()
         given = {"input_ids": input_ids, "pixel_values": pixel_values, "rationale_input_ids": rationale_input_ids}
         given = {name: value for name, value in given.items() if value is not None}
-        sizes = {name: len(value) for name, value in given.items()}
-        if len(set(sizes.values())) != 1:
+        if not given:
             raise ValueError(
-                f"Posts in the batch: {sizes or 'none'}. Give at least one of `input_ids`, `pixel_values` and "
-                "`rationale_input_ids`, all with one row a post."
+                "Nothing to read: give at least one of `input_ids`, `pixel_values`, `rationale_input_ids`."
             )
-        batch, device = next(iter(sizes.values())), next(iter(given.values())).device
+        first = next(iter(given.values()))
+        batch, device = first.shape[0], first.device  # `shape`, not `len`: an exported model keeps it symbolic
+        if any(value.shape[0] != batch for value in given.values()):
+            sizes = {name: value.shape[0] for name, value in given.items()}
+            raise ValueError(f"Rows of the batch: {sizes}. Give each of them one row a post.")
         absent = torch.zeros(batch, dtype=torch.bool, device=device)
         embeds, masks, outputs = {}, dict.fromkeys(MODALITIES, absent), {}
 
@@ -301,11 +307,20 @@ class MPTModel(MPTPreTrainedModel):
             modality_mask=modality_mask,
             perspective_weights=perspective_weights,
             text_hidden_states=outputs["text"].get("hidden_states"),
-            text_attentions=outputs["text"].get("attentions"),
+            text_attentions=outputs["text"].get("attentions") or None,
             vision_hidden_states=outputs.get("image", {}).get("hidden_states"),
-            vision_attentions=outputs.get("image", {}).get("attentions"),
+            vision_attentions=outputs.get("image", {}).get("attentions") or None,
         )
         return output if (config.return_dict if return_dict is None else return_dict) else output.to_tuple()
+
+    def _check_attention(self) -> None:
+        encoders = [self.text_encoder, self.image_branches and self.image_branches.vision_encoder]
+        used = {encoder.config._attn_implementation for encoder in encoders if encoder is not None}
+        if "eager" not in used:
+            raise ValueError(
+                f"output_attentions=True, but attn_implementation={sorted(used)} returns no weights. Write "
+                "model.set_attn_implementation('eager'), or that argument in from_pretrained."
+            )
 
     def _tokens(self, input_ids, attention_mask, rationale_input_ids, rationale_attention_mask):
         """What of the text and of the rationales this network reads: for each `None`, or ids `(rows, len)`, mask
@@ -343,23 +358,29 @@ class MPTModel(MPTPreTrainedModel):
             for name in ("hidden_states", "attentions"):
                 if encoded.get(name) is not None:
                     text_output[name] = tuple(undo_compact(states, order) for states in encoded[name])
-        separate = self.rationale_encoder is not None
-        pending = [
-            part for part in (None if text_states is not None else text, None if separate else rationales) if part
-        ]
+        if self.rationale_encoder is not None and rationales is not None:
+            rationale_states = self._encode(self.rationale_encoder, [rationales])[0]
+        pending = {}
+        if text is not None and text_states is None:
+            pending["text"] = text
+        if rationales is not None and rationale_states is None:
+            pending["rationales"] = rationales
         if pending:
-            width = max(ids.shape[1] for ids, _, _ in pending)
-            pad = self.config.text_config.pad_token_id or 0
-            ids = torch.cat([F.pad(ids, (0, width - ids.shape[1]), value=pad) for ids, _, _ in pending])
-            mask = torch.cat([F.pad(mask, (0, width - mask.shape[1])) for _, mask, _ in pending])
-            states = token_states(self.text_encoder, ids, mask)
-            if pending[0] is text:
-                text_states, states = states[: len(text[0]), : text[0].shape[1]], states[len(text[0]) :]
-            if pending[-1] is rationales:
-                rationale_states = states[:, : rationales[0].shape[1]]
-        if separate and rationales is not None:
-            rationale_states = token_states(self.rationale_encoder, *rationales[:2])
+            encoded = dict(zip(pending, self._encode(self.text_encoder, [*pending.values()]), strict=True))
+            text_states = encoded.get("text", text_states)
+            rationale_states = encoded.get("rationales", rationale_states)
         return text_states, rationale_states, text_output
+
+    def _encode(self, encoder, parts):
+        """Token states of each of `parts`, from one pass over all of them: length buckets span text and rationales."""
+        if torch.compiler.is_compiling():  # no buckets there, and widths that an export keeps symbolic
+            return [token_states(encoder, ids, mask) for ids, mask, _ in parts]
+        width = max(ids.shape[1] for ids, _, _ in parts)
+        pad = self.config.text_config.pad_token_id or 0
+        ids = torch.cat([F.pad(ids, (0, width - ids.shape[1]), value=pad) for ids, _, _ in parts])
+        mask = torch.cat([F.pad(mask, (0, width - mask.shape[1])) for _, mask, _ in parts])
+        states = token_states(encoder, ids, mask).split([ids.shape[0] for ids, _, _ in parts])
+        return [part[:, : ids.shape[1]] for part, (ids, _, _) in zip(states, parts, strict=True)]
 
     def _image(self, pixel_values, mask, extras):
         """v' `(batch, hidden)`, zero where `mask` `(batch,)` is false, and the vision encoder's output."""
@@ -375,11 +396,24 @@ class MPTModel(MPTPreTrainedModel):
 
 
 class MPTForSentimentClassification(MPTPreTrainedModel):
-    """[`MPTModel`] with the classifier and the joint loss (paper, Eq. 7).
+    r"""[`MPTModel`] with the classifier and the joint loss (paper, Eq. 7).
 
     Args:
         config ([`MPTConfig`])
         encoders: see [`MPTModel`].
+
+    LoRA on the encoders, with the new layers trained in full (`LoraConfig` without a `task_type`: PEFT's wrappers for
+    those pass `inputs_embeds`, which a post of several modalities has not):
+
+    ```python
+    >>> LoraConfig(
+    ...     target_modules=r".*encoder.*\.(query|value|q_proj|v_proj|q_lin|v_lin|Wqkv)",
+    ...     modules_to_save=[
+    ...         "text_branches", "image_branches.cnn", "image_branches.projection", "perspective_attention", "fusion",
+    ...         "classifier",
+    ...     ],
+    ... )
+    ```
     """
 
     # What of the output the joint loss reads. It is a function of the whole batch, so [`MPTTrainer`] gathers these
