@@ -4,7 +4,7 @@ import collections
 from typing import Any
 
 from datasets import Dataset
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import (
     AutoConfig,
     AutoImageProcessor,
@@ -35,6 +35,11 @@ def build_processor(
     )
     if name is not None:
         tokenizer = AutoTokenizer.from_pretrained(name)
+        encoder = _encoder_config(model.text_config) or AutoConfig.from_pretrained(
+            model.text_model_name_or_path or TEXT_ENCODER
+        )
+        # A tokenizer of another encoder, or one saved without its limit, may allow more than this one can read.
+        tokenizer.model_max_length = min(tokenizer.model_max_length, encoder.max_position_embeddings)
     else:
         tokenizer = train_tokenizer(train, perspectives, _encoder_config(model.text_config))
     if model.vision_config is None:
@@ -52,20 +57,26 @@ def build_processor(
 
 
 def train_tokenizer(posts: Dataset, perspectives: list[str], config: PreTrainedConfig) -> PreTrainedTokenizerFast:
-    """A lower-casing WordPiece tokenizer with `config.vocab_size` entries, learnt from texts and rationales."""
-    tokenizer = Tokenizer(models.WordPiece(unk_token=SPECIAL_TOKENS["unk_token"]))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    columns = ["text", *(f"rationale_{perspective}" for perspective in perspectives)]
-    columns = [column for column in columns if column in posts.column_names]
-    texts = (text for row in posts.select_columns(columns) for text in row.values() if text)
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=config.vocab_size, special_tokens=list(SPECIAL_TOKENS.values()), show_progress=False
-    )
-    tokenizer.train_from_iterator(texts, trainer)
+    """A lower-casing WordPiece tokenizer with at most `config.vocab_size` entries: the characters of texts and
+    rationales, and their most frequent words.
+
+    The trainers of `tokenizers` break ties by chance, and another vocabulary is another model at the same seed.
+    """
+    normalizer, splitter = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
+    words: collections.Counter[str] = collections.Counter()
+    for column in ("text", *(f"rationale_{perspective}" for perspective in perspectives)):
+        for text in filter(None, posts[column]):
+            words.update(word for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text)))
+    characters = sorted({character for word in words for character in word})
+    frequent = sorted(words, key=lambda word: (-words[word], word))
+    entries = [*SPECIAL_TOKENS.values(), *characters, *(f"##{character}" for character in characters), *frequent]
+    vocabulary = {entry: index for index, entry in enumerate(list(dict.fromkeys(entries))[: config.vocab_size])}
+
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token=SPECIAL_TOKENS["unk_token"]))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, splitter
     cls, sep = SPECIAL_TOKENS["cls_token"], SPECIAL_TOKENS["sep_token"]
     tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{cls} $A {sep}", special_tokens=[(token, tokenizer.token_to_id(token)) for token in (cls, sep)]
+        single=f"{cls} $A {sep}", special_tokens=[(token, vocabulary[token]) for token in (cls, sep)]
     )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, model_max_length=config.max_position_embeddings, **SPECIAL_TOKENS

@@ -143,7 +143,7 @@ def parse(argv: list[str]) -> tuple[ModelArguments, DataArguments, RunArguments,
     Raises:
         ValueError: for a recipe that does not exist or that sets an unknown argument.
     """
-    parser = HfArgumentParser((ModelArguments, DataArguments, RunArguments, MPTTrainingArguments))
+    parser = HfArgumentParser((ModelArguments, DataArguments, RunArguments, MPTTrainingArguments), allow_abbrev=False)
     parser.error = _raise  # argparse would print the usage of some 150 arguments before the one line that matters
     path = RECIPES / "sample.yaml"
     if argv and not argv[0].startswith("-"):
