@@ -49,7 +49,7 @@ def audit_posts(
 ) -> AuditReport:
     """Looks at every post for duplicates, leaks and faults.
 
-    Images pass one at a time; what stays in memory is about a kilobyte for each post.
+    Images pass one at a time; what stays in memory is a few kilobytes for each post.
 
     Args:
         posts (`Dataset` or `DatasetDict`):
@@ -87,8 +87,11 @@ def audit_posts(
     leaks, impossible = _leaks(rows, levels, given_hash, protocols, seed, id_lists)
     names, ids = rows.names, Counter(rows.columns["id"])
     given = rows.split_of if rows.splits else None
-    written = _written(rows, rationales)
-    coverage = Counter("all" if count == len(rationales) else "some" if count else "none" for count in written)
+    in_use = [column for column in _written(rows, rationales) if column.any()]
+    written = np.sum(in_use, axis=0) if in_use else np.zeros(len(rows), dtype=int)
+    coverage = Counter(
+        "none" if not count else "all" if count == len(in_use) else "some" for count in written.tolist()
+    )
     return AuditReport(
         posts=len(rows),
         splits={split: int((rows.split_of == place).sum()) for place, split in enumerate(rows.splits)},
@@ -201,12 +204,14 @@ def _neighbours(groups: np.ndarray) -> list[tuple[int, int]]:
     ]
 
 
-def _written(rows: AuditRows, rationales: dict[str, dict[str, list[int]]]) -> np.ndarray:
-    """How many rationales each post has, (N,)."""
-    written = np.full(len(rows), len(rationales))
+def _written(rows: AuditRows, rationales: dict[str, dict[str, list[int]]]) -> list[np.ndarray]:
+    """For each perspective, which posts have its rationale. (N,) bool each."""
+    columns = []
     for faults in rationales.values():
-        written[faults["missing"] + faults["blank"]] -= 1
-    return written
+        written = np.ones(len(rows), dtype=bool)
+        written[faults["missing"] + faults["blank"]] = False
+        columns.append(written)
+    return columns
 
 
 def _label_counts(rows: AuditRows) -> dict[str, int]:

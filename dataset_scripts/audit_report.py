@@ -39,7 +39,7 @@ class AuditReport:
         leakage: by protocol, and `"as given"`; see `Leakage`.
         impossible: protocols that these posts do not allow, and why.
         texts, images: by fault.
-        rationale_coverage: posts with a rationale of all, some, none of the perspectives.
+        rationale_coverage: posts with a rationale of all, some, none of the perspectives that any post has.
         rationales: perspective -> fault -> finding.
         settings: seed and thresholds.
         sheet: sections of the HTML sheet, with texts and images; not part of the JSON, which holds names alone.
@@ -61,16 +61,16 @@ class AuditReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; without texts and images, so it may be published where those may not."""
-        return dataclasses.asdict(dataclasses.replace(self, sheet=[])) | {"sheet": None}
+        content = dataclasses.asdict(dataclasses.replace(self, sheet=[]))
+        del content["sheet"]
+        return content
 
     def save(self, folder: str | Path) -> list[Path]:
         """Writes `audit.json` and `audit.html` (which shows posts), each whole or not at all; returns their paths."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        content = self.to_dict()
-        del content["sheet"]
         files = {
-            "audit.json": json.dumps(content, ensure_ascii=False, indent=2) + "\n",
+            "audit.json": json.dumps(self.to_dict(), ensure_ascii=False, indent=2) + "\n",
             "audit.html": sheet_html(self.sheet, self.table()),
         }
         for name, text in files.items():

@@ -25,15 +25,21 @@ def _exact(text: str) -> str:
 
 
 def _without_urls(text: str) -> str:
-    return " ".join(_URL.sub(" ", text.lower()).split())
+    return _plain(_URL.sub(" ", text.lower()))
 
 
 def _without_mentions(text: str) -> str:
-    return " ".join(_RETWEET.sub(" ", _MENTION.sub(" ", _without_urls(text))).split())
+    return _plain(_RETWEET.sub(" ", _MENTION.sub(" ", _without_urls(text))))
+
+
+def _plain(text: str) -> str:
+    """Single spaces; nothing where no letter or digit is left."""
+    return " ".join(text.split()) if any(character.isalnum() for character in text) else ""
 
 
 WORDS_ALONE = "text, words alone"
-# Each level finds what the one before finds, and more. A text of which nothing remains is no one's duplicate.
+# Each level finds what the one before finds, and more, except texts of which no letter or digit remains: they are no
+# one's duplicate.
 TEXT_LEVELS: dict[str, Callable[[str], str]] = {
     "text, exact": _exact,
     "text, lower-case, without URLs": _without_urls,
