@@ -1,0 +1,5 @@
+"""Rationales of a large multimodal model, one per perspective: prompts, engines, gate, store and runner."""
+
+from .spec import RationaleSpec, item_key
+
+__all__ = ["RationaleSpec", "item_key"]
