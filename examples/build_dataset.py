@@ -99,7 +99,8 @@ def main(argv: list[str]) -> None:
     if args.audit:
         from dataset_scripts.audit import audit_posts  # draws and compares images, which no build needs
 
-        audit = audit_posts(splits)
+        lists = args.split_options.get("id_lists")
+        audit = audit_posts(splits, seed=args.split_seed, id_lists=lists, num_proc=args.num_proc or 1)
         folder = Path(f"{Path(args.output_dir).resolve()}-audit") / config_name
         audit.save(folder)
         print(

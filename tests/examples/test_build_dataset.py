@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import datasets
@@ -124,6 +125,30 @@ def test_what_was_published_can_be_built_anew_with_its_own_splits(tmp_path, caps
     first_hash, second_hash = (printed.partition("hash ")[2][:16] for printed in (first, second))
     assert first_hash == second_hash
     assert "Split: as the posts came" in second
+
+
+def test_the_audit_is_printed_and_its_files_lie_outside_of_what_is_published(tmp_path, capsys):
+    mvsa(tmp_path / "single", 1)
+    out = tmp_path / "posts"
+    main(["mvsa_single", "--data_dir", str(tmp_path / "single"), "--output_dir", str(out), "--audit"])
+    assert "Leaks into train" in capsys.readouterr().out
+    assert {path.name for path in (tmp_path / "posts-audit" / "mvsa_single").iterdir()} == {"audit.json", "audit.html"}
+    assert {path.name for path in out.iterdir()} == {"README.md", "mvsa_single"}
+    assert sum(map(len, load_dataset(str(out), "mvsa_single").values())) == 30
+
+
+def test_the_real_posts_are_built_with_their_rationales(tmp_path, capsys):
+    real_data = os.environ.get("MPT_REAL_DATA")
+    if not real_data:
+        pytest.skip("MPT_REAL_DATA is unset: it names the folder with the real posts")
+    raw = Path(real_data) / "mvsa_single"
+    rationales = ["--rationales", str(raw / "rationales.jsonl")]
+    main(["mvsa_single", "--data_dir", str(raw), "--output_dir", str(tmp_path / "out"), *rationales])
+    assert "1,580 rows read, 1,500 posts kept" in capsys.readouterr().out
+    posts = load_dataset(str(tmp_path / "out"), "mvsa_single")
+    assert sum(map(len, posts.values())) == 1500
+    assert posts["train"].features == features()
+    assert sum(text is not None for split in posts.values() for text in split["rationale_neutral"]) == 1243
 
 
 def test_faulty_posts_stop_the_build_or_are_counted(tmp_path, capsys):
