@@ -94,7 +94,7 @@ class DataArguments:
 
     dataset: str = dataclasses.field(
         default="sample",
-        metadata={"help": "sample, mvsa_single, authors, folder, or what load_dataset opens with our columns."},
+        metadata={"help": "sample, mvsa_single, mvsa_multiple, memotion, ch_mits, authors, folder, or one published."},
     )
     data_dir: str | None = dataclasses.field(default=None, metadata={"help": "Folder of the original download."})
     rationales: str | None = dataclasses.field(

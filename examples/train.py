@@ -10,6 +10,7 @@
 import collections
 import copy
 import dataclasses
+import enum
 import json
 import logging
 import sys
@@ -34,6 +35,7 @@ from evaluation_mpt import (
     write_model_card,
     write_predictions,
 )
+from evaluation_mpt.model_card import without_paths
 from modeling_mpt import MPTForSentimentClassification
 from modeling_mpt.trainer_mpt import MPTTrainer, MPTTrainingArguments, last_complete_checkpoint
 from processing_mpt import MPTDataCollator, MPTProcessor
@@ -59,7 +61,7 @@ def main() -> None:
     settings = {
         "model": dataclasses.asdict(model_args),
         "data": dataclasses.asdict(data_args) | {"split_hash": data.split_hash},
-        "training": {name: getattr(training_args, name) for name in TRAINING_FIELDS},
+        "training": {name: _plain(getattr(training_args, name)) for name in TRAINING_FIELDS},
     }
     seeds = run_args.seeds or [training_args.seed]
     outputs = [Path(training_args.output_dir) / f"seed-{seed}" for seed in seeds]
@@ -174,7 +176,7 @@ def write_results(
         "validation": {name.removeprefix("eval_"): value for name, value in validation.items()},
         "parameters": model.num_parameters(),
         "trainable_parameters": model.num_parameters(only_trainable=True),
-        "settings": settings,
+        "settings": json.loads(without_paths(json.dumps(settings))),  # this file is published with the model
         "split": dataclasses.asdict(data),
         "environment": environment(),
     }
@@ -247,6 +249,10 @@ def _line(metrics: dict[str, Any]) -> str:
             low, high = metrics["intervals"][score]
             parts.append(f"{score} {value:.4f} [{low:.4f}, {high:.4f}]")
     return ", ".join(parts)
+
+
+def _plain(value: Any) -> Any:
+    return value.value if isinstance(value, enum.Enum) else value
 
 
 def _logits(predictions: Any) -> np.ndarray:
