@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .errors import EngineError, MisconfiguredError, OutageError, PermanentError, RetryableError
 from .posts import PreparedPost
+
+if TYPE_CHECKING:
+    from .prompts import Prompt
+    from .spec import RationaleSpec
 
 __all__ = [
     "Answer",
@@ -18,7 +22,13 @@ __all__ = [
     "OutageError",
     "PermanentError",
     "RetryableError",
+    "check_prompt",
+    "decoding",
+    "generation_config",
 ]
+
+# Of re-asks: what was decoded greedily before would come out the same again.
+RETRY_TEMPERATURE = 0.7
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,14 +56,56 @@ class Engine(Protocol):
     """An engine answers one perspective of one post, or raises one of the classes of `errors.py`.
 
     `attempt` counts how often the gate sent this answer back, not how often a connection broke: 0 decodes as the
-    specification says, later ones sample with the seed `seed + attempt`.
+    specification says, later ones sample with the seed `seed + attempt`. One call is one request: engines neither
+    repeat nor wait. `name` is for messages.
     """
+
+    name: str
 
     async def generate(self, post: PreparedPost, perspective: str, attempt: int) -> Answer: ...
 
     async def healthy(self) -> bool: ...
 
     async def close(self) -> None: ...
+
+
+def decoding(spec: RationaleSpec, attempt: int) -> tuple[float, int]:
+    """(temperature, seed) of an attempt."""
+    return (spec.temperature if attempt == 0 else max(spec.temperature, RETRY_TEMPERATURE)), spec.seed + attempt
+
+
+def generation_config(spec: RationaleSpec, attempt: int) -> dict[str, Any]:
+    """The decoding of an attempt in transformers' own terms. What a model ships beside its weights must not leak in:
+    `top_k` and `top_p` are off."""
+    temperature, _ = decoding(spec, attempt)
+    # transformers warns of sampling settings that differ from its own defaults where it does not sample.
+    sampling = {"temperature": temperature, "top_k": 0} if temperature > 0 else {"temperature": 1.0, "top_k": 50}
+    return {
+        "max_new_tokens": spec.max_tokens,
+        "do_sample": temperature > 0,
+        "top_p": 1.0,
+        "repetition_penalty": spec.repetition_penalty or 1.0,
+        **sampling,
+    }
+
+
+def check_prompt(spec: RationaleSpec, prompt: Prompt) -> None:
+    """An engine must ask what the specification says.
+
+    Raises:
+        ValueError: `prompt` is not that of `spec`, or lacks one of its perspectives.
+    """
+    if prompt.hash != spec.prompt_hash:
+        raise ValueError(
+            f"The prompt {prompt.name!r} ({prompt.language}) has the hash {prompt.hash[:12]}; the specification "
+            f"asks for {spec.prompt_hash[:12]} ({spec.prompt!r}, {spec.language}); load that one."
+        )
+    absent = [perspective for perspective in spec.perspectives if perspective not in prompt.perspectives]
+    if absent:
+        raise ValueError(
+            f"The prompt {prompt.name!r} has no reading for {', '.join(absent)}, only for "
+            f"{', '.join(prompt.perspectives)}; add it under `readings`, or leave the perspective out."
+        )
 
 
 # Sentences that pass the gate: enough words, nothing shared by the perspectives, and no class is named.
@@ -103,6 +155,8 @@ class FakeEngine:
 
     For tests and for trying out a run. Its answers say nothing about a post.
     """
+
+    name = "fake"
 
     async def generate(self, post: PreparedPost, perspective: str, attempt: int) -> Answer:
         content = f"{post.image_sha256} {post.text_sha256} {perspective} {attempt} {post.language}"

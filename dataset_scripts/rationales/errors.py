@@ -18,11 +18,13 @@ class RetryableError(EngineError):
 
     Attributes:
         retry_after (`float`, *optional*): seconds that the server asks to wait.
+        overloaded (`bool`): the server has more to do than it can (HTTP 429, 503, a timeout): ask it less at a time.
     """
 
-    def __init__(self, message: str, retry_after: float | None = None) -> None:
+    def __init__(self, message: str, retry_after: float | None = None, overloaded: bool = False) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.overloaded = overloaded
 
 
 class OutageError(EngineError):

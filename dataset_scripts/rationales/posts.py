@@ -109,10 +109,11 @@ def prepare_post(row: Mapping[str, Any], max_pixels: int, language: str = "auto"
     tokens = 0
     if row.get("image") is not None:
         try:
-            source, digest = _source(row["image"])
-            image, (width, height) = _jpeg(source, max_pixels)
+            content, digest = _content(row["image"])
+            opened = PIL.Image.open(io.BytesIO(content)) if isinstance(content, bytes) else content
+            image, (width, height) = _jpeg(opened, max_pixels)
         except _DECODING_FAULTS as error:
-            raise PreparationError(f"post {post_id!r}: its image cannot be used ({_reason(error)}).") from None
+            raise _unusable(row, error) from None
         tokens = max(round(width / PATCH), 2) * max(round(height / PATCH), 2)
     if not text and image is None:
         raise PreparationError(f"post {post_id!r} has neither text nor image; there is nothing to explain.")
@@ -121,10 +122,26 @@ def prepare_post(row: Mapping[str, Any], max_pixels: int, language: str = "auto"
         text=text or None,
         image=image,
         image_sha256=digest,
-        text_sha256=hashlib.sha256(text.encode()).hexdigest() if text else None,
+        text_sha256=_sha256(text),
         image_tokens=tokens,
         language=_language(text, row.get("language")) if language == "auto" else language,
     )
+
+
+def content_hashes(row: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """`image_sha256` and `text_sha256` of the prepared post, without decoding or encoding an image.
+
+    Raises:
+        PreparationError: the image file cannot be read.
+    """
+    text = harmless(row.get("text") or "")
+    digest = None
+    if row.get("image") is not None:
+        try:
+            _, digest = _content(row["image"])
+        except _DECODING_FAULTS as error:
+            raise _unusable(row, error) from None
+    return digest, _sha256(text)
 
 
 def harmless(text: str) -> str:
@@ -147,8 +164,8 @@ def _language(text: str, column: Any) -> str:
     return "zh" if 2 * han >= len(letters) - han else "en"
 
 
-def _source(image: Any) -> tuple[PIL.Image.Image, str]:
-    """The image, opened but not yet decoded where that is possible, and its SHA-256."""
+def _content(image: Any) -> tuple[bytes | PIL.Image.Image, str]:
+    """The file's bytes, or the decoded image that the row holds instead, and their SHA-256."""
     if isinstance(image, PIL.Image.Image):
         facts = f"{image.mode} {image.size}".encode()
         return image, hashlib.sha256(facts + image.tobytes()).hexdigest()
@@ -157,7 +174,11 @@ def _source(image: Any) -> tuple[PIL.Image.Image, str]:
     content = bytes(image) if isinstance(image, (bytes, bytearray, memoryview)) else Path(image).read_bytes()
     if not content:
         raise ValueError("the file is empty")
-    return PIL.Image.open(io.BytesIO(content)), hashlib.sha256(content).hexdigest()
+    return content, hashlib.sha256(content).hexdigest()
+
+
+def _sha256(text: str) -> str | None:
+    return hashlib.sha256(text.encode()).hexdigest() if text else None
 
 
 def _jpeg(image: PIL.Image.Image, max_pixels: int) -> tuple[bytes, tuple[int, int]]:
@@ -210,8 +231,8 @@ def _fit(image: PIL.Image.Image, max_pixels: int) -> PIL.Image.Image:
     return image.resize(size, PIL.Image.Resampling.BICUBIC)
 
 
-def _reason(error: BaseException) -> str:
+def _unusable(row: Mapping[str, Any], error: BaseException) -> PreparationError:
     # Pillow's own message ends in the address of a buffer, which differs from run to run.
-    if isinstance(error, PIL.UnidentifiedImageError):
-        return "not an image, or of a format that Pillow does not know"
-    return " ".join(str(error).split()) or type(error).__name__
+    unknown = isinstance(error, PIL.UnidentifiedImageError)
+    reason = "not an image, or of a format that Pillow does not know" if unknown else " ".join(str(error).split())
+    return PreparationError(f"post {str(row['id'])!r}: its image cannot be used ({reason or type(error).__name__}).")
