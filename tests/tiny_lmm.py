@@ -101,17 +101,25 @@ def build(folder: Path) -> Path:
             # The usual 0.02 lets two layers add nothing that is seen: one prompt would be answered like any other.
             if parameter.ndim > 1:
                 parameter.data.normal_(0.0, 0.2)
+    # Noise, but of printable letters: half a character and stray control tokens would not survive decoding.
+    end = ids["<|im_end|>"]
+    unprintable = [index for index in range(len(tokenizer)) if index != end and not _prints(tokenizer.decode([index]))]
     # Like Qwen2.5-VL's own: sampling settings beside the weights, which a specification must override.
     model.generation_config = GenerationConfig(
+        suppress_tokens=unprintable,
         do_sample=True,
         temperature=1e-6,
         repetition_penalty=1.05,
-        eos_token_id=ids["<|im_end|>"],
+        eos_token_id=end,
         pad_token_id=ids["<|endoftext|>"],
     )
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder
+
+
+def _prints(text: str) -> bool:
+    return len(text) == 1 and text.isascii() and text.isprintable()
 
 
 def missing_for_serve() -> str | None:
