@@ -126,7 +126,8 @@ def checked_rows(
     source = iter(rows)
     ahead: deque[tuple[dict[str, Any] | Unchecked, concurrent.futures.Future | None]] = deque()
     stopped: BaseException | None = None
-    pool = concurrent.futures.ThreadPoolExecutor(num_proc, thread_name_prefix="image_checks")
+    # Pillow loads its formats when first asked; a thread that looks while another one loads may not find its format.
+    pool = concurrent.futures.ThreadPoolExecutor(num_proc, "image_checks", initializer=PIL.Image.init)
     try:
         while True:
             while stopped is None and len(ahead) < _ROWS_AHEAD * num_proc:

@@ -208,6 +208,10 @@ class MPTConfig(PreTrainedConfig):
         """As [`PreTrainedConfig.to_dict`]. `pipeline` puts classes into `custom_pipelines`, which JSON cannot hold."""
         return super().to_dict() | {"custom_pipelines": copy.deepcopy(CUSTOM_PIPELINES)}
 
+    def to_diff_dict(self) -> dict[str, Any]:
+        """As [`PreTrainedConfig.to_diff_dict`], which leaves out LABEL_0 and LABEL_1 as its own defaults: not ours."""
+        return super().to_diff_dict() | {"id2label": dict(self.id2label), "label2id": dict(self.label2id)}
+
     def check(self) -> None:
         """Raise a `ValueError` that says what to write instead. The models call it too: `from_pretrained(folder,
         dropout=2)` sets fields after construction."""

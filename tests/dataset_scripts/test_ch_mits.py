@@ -126,6 +126,14 @@ def test_without_the_list_several_images_are_a_fault(download):
         load_posts("ch_mits", download)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "gbk"])
+def test_the_list_is_read_in_the_encodings_of_chinese_windows(download, draw, encoding):
+    draw(download / "n" / "n0" / "封面.jpg")
+    listed = ADDRESSES.replace("th (3).jpg", "封面.jpg")
+    (download / "cv_address.csv").write_bytes(listed.encode(encoding))
+    assert image_names(load_posts("ch_mits", download))[2] == "封面.jpg"
+
+
 def test_folders_that_the_list_does_not_name_are_dropped_and_counted(download, draw):
     write_notes(download, draw, {"n7": ("笔记标题: a\n笔记描述: b\n", "utf-8")})
     posts, report = load_posts_with_report("ch_mits", download)

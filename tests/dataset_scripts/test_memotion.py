@@ -2,6 +2,7 @@
 
 import csv
 import io
+import shutil
 from collections import Counter
 
 import numpy as np
@@ -163,6 +164,15 @@ def test_a_faulty_row_stops_with_file_row_and_remedy_or_is_a_counted_skip(downlo
     assert str(download / "labels.csv") in str(error.value) and 'on_error="skip"' in str(error.value)
     posts, report = load_posts_with_report("memotion", download, on_error="skip")
     assert report.skipped == {reason: 1} and len(posts) == report.kept == report.read - 1
+
+
+def test_the_archive_as_downloaded_will_do(download, tmp_path_factory):
+    """Its folder lies inside, beside tables that are not read."""
+    whole = tmp_path_factory.mktemp("download")
+    shutil.copytree(download, whole / "memotion_dataset_7k")
+    (whole / "memotion_dataset_7k" / "labels.xlsx").write_bytes(b"")
+    archive = shutil.make_archive(str(download / "archive"), "zip", whole)
+    assert load_posts("memotion", archive)["text"] == load_posts("memotion", whole)["text"]
 
 
 def test_a_partial_download_is_warned_of(download, caplog):

@@ -117,6 +117,13 @@ def test_labels():
     assert config.id2label == {0: "no", 1: "yes"} and config.num_labels == 2
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_any_number_of_labels_comes_back(count, tmp_path):
+    MPTConfig(num_labels=count).save_pretrained(tmp_path)
+    loaded = MPTConfig.from_pretrained(tmp_path)
+    assert loaded.id2label == MPTConfig(num_labels=count).id2label and len(loaded.label2id) == count
+
+
 def test_the_number_of_labels_can_be_changed_on_loading(tmp_path):
     MPTConfig().save_pretrained(tmp_path)
     config = MPTConfig.from_pretrained(tmp_path, num_labels=7)

@@ -162,7 +162,10 @@ def test_each_kind_of_server_is_sent_only_what_it_takes(profile):
     with Server() as server:
         ask(server.url, profile)
     temperature = set() if profile == "transformers" else {"temperature"}
-    assert server.requests[0][2].keys() == {"model", "messages", "max_tokens", "seed", "stream"} | temperature | EXTRA[profile]
+    assert (
+        server.requests[0][2].keys()
+        == {"model", "messages", "max_tokens", "seed", "stream"} | temperature | EXTRA[profile]
+    )
 
 
 def test_a_re_ask_samples_with_another_seed():

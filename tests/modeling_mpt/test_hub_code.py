@@ -1,0 +1,318 @@
+"""The code that travels: what is saved beside the weights opens them where this package cannot be imported.
+
+The same round trip runs on the oldest transformers that setup.cfg admits, where MPT_OLDEST_TRANSFORMERS names a folder
+that holds it:
+
+    pip install --target FOLDER --no-deps transformers==5.0.0 'huggingface_hub<2' 'tokenizers<0.23' typer-slim httpx \
+        httpcore h11 anyio sniffio
+"""
+
+import ast
+import inspect
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import tiny
+import tiny_processor
+from hub_server import HubServer, Repository
+from modeling_mpt import MPTConfig, MPTForSentimentClassification, MPTModel
+from processing_mpt import MPTProcessor
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("dataset_scripts", "modeling_mpt", "processing_mpt")
+REGISTERED = (MPTConfig, MPTModel, MPTForSentimentClassification, MPTProcessor)
+# numpy is what transformers itself cannot be imported without.
+ALLOWED = {"torch", "transformers", "PIL", "numpy"}
+GUARDED = {"timm"}
+
+OLDEST = os.environ.get("MPT_OLDEST_TRANSFORMERS")
+needs_oldest = pytest.mark.skipif(not OLDEST, reason="MPT_OLDEST_TRANSFORMERS names no folder with that version")
+
+MODELS = {
+    "bert_vit_timm": {"cnn_config": tiny.timm_config()},
+    "xlm_roberta_dinov2": {"text": "xlm_roberta", "vision": "dinov2", "share_text_encoder": False},
+    "distilbert_clip": {"text": "distilbert", "vision": "clip", "perspectives": ["for", "against"], "num_labels": 2},
+    "modernbert_siglip": {"text": "modernbert", "vision": "siglip"},
+}
+
+# Opens each folder with each Auto class, notes what came back, and saves it all again.
+ROUND_TRIP = (
+    tiny_processor.BLOCK
+    + """
+from pathlib import Path
+
+import torch
+from transformers import (
+    AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoProcessor, __version__, pipeline
+)
+
+source, target = Path(sys.argv[1]), Path(sys.argv[2])
+batches = torch.load(source.parent / "batches.pt")
+for folder in sorted(source.iterdir()):
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=True)
+    features = AutoModel.from_pretrained(folder, trust_remote_code=True)
+    model = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True)
+    processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
+    pipe = pipeline("multimodal-sentiment", model=str(folder), trust_remote_code=True, device="cpu")
+    with torch.no_grad():
+        output = model(**batches[folder.name])
+        found = {
+            "version": __version__,
+            "classes": [type(each).__name__ for each in (config, features, model, processor, pipe)],
+            "modules": sorted({type(each).__module__.split(".")[0] for each in (config, features, model, processor)}),
+            "config": config.to_dict(),
+            "frozen": [name for name, p in model.named_parameters() if not p.requires_grad],
+            "weights": model.state_dict(),
+            "logits": output.logits,
+            "fused": output.fused_embeds,
+            "features": features(**batches[folder.name]).fused_embeds,
+            "input_ids": processor(text=["what a good day"])["input_ids"],
+            "answer": pipe({"text": "what a good day"}),
+        }
+    model.save_pretrained(target / folder.name)
+    processor.save_pretrained(target / folder.name)
+    torch.save(found, target.parent / f"{target.name}-{folder.name}.pt")
+"""
+)
+
+
+def run(code: str, *arguments: Path, folder: Path, environment: dict[str, str] | None = None) -> None:
+    """Run `code` where nothing of ours can be imported and nobody can answer a question, with no network."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH" and not name.startswith("HF_")}
+    isolated = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "home")}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        cwd=folder,
+        env=kept | (isolated if environment is None else environment) | {"HF_MODULES_CACHE": str(folder / "modules")},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+    assert done.returncode == 0, "\n".join(done.stderr.splitlines()[-30:])
+
+
+def round_trip(source: Path, target: Path, oldest: bool = False) -> dict[str, dict[str, Any]]:
+    """What a process found that opened every folder in `source`; it saved each again in `target`."""
+    work = target.parent / f"work-{target.name}"
+    work.mkdir()
+    environment = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(work / "home")}
+    run(ROUND_TRIP, source, target, folder=work, environment=environment | ({"PYTHONPATH": OLDEST} if oldest else {}))
+    return {name: torch.load(target.parent / f"{target.name}-{name}.pt", weights_only=False) for name in MODELS}
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory) -> Path:
+    """Models with a processor, each in its folder, saved by this process."""
+    root = tmp_path_factory.mktemp("hub") / "saved"
+    batches = {}
+    for name, changes in MODELS.items():
+        perspectives = changes.get("perspectives", ["positive", "neutral", "negative"])
+        batches[name] = tiny.batch(perspectives=len(perspectives))
+        build(name).save_pretrained(root / name)
+        tiny_processor.processor(perspectives=perspectives).save_pretrained(root / name)
+    torch.save(batches, root.parent / "batches.pt")
+    return root
+
+
+def build(name: str) -> MPTForSentimentClassification:
+    """With weights far from their initialisation, so that none is right by chance and outputs differ visibly."""
+    model = tiny.model(freeze_text_layers=1, **MODELS[name])
+    torch.manual_seed(5)
+    for parameter in model.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    return model
+
+
+@pytest.fixture(scope="module")
+def reopened(saved) -> dict[str, dict[str, Any]]:
+    return round_trip(saved, saved.parent / "again")
+
+
+def assert_same_model(name: str, found: dict[str, Any], saved: Path) -> None:
+    batch = torch.load(saved.parent / "batches.pt")[name]
+    with torch.no_grad():
+        expected = build(name)(**batch)
+    torch.testing.assert_close(found["logits"], expected.logits, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found["fused"], expected.fused_embeds, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found["features"], expected.fused_embeds, atol=1e-5, rtol=1e-5)
+    assert found["classes"] == [each.__name__ for each in REGISTERED] + ["MPTPipeline"]
+    assert found["modules"] == ["transformers_modules"]
+    assert set(found["answer"]["scores"]) == set(build(name).config.label2id)
+
+
+def assert_same_weights(found: dict[str, torch.Tensor], name: str) -> None:
+    expected = build(name).state_dict()
+    assert found.keys() == expected.keys()
+    assert all(value.equal(expected[key]) for key, value in found.items())
+
+
+def closure() -> set[Path]:
+    """The files that the registered classes reach, starting from the ones that define them."""
+    reached: set[Path] = set()
+    pending = [Path(inspect.getfile(each)) for each in REGISTERED]
+    while pending:
+        path = pending.pop()
+        if path not in reached:
+            reached.add(path)
+            pending += [path.parent / f"{node.module}.py" for node in imports(path) if relative(node) and node.module]
+    return reached
+
+
+def imports(path: Path) -> list[ast.Import | ast.ImportFrom]:
+    return [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, (ast.Import, ast.ImportFrom))]
+
+
+def relative(node: ast.Import | ast.ImportFrom) -> bool:
+    return isinstance(node, ast.ImportFrom) and node.level > 0
+
+
+def absolute(path: Path) -> set[str]:
+    """Top-level packages that a file imports by name."""
+    names = set()
+    for node in imports(path):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif not relative(node):
+            names.add(node.module.split(".")[0])
+    return names
+
+
+# --- the rule, read from the sources ---------------------------------------------------------------------------------
+
+
+def test_travelling_files_lie_flat_and_have_names_of_their_own():
+    files = closure()
+    assert {path.name for path in files} >= {"configuration_mpt.py", "modeling_mpt.py", "processing_mpt.py"}
+    for path in files:
+        assert path.name.endswith("_mpt.py") and path.parent in (ROOT / "modeling_mpt", ROOT / "processing_mpt"), path
+    for package in ("modeling_mpt", "processing_mpt"):
+        other = {path.name for name in PACKAGES if name != package for path in (ROOT / name).rglob("*.py")}
+        assert not {path.name for path in (ROOT / package).glob("*_mpt.py")} & other
+
+
+def test_travelling_files_import_only_what_is_there_on_arrival():
+    for path in closure():
+        assert absolute(path) <= set(sys.stdlib_module_names) | ALLOWED | GUARDED, path
+        tree = ast.parse(path.read_text())
+        guarded = {id(n) for block in ast.walk(tree) if isinstance(block, (ast.Try, ast.If)) for n in ast.walk(block)}
+        for node in imports(path):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+            if any(name.split(".")[0] in GUARDED for name in names):
+                assert id(node) in guarded, f"{path} imports {names} without a guard"
+            if relative(node):
+                assert node.level == 1 and node.module and "." not in node.module, (
+                    f"{path}: from .sibling_mpt import …"
+                )
+
+
+def test_transformers_finds_the_imports_that_python_finds():
+    """It looks for them by regular expression, also in docstrings."""
+    for path in closure():
+        seen = set(re.findall(r"^\s*from\s+\.(\S+)\s+import", path.read_text(), re.MULTILINE))
+        assert seen == {node.module for node in imports(path) if relative(node)}, path
+        assert not re.findall(r"^\s*import\s+\.", path.read_text(), re.MULTILINE), path
+
+
+def test_the_three_packages_do_not_import_each_other():
+    for package in PACKAGES:
+        others = {*PACKAGES, "evaluation_mpt", "examples"} - {package}
+        for path in (ROOT / package).rglob("*.py"):
+            assert not absolute(path) & others, path
+
+
+def test_what_only_training_needs_stays_at_home(saved):
+    shipped = {path.name for path in (saved / "bert_vit_timm").glob("*.py")}
+    assert shipped == {path.name for path in closure()}
+    assert not shipped & {"trainer_mpt.py", "collator_mpt.py"}
+
+
+# --- the round trip --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_process_without_our_packages_opens_a_saved_folder(name, saved, reopened):
+    assert_same_model(name, reopened[name], saved)
+    assert_same_weights(reopened[name]["weights"], name)
+    assert reopened[name]["frozen"] == [n for n, p in build(name).named_parameters() if not p.requires_grad]
+    processor = MPTProcessor.from_pretrained(saved / name)
+    assert reopened[name]["input_ids"].equal(processor(text=["what a good day"])["input_ids"])
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_what_that_process_saves_is_complete(name, saved, reopened):
+    first, second = saved / name, saved.parent / "again" / name
+    assert {path.name for path in first.iterdir()} == {path.name for path in second.iterdir()}
+    for path in first.glob("*.py"):
+        assert path.read_text() == (second / path.name).read_text()
+    for file in ("config.json", "processor_config.json"):
+        assert json.loads((second / file).read_text()) == json.loads((first / file).read_text())
+
+
+@pytest.fixture(scope="module")
+def reopened_twice(saved, reopened) -> dict[str, dict[str, Any]]:
+    return round_trip(saved.parent / "again", saved.parent / "third")
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_third_process_opens_what_the_second_saved(name, saved, reopened_twice):
+    assert_same_model(name, reopened_twice[name], saved)
+    assert_same_weights(reopened_twice[name]["weights"], name)
+
+
+def test_what_was_loaded_from_the_hub_and_saved_names_its_own_files(saved, tmp_path):
+    """Loading puts the repository's name in front of each entry of `auto_map`."""
+    files = {path.name: path.read_bytes() for path in (saved / "bert_vit_timm").iterdir()}
+    code = (
+        tiny_processor.BLOCK
+        + """
+from transformers import AutoModelForSequenceClassification, AutoProcessor
+
+for kind in (AutoModelForSequenceClassification, AutoProcessor):
+    kind.from_pretrained("me/posts", trust_remote_code=True).save_pretrained(sys.argv[1])
+"""
+    )
+    with HubServer() as server:
+        server.repositories["model", "me/posts"] = Repository(files=files, commits=1)
+        environment = server.environment(tmp_path / "home")
+        run(code, tmp_path / "again", folder=tmp_path, environment=environment)
+    assert {path.name for path in (tmp_path / "again").iterdir()} == set(files)
+    for file in ("config.json", "processor_config.json"):
+        saved_map = json.loads((tmp_path / "again" / file).read_text())["auto_map"]
+        assert saved_map == json.loads(files[file])["auto_map"]
+
+
+# --- the oldest transformers -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def on_the_oldest(saved) -> dict[str, dict[str, Any]]:
+    found = round_trip(saved, saved.parent / "oldest", oldest=True)
+    assert {each["version"] for each in found.values()} != {__import__("transformers").__version__}
+    return found
+
+
+@needs_oldest
+@pytest.mark.parametrize("name", MODELS)
+def test_the_oldest_transformers_opens_what_the_newest_saved(name, saved, on_the_oldest):
+    assert_same_model(name, on_the_oldest[name], saved)
+
+
+@pytest.fixture(scope="module")
+def back_on_the_newest(saved, on_the_oldest) -> dict[str, dict[str, Any]]:
+    return round_trip(saved.parent / "oldest", saved.parent / "back")
+
+
+@needs_oldest
+@pytest.mark.parametrize("name", MODELS)
+def test_the_newest_transformers_opens_what_the_oldest_saved(name, saved, back_on_the_newest):
+    assert_same_model(name, back_on_the_newest[name], saved)
+    assert_same_weights(back_on_the_newest[name]["weights"], name)
