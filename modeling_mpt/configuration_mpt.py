@@ -3,6 +3,7 @@
 import copy
 import difflib
 import inspect
+import os
 from numbers import Real
 from typing import Any
 
@@ -205,8 +206,13 @@ class MPTConfig(PreTrainedConfig):
         super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
 
     def to_dict(self) -> dict[str, Any]:
-        """As [`PreTrainedConfig.to_dict`]. `pipeline` puts classes into `custom_pipelines`, which JSON cannot hold."""
-        return super().to_dict() | {"custom_pipelines": copy.deepcopy(CUSTOM_PIPELINES)}
+        """As [`PreTrainedConfig.to_dict`]. `pipeline` puts classes into `custom_pipelines`, which JSON cannot hold.
+        Where an encoder was read from a folder, that folder's name stays on this machine."""
+        fields = super().to_dict() | {"custom_pipelines": copy.deepcopy(CUSTOM_PIPELINES)}
+        for encoder in (fields.get(f"{part}_config") for part in ("text", "vision", "cnn")):
+            if encoder and os.path.isdir(encoder.get("_name_or_path") or ""):
+                del encoder["_name_or_path"]
+        return fields
 
     def to_diff_dict(self) -> dict[str, Any]:
         """As [`PreTrainedConfig.to_diff_dict`], which leaves out LABEL_0 and LABEL_1 as its own defaults: not ours."""

@@ -213,3 +213,13 @@ def test_saving_names_the_code_beside_the_file_also_after_loading_from_the_hub(t
         "AutoModelForSequenceClassification": "modeling_mpt.MPTForSentimentClassification",
         "AutoProcessor": "processing_mpt.MPTProcessor",
     }
+
+
+def test_folders_of_this_machine_are_not_saved(tmp_path):
+    """The card names the encoders a model started from: Hub ids, not the paths that some machine had them under."""
+    config = MPTConfig()
+    config.text_config._name_or_path = "google-bert/bert-base-uncased"
+    config.vision_config._name_or_path = str(tmp_path)
+    config.save_pretrained(tmp_path / "saved")
+    saved = (tmp_path / "saved" / "config.json").read_text()
+    assert str(tmp_path) not in saved and "google-bert/bert-base-uncased" in saved
