@@ -1,7 +1,8 @@
-"""A loss that is a function of the whole optimizer step: its inputs are gathered over data-parallel ranks, and over
-accumulation steps by gradient caching (Gao et al., *Scaling Deep Contrastive Learning Batch Size under Memory Limited
-Setup*). Nothing is approximated: however a batch is split over ranks and steps, loss and gradients are those of the
-whole batch in one process.
+"""A loss that is a function of the whole optimizer step, over data-parallel ranks and accumulation steps.
+
+Its inputs are gathered over ranks, and over accumulation steps by gradient caching (Gao et al., *Scaling Deep
+Contrastive Learning Batch Size under Memory Limited Setup*). Nothing is approximated: however a batch is split over
+ranks and steps, loss and gradients are those of the whole batch in one process.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -1,5 +1,7 @@
-"""Tiny models, posts and training runs for the tests of the trainer. `torchrun tests/training_runs.py FILE` makes the
-runs of `distributed_runs` and saves what they came to."""
+"""Tiny models, posts and training runs for the tests of the trainer.
+
+`torchrun tests/training_runs.py FILE` makes the runs of `distributed_runs` and saves what they came to.
+"""
 
 import sys
 import tempfile
