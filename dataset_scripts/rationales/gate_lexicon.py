@@ -29,6 +29,7 @@ class Lexicon:
     """What the rules of one language are made of.
 
     Attributes:
+        chinese: written in Han characters; else in Latin letters.
         min_length: fewest units (Chinese characters, English words) of an answer.
         copy_size, loop_size, sibling_size: units in an n-gram of the rules `copy`, `loop` and `sibling_same`.
         refusal: the model will not or cannot answer.
@@ -39,10 +40,10 @@ class Lexicon:
         reach: characters that a negation reaches.
         clause_end: characters at which the reach of a negation ends.
         sentence_end: between two sentences.
-        against: phrases after which the answer speaks against the asked side, whichever it is.
         sides: by perspective; of other perspectives no rule about sides is applied.
     """
 
+    chinese: bool
     min_length: int
     copy_size: int
     loop_size: int
@@ -64,6 +65,7 @@ def _words(*alternatives: str, whole: bool = False) -> re.Pattern[str]:
 
 
 _ZH = Lexicon(
+    chinese=True,
     min_length=20,
     copy_size=4,
     loop_size=8,
@@ -126,6 +128,7 @@ _ZH = Lexicon(
 )
 
 _EN = Lexicon(
+    chinese=False,
     min_length=8,
     copy_size=4,
     loop_size=4,
@@ -133,8 +136,8 @@ _EN = Lexicon(
     refusal=_words(
         r"(?:I'm|I am) (?:really |very |so )?sorry,? (?:but|I)",
         r"I (?:cannot|can't|can not|could not|couldn't|am unable to|am not able to|won't|will not|refuse to|"
-        r"must decline to) (?:help|assist|determine|provide|identify|comply|answer|judge|explain|view|analy[sz]e|conclude|say whether|"
-        r"support|find|see (?:any|the image|an image)|argue|give|generate|create|describe)",
+        r"must decline to) (?:help|assist|determine|provide|identify|comply|answer|judge|explain|view|"
+        r"analy[sz]e|conclude|say whether|support|find|see (?:any|the image|an image)|argue|give|generate|create|describe)",
         r"as an? (?:AI|artificial intelligence|(?:large )?language model|assistant)",
         r"(?:there is )?(?:not enough|insufficient) (?:information|context|evidence) to",
         r"(?:it is|it's) (?:impossible|not possible) to (?:determine|say|judge|conclude|tell)",

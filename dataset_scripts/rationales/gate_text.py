@@ -1,0 +1,104 @@
+"""What the gate reads: an answer stripped of decoration, as units that can be counted and compared.
+
+Everything here takes time in proportion to the length of the text.
+"""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+
+_HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"
+_KANA = "\u3041-\u3096\u30a1-\u30fa"
+_UNIT = re.compile(rf"[{_HAN}{_KANA}]|[^\W\d_{_HAN}{_KANA}]+(?:['’][^\W\d_{_HAN}{_KANA}]+)?|\d+")
+_HAN_UNIT = re.compile(f"[{_HAN}]")
+_PUNCTUATION = re.compile(r"[^\w\s]")
+_INVISIBLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b\u2060\ufeff\ufffd]")
+# Structure of a chat that decoding spilt into the answer; `addCriterion` is what Qwen2.5-VL breaks into.
+CONTROL = re.compile(
+    r"<[|｜][^<>\n]{0,40}>?"
+    r"|</?(?:s|think|image|unk|pad|bos|eos|start_of_turn|end_of_turn|unused\d{1,4})>"
+    r"|\[/?(?:INST|CLS|SEP|PAD|UNK|MASK)\]"
+    r"|addCriterion"
+)
+_THOUGHT_END = "</think>"
+_MARKUP = re.compile(r"\*\*|```(?:[a-z]{1,10}\n)?|`|</?[A-Za-z][A-Za-z0-9]{0,10} {0,2}/?>")
+_LINE_START = re.compile(r"#{1,6} |[-*•] |\d{1,2}(?:[.)] |、)|> ")
+_HEADING = re.compile(
+    r"(?:rationale|answer|explanation|reason(?:ing)?|assistant|解释|理由|原因|说明|回答|分析)\s?[:：]", re.IGNORECASE
+)
+_QUOTES = (("“", "”"), ("‘", "’"), ("「", "」"), ("『", "』"), ('"', '"'), ("'", "'"))
+_APOSTROPHE = re.compile(r"(?<=\w)['’](?=\w)")
+_AFTER_THE_END = "”’\"'」』）)】]》"
+_END_MARKS = ".!?。！？…～~"
+
+
+def normalize(answer: str) -> tuple[str, list[str]]:
+    """The answer in NFC and in one line, without control tokens, thoughts, markup and outer quotes; and the soft codes
+    (`gate.SOFT`) of what had to be done."""
+    visible = _INVISIBLE.sub("", unicodedata.normalize("NFC", answer))
+    text = CONTROL.sub(" ", visible.rpartition(_THOUGHT_END)[2])
+    stripped = text.strip()
+    plain = _MARKUP.sub("", stripped)
+    lines = [line.strip() for line in plain.splitlines() if line.strip()]
+    bare = [_LINE_START.sub("", line, count=1) if _LINE_START.match(line) else line for line in lines]
+    if bare:
+        bare[0] = bare[0][heading.end() :] if (heading := _HEADING.match(bare[0])) else bare[0]
+    joined = " ".join(" ".join(bare).split())
+    unquoted = _unquote(joined)
+    done = {
+        "outer": stripped != text or unquoted != joined,
+        "newline": len(lines) > 1,
+        "markup": plain != stripped or bare != lines,
+        "unicode": visible != answer,
+    }
+    return unquoted, [code for code, present in done.items() if present]
+
+
+def _unquote(text: str) -> str:
+    """Without quotes that enclose all of it, and without one at either end that has no partner."""
+    for _ in range(2):
+        before = text
+        for opening, closing in _QUOTES:
+            inner = text[1:-1]
+            if opening == closing:
+                marks = _APOSTROPHE.sub("", text).count(opening)
+                encloses = marks == 2 and text[:1] == text[-1:] == opening
+                first, last = (marks == 1 and end == opening for end in (text[:1], text[-1:]))
+            else:
+                encloses = text[:1] == opening and text[-1:] == closing and opening not in inner
+                encloses = encloses and closing not in inner
+                first = text[:1] == opening and closing not in text
+                last = text[-1:] == closing and opening not in text
+            text = inner if encloses else text[first : len(text) - (last and not first)]
+            text = text.strip()
+        if text == before:
+            break
+    return text
+
+
+def ended(text: str) -> bool:
+    """Whether the last sentence is closed, by a mark or by an emoji."""
+    rest = text.rstrip(_AFTER_THE_END)
+    return bool(rest) and (rest[-1] in _END_MARKS or unicodedata.category(rest[-1]) in ("So", "Sk", "Mn", "Cf"))
+
+
+def units(text: str) -> list[str]:
+    """Han and kana characters one by one, words of other scripts in lower case, numbers."""
+    return _UNIT.findall(text.lower())
+
+
+def han_share(parts: Sequence[str]) -> float:
+    """Share of Chinese among units, two characters for a word: between 0 and 1. Numbers have no language."""
+    words = [part for part in parts if not part.isdigit()]
+    han = sum(_HAN_UNIT.match(part) is not None for part in words)
+    return han / 2 / (len(words) - han / 2) if words else 0.0
+
+
+def ngrams(parts: Sequence[str], size: int) -> list[tuple[str, ...]]:
+    return list(zip(*(parts[start:] for start in range(size)), strict=False))
+
+
+def encoder_tokens(text: str, parts: Sequence[str]) -> int:
+    """About how many tokens an encoder makes of it: a Chinese character or a sign is one, a word a third more."""
+    words = sum(len(part) > 1 for part in parts)
+    return len(parts) + words // 3 + len(_PUNCTUATION.findall(text))
