@@ -1,45 +1,31 @@
 """Configuration of MPT: which encoders, which branches, which modalities, how they are fused and trained."""
 
-import copy
-import difflib
-import inspect
-import os
-from numbers import Real
 from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig
 
-MODALITIES = ("text", "image", "rationales")
+from .configuration_base_mpt import (
+    MODALITIES,
+    SENTIMENTS,
+    SentimentConfig,
+    as_list,
+    check_choice,
+    check_subset,
+    sub_config,
+)
+
 TEXT_BRANCHES = ("sknet", "lstm")
 IMAGE_BRANCHES = ("cnn", "vit")
 CONTRASTIVE_VIEWS = ("cross_modal", "fused")
-VISION_POOLINGS = ("cls", "mean")
-SENTIMENTS = ("positive", "neutral", "negative")
-COUNTS = ("hidden_size", "sknet_reduction", "freeze_text_layers", "freeze_vision_layers")
-NUMBERS = (
-    "dropout",
-    "rationale_dropout",
-    "loss_weight_ce",
-    "loss_weight_mlcl",
-    "contrastive_temperature",
-    "contrastive_epsilon",
-    "label_smoothing",
-)
-SWITCHES = ("share_text_encoder", "freeze_cnn", "freeze_batch_norm")
 
-# Each Auto class must be named: `save_pretrained` records only the class that is being saved.
 AUTO_MAP = {
     "AutoConfig": "configuration_mpt.MPTConfig",
     "AutoModel": "modeling_mpt.MPTModel",
     "AutoModelForSequenceClassification": "modeling_mpt.MPTForSentimentClassification",
 }
-# The processor, saved beside the model, brings this file.
-CUSTOM_PIPELINES = {
-    "multimodal-sentiment": {"impl": "pipeline_mpt.MPTPipeline", "pt": ["AutoModelForSequenceClassification"]}
-}
 
 
-class MPTConfig(PreTrainedConfig):
+class MPTConfig(SentimentConfig):
     r"""
     Configuration of [`MPTModel`] and [`MPTForSentimentClassification`].
 
@@ -114,6 +100,15 @@ class MPTConfig(PreTrainedConfig):
     """
 
     model_type = "mpt_sentiment"  # "mpt" is MosaicML's
+    numbers = (
+        *SentimentConfig.numbers,
+        "loss_weight_ce",
+        "loss_weight_mlcl",
+        "contrastive_temperature",
+        "contrastive_epsilon",
+    )
+    counts = (*SentimentConfig.counts, "sknet_reduction")
+    without_rationales = "leave 'rationales' out of `modalities`"
     sub_configs = {"text_config": AutoConfig, "vision_config": AutoConfig, "cnn_config": AutoConfig}
     keys_to_ignore_at_inference = [
         "loss_ce",
@@ -163,22 +158,22 @@ class MPTConfig(PreTrainedConfig):
         label_smoothing: float = 0.0,
         **kwargs: Any,
     ) -> None:
-        self.text_config = _sub_config("text_config", text_config, default="bert")
-        vision_config = _sub_config("vision_config", vision_config, default="vit")
+        self.text_config = sub_config("text_config", text_config, default="bert")
+        vision_config = sub_config("vision_config", vision_config, default="vit")
         self.vision_config = getattr(vision_config, "vision_config", vision_config)
-        self.cnn_config = _sub_config("cnn_config", cnn_config, default=None)
+        self.cnn_config = sub_config("cnn_config", cnn_config, default=None)
         self.hidden_size = hidden_size
-        self.perspectives = _list("perspectives", perspectives)
-        self.modalities = _list("modalities", modalities)
-        self.text_branches = _list("text_branches", text_branches)
-        self.image_branches = _list("image_branches", image_branches)
+        self.perspectives = as_list("perspectives", perspectives)
+        self.modalities = as_list("modalities", modalities)
+        self.text_branches = as_list("text_branches", text_branches)
+        self.image_branches = as_list("image_branches", image_branches)
         self.share_text_encoder = share_text_encoder
-        self.sknet_kernel_sizes = _list("sknet_kernel_sizes", sknet_kernel_sizes)
+        self.sknet_kernel_sizes = as_list("sknet_kernel_sizes", sknet_kernel_sizes)
         self.sknet_reduction = sknet_reduction
-        self.cnn_channels = _list("cnn_channels", cnn_channels)
+        self.cnn_channels = as_list("cnn_channels", cnn_channels)
         self.vision_pooling = vision_pooling
-        self.pixel_mean = _list("pixel_mean", pixel_mean)
-        self.pixel_std = _list("pixel_std", pixel_std)
+        self.pixel_mean = as_list("pixel_mean", pixel_mean)
+        self.pixel_std = as_list("pixel_std", pixel_std)
         self.dropout = dropout
         self.rationale_dropout = rationale_dropout
         self.freeze_text_layers = freeze_text_layers
@@ -190,70 +185,25 @@ class MPTConfig(PreTrainedConfig):
         self.contrastive_view = contrastive_view
         self.contrastive_temperature = contrastive_temperature
         self.contrastive_epsilon = contrastive_epsilon
-        self.class_weights = class_weights if class_weights is None else _list("class_weights", class_weights)
+        self.class_weights = class_weights if class_weights is None else as_list("class_weights", class_weights)
         self.label_smoothing = label_smoothing
-        _check_names(kwargs, known=list(inspect.signature(MPTConfig.__init__).parameters))
-        _complete_labels(kwargs)
-        kwargs.setdefault("auto_map", dict(AUTO_MAP))
-        kwargs.setdefault("custom_pipelines", copy.deepcopy(CUSTOM_PIPELINES))
         super().__init__(**kwargs)
-        self.check()
 
-    def save_pretrained(self, save_directory: Any, push_to_hub: bool = False, **kwargs: Any) -> None:
-        """As [`PreTrainedConfig.save_pretrained`]. The code is saved beside it, so `auto_map` names the files there,
-        also where this config came from a Hub repository (whose name is then in front of each entry)."""
-        self.auto_map = {**AUTO_MAP, **{k: v.split("--")[-1] for k, v in self.auto_map.items() if k not in AUTO_MAP}}
-        super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
-
-    def to_dict(self) -> dict[str, Any]:
-        """As [`PreTrainedConfig.to_dict`]. `pipeline` puts classes into `custom_pipelines`, which JSON cannot hold.
-        Where an encoder was read from a folder, that folder's name stays on this machine."""
-        fields = super().to_dict() | {"custom_pipelines": copy.deepcopy(CUSTOM_PIPELINES)}
-        for encoder in (fields.get(f"{part}_config") for part in ("text", "vision", "cnn")):
-            if encoder and os.path.isdir(encoder.get("_name_or_path") or ""):
-                del encoder["_name_or_path"]
-        return fields
-
-    def to_diff_dict(self) -> dict[str, Any]:
-        """As [`PreTrainedConfig.to_diff_dict`], which leaves out LABEL_0 and LABEL_1 as its own defaults: not ours."""
-        return super().to_diff_dict() | {"id2label": dict(self.id2label), "label2id": dict(self.label2id)}
+    def own_auto_map(self) -> dict[str, str]:
+        return dict(AUTO_MAP)
 
     def check(self) -> None:
-        """Raise a `ValueError` that says what to write instead. The models call it too: `from_pretrained(folder,
-        dropout=2)` sets fields after construction."""
-        for name in NUMBERS:
-            if not isinstance(getattr(self, name), Real) or isinstance(getattr(self, name), bool):
-                raise ValueError(
-                    f"{name}={getattr(self, name)!r}: write a number (in YAML 1.0e-8: it reads 1e-8 as text)."
-                )
-        for name in COUNTS:
-            if not isinstance(getattr(self, name), int) or isinstance(getattr(self, name), bool):
-                raise ValueError(f"{name}={getattr(self, name)!r}: write a whole number.")
-        for name in SWITCHES:
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"{name}={getattr(self, name)!r}: write true or false.")
-        _check_subset("modalities", self.modalities, MODALITIES)
-        _check_subset("text_branches", self.text_branches, TEXT_BRANCHES)
-        _check_subset("image_branches", self.image_branches, IMAGE_BRANCHES)
-        _check_choice("contrastive_view", self.contrastive_view, CONTRASTIVE_VIEWS)
-        _check_choice("vision_pooling", self.vision_pooling, VISION_POOLINGS)
-        if not self.perspectives or len(set(self.perspectives)) < len(self.perspectives):
-            raise ValueError(
-                f"perspectives={self.perspectives}: write one distinct name or more, e.g. {list(SENTIMENTS)}. To "
-                "train without rationales, leave 'rationales' out of `modalities`."
-            )
+        super().check()
+        check_subset("modalities", self.modalities, MODALITIES)
+        check_subset("text_branches", self.text_branches, TEXT_BRANCHES)
+        check_subset("image_branches", self.image_branches, IMAGE_BRANCHES)
+        check_choice("contrastive_view", self.contrastive_view, CONTRASTIVE_VIEWS)
         if self.hidden_size < 2 or self.hidden_size % 2:
             raise ValueError(f"hidden_size={self.hidden_size}: write an even number, e.g. 768.")
         if not self.sknet_kernel_sizes or any(k < 1 or k % 2 == 0 for k in self.sknet_kernel_sizes):
             raise ValueError(f"sknet_kernel_sizes={self.sknet_kernel_sizes}: write odd numbers, e.g. [3, 5].")
-        if not self.cnn_channels or any(c < 1 for c in self.cnn_channels) or self.sknet_reduction < 1:
-            raise ValueError(
-                f"cnn_channels={self.cnn_channels}, sknet_reduction={self.sknet_reduction}: write positive numbers, "
-                "e.g. [64, 128, 256] and 16."
-            )
-        for name in ("dropout", "rationale_dropout", "label_smoothing"):
-            if not 0.0 <= getattr(self, name) < 1.0:
-                raise ValueError(f"{name}={getattr(self, name)}: write a probability from 0.0 to below 1.0.")
+        if self.sknet_reduction < 1:
+            raise ValueError(f"sknet_reduction={self.sknet_reduction}: write a positive number, e.g. 16.")
         if not 0.0 < self.loss_weight_ce <= 1.0 or not 0.0 <= self.loss_weight_mlcl < self.loss_weight_ce:
             raise ValueError(
                 f"loss_weight_ce={self.loss_weight_ce}, loss_weight_mlcl={self.loss_weight_mlcl}: Eq. 7 requires "
@@ -273,79 +223,3 @@ class MPTConfig(PreTrainedConfig):
                     f"lacks {missing}. Write contrastive_view='fused', or loss_weight_mlcl=0 to switch the "
                     "contrastive loss off."
                 )
-        if self.class_weights is not None and (
-            len(self.class_weights) != self.num_labels or min(self.class_weights) < 0 or sum(self.class_weights) == 0
-        ):
-            raise ValueError(
-                f"class_weights={self.class_weights}: write one non-negative number for each of the {self.num_labels} "
-                f"labels, in the order {list(self.id2label.values())}."
-            )
-        for name in ("freeze_text_layers", "freeze_vision_layers"):
-            if getattr(self, name) < -1:
-                raise ValueError(f"{name}={getattr(self, name)}: write 0 (none), k (the first k layers) or -1 (all).")
-        if len(self.pixel_mean) != 3 or len(self.pixel_std) != 3 or min(self.pixel_std) <= 0:
-            raise ValueError(
-                f"pixel_mean={self.pixel_mean}, pixel_std={self.pixel_std}: write three numbers each, as `image_mean` "
-                "and `image_std` of the image processor, e.g. [0.5, 0.5, 0.5]."
-            )
-
-
-def _sub_config(name: str, value: dict | PreTrainedConfig | None, default: str | None) -> PreTrainedConfig | None:
-    """A config object from an object, from a dict with its `model_type`, or from the default's name."""
-    if value is None:
-        return None if default is None else AutoConfig.for_model(default)
-    if isinstance(value, PreTrainedConfig):
-        return value
-    if not isinstance(value, dict) or "model_type" not in value:
-        raise ValueError(
-            f"{name}={value!r}: write a configuration object of transformers or a dict with its 'model_type', e.g. "
-            "{'model_type': 'bert', 'hidden_size': 128}. To start from pretrained weights, use "
-            "MPTForSentimentClassification.from_backbones."
-        )
-    value = dict(value)
-    config_class = type(AutoConfig.for_model(value.pop("model_type")))
-    # TimmWrapperConfig writes its labels in a form that only its `from_dict` reads, and that requires them.
-    return config_class.from_dict(value) if "num_classes" in value else config_class(**value)
-
-
-def _list(name: str, values: Any) -> list:
-    if not isinstance(values, list | tuple):
-        raise ValueError(f"{name}={values!r}: write a list, e.g. [{values!r}].")
-    return list(values)
-
-
-def _check_names(kwargs: dict[str, Any], known: list[str]) -> None:
-    """Refuse a misspelt field, which `PreTrainedConfig` would keep as an attribute that nothing reads. Other unknown
-    ones stay: transformers and later versions of this file add some."""
-    for name in kwargs:
-        close = difflib.get_close_matches(name, known, n=1, cutoff=0.85)
-        if close:
-            raise ValueError(f"{name}={kwargs[name]!r}: MPTConfig has no such field. Did you mean {close[0]!r}?")
-
-
-def _complete_labels(kwargs: dict[str, Any]) -> None:
-    """Set `id2label` and `label2id` in `kwargs` from whichever is there, or from the default."""
-    id2label, label2id = kwargs.get("id2label"), kwargs.get("label2id")
-    if id2label is None and label2id is not None:
-        id2label = {index: name for name, index in label2id.items()}
-    if id2label is None:
-        count = kwargs.pop("num_labels", None) or len(SENTIMENTS)
-        id2label = dict(enumerate(SENTIMENTS if count == len(SENTIMENTS) else [f"LABEL_{i}" for i in range(count)]))
-    if (
-        not isinstance(id2label, dict)
-        or sorted(map(int, id2label)) != list(range(len(id2label)))
-        or len(set(id2label.values())) < len(id2label)
-    ):
-        raise ValueError(f"id2label={id2label!r}: number distinct labels from 0, e.g. {dict(enumerate(SENTIMENTS))}.")
-    kwargs["id2label"] = {int(index): name for index, name in id2label.items()}
-    kwargs["label2id"] = label2id or {name: index for index, name in kwargs["id2label"].items()}
-
-
-def _check_subset(name: str, values: list[str], known: tuple[str, ...]) -> None:
-    if not values or len(set(values)) < len(values) or not set(values) <= set(known):
-        raise ValueError(f"{name}={values}: write one or more of {list(known)}, each at most once.")
-
-
-def _check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise ValueError(f"{name}={value!r}: write one of {list(known)}.")

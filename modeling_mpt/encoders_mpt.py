@@ -25,6 +25,31 @@ def compact(input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torc
     return input_ids.gather(1, order), attention_mask.gather(1, order), order
 
 
+def compact_rationales(
+    input_ids: torch.Tensor, attention_mask: torch.Tensor | None, perspectives: list[str], dropout: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """`compact` of the rationales of a batch, as `batch · num_perspectives` rows.
+
+    Args:
+        input_ids, attention_mask (`torch.Tensor` of shape `(batch, num_perspectives, rationale_len)`)
+        perspectives (`list[str]`): their names.
+        dropout (`float`): probability that a post loses all its rationales.
+
+    Raises:
+        ValueError: where there is not one row for each perspective.
+    """
+    if input_ids.dim() != 3 or input_ids.shape[1] != len(perspectives):
+        raise ValueError(
+            f"`rationale_input_ids` of shape {tuple(input_ids.shape)}: write (batch, {len(perspectives)}, "
+            f"rationale_len), one row for each of {perspectives}."
+        )
+    mask = (torch.ones_like(input_ids) if attention_mask is None else attention_mask).bool()
+    if dropout > 0:
+        kept = torch.rand(len(mask), device=mask.device) >= dropout
+        mask = mask & kept.view(-1, 1, 1)
+    return compact(input_ids.flatten(0, 1), mask.flatten(0, 1))
+
+
 def undo_compact(states: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
     """Put what an encoder said about compacted tokens back to their places.
 
@@ -209,18 +234,10 @@ class ImageBranches(nn.Module):
         self.scale, self.shift = [1.0] * 3, [0.0] * 3
         size = 0
         if vision_encoder is not None:
-            self.natural_pooling = "cls" if has_class_token(vision_encoder) else "mean"
-            if self.pooling == "cls" != self.natural_pooling:
-                raise ValueError(
-                    f"vision_pooling='cls', but a {type(vision_encoder).__name__} has no class token. Write "
-                    "vision_pooling='mean'."
-                )
+            self.natural_pooling = natural_pooling(vision_encoder, self.pooling)
             size += vision_hidden_size(vision_encoder)
         if cnn is not None:
-            statistics = getattr(cnn.config, "pretrained_cfg", None) or {}
-            mean, std = statistics.get("mean", config.pixel_mean), statistics.get("std", config.pixel_std)
-            self.scale = [have / want for have, want in zip(config.pixel_std, std, strict=True)]
-            self.shift = [(m - want) / s for m, want, s in zip(config.pixel_mean, mean, std, strict=True)]
+            self.scale, self.shift = renormalisation(cnn, config)
             size += cnn.timm_model.num_features
         elif "cnn" in config.image_branches:
             self.cnn = ConvNet(config.cnn_channels)
@@ -230,9 +247,7 @@ class ImageBranches(nn.Module):
     def train(self, mode: bool = True) -> "ImageBranches":
         super().train(mode)
         if self.freeze_batch_norm and self.cnn is not None:
-            for module in self.cnn.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.eval()
+            freeze_batch_statistics(self.cnn)
         return self
 
     def forward(self, pixel_values: torch.Tensor, **kwargs) -> tuple[torch.Tensor, dict]:
@@ -246,20 +261,58 @@ class ImageBranches(nn.Module):
         """
         features, output = [], {}
         if self.cnn is not None:
-            scale = pixel_values.new_tensor(self.scale).view(1, 3, 1, 1)
-            shift = pixel_values.new_tensor(self.shift).view(1, 3, 1, 1)
-            maps = self.cnn(pixel_values * scale + shift)
+            maps = self.cnn(renormalised(pixel_values, self.scale, self.shift))
             features.append(maps if isinstance(maps, torch.Tensor) else pool_map(maps.last_hidden_state))
         if self.vision_encoder is not None:
             output = self.vision_encoder(pixel_values=pixel_values, **kwargs)
-            # Where the encoder normalises what it pools itself (CLIP, ConvNeXt), it was trained for those features.
-            pooled = output.get("pooler_output") if self.pooling == self.natural_pooling else None
-            states = output.last_hidden_state
-            if pooled is not None:
-                features.append(pooled.flatten(1))
-            else:
-                features.append(states[:, 0] if self.pooling == "cls" else pool_map(states))
+            features.append(vision_vector(output, self.pooling, self.natural_pooling))
         return self.projection(torch.cat(features, dim=-1)), output
+
+
+def freeze_batch_statistics(cnn: nn.Module) -> None:
+    """Make batch normalisation use its running statistics, and keep them."""
+    for module in cnn.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
+
+
+def renormalisation(cnn: PreTrainedModel, config) -> tuple[list[float], list[float]]:
+    """Scale and shift that take pixels normalised by `config.pixel_mean` and `config.pixel_std` to the statistics that
+    a timm CNN was trained with."""
+    statistics = getattr(cnn.config, "pretrained_cfg", None) or {}
+    mean, std = statistics.get("mean", config.pixel_mean), statistics.get("std", config.pixel_std)
+    scale = [have / want for have, want in zip(config.pixel_std, std, strict=True)]
+    return scale, [(m - want) / s for m, want, s in zip(config.pixel_mean, mean, std, strict=True)]
+
+
+def renormalised(pixel_values: torch.Tensor, scale: list[float], shift: list[float]) -> torch.Tensor:
+    return pixel_values * pixel_values.new_tensor(scale).view(1, 3, 1, 1) + pixel_values.new_tensor(shift).view(
+        1, 3, 1, 1
+    )
+
+
+def natural_pooling(encoder: PreTrainedModel, wanted: str) -> str:
+    """What a vision encoder itself pools by: `"cls"` or `"mean"`.
+
+    Raises:
+        ValueError: where a class token is wanted of an encoder without one.
+    """
+    natural = "cls" if has_class_token(encoder) else "mean"
+    if wanted == "cls" != natural:
+        raise ValueError(
+            f"vision_pooling='cls', but a {type(encoder).__name__} has no class token. Write vision_pooling='mean'."
+        )
+    return natural
+
+
+def vision_vector(output, pooling: str, natural: str) -> torch.Tensor:
+    """A vision encoder's output to `(batch, dim)`."""
+    # Where the encoder normalises what it pools itself (CLIP, ConvNeXt), it was trained for those features.
+    pooled = output.get("pooler_output") if pooling == natural else None
+    if pooled is not None:
+        return pooled.flatten(1)
+    states = output.last_hidden_state
+    return states[:, 0] if pooling == "cls" else pool_map(states)
 
 
 def pool_map(states: torch.Tensor) -> torch.Tensor:

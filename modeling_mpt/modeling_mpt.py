@@ -7,11 +7,13 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import AutoModel, PreTrainedModel
 
-from .configuration_mpt import MODALITIES, MPTConfig
+from .configuration_base_mpt import MODALITIES
+from .configuration_mpt import MPTConfig
 from .encoders_mpt import (
     ImageBranches,
     TextBranches,
     compact,
+    compact_rationales,
     drop_unread,
     freeze_first_layers,
     masked_mean,
@@ -21,7 +23,12 @@ from .encoders_mpt import (
 )
 from .fusion_mpt import LightweightAttentionFusion, PerspectiveAttention
 from .loss_mpt import classification_loss, cross_modal_contrastive_loss, supervised_contrastive_loss
-from .pretrained_mpt import MPTOutput, MPTPreTrainedModel
+from .pretrained_mpt import MPTOutput, SentimentPreTrainedModel, batch_and_device
+
+
+class MPTPreTrainedModel(SentimentPreTrainedModel):
+    config_class = MPTConfig
+    base_model_prefix = "mpt"
 
 
 class MPTModel(MPTPreTrainedModel):
@@ -91,13 +98,6 @@ class MPTModel(MPTPreTrainedModel):
             if self.image_branches.cnn is not None and self.config.freeze_cnn:
                 self.image_branches.cnn.requires_grad_(False)
 
-    def get_input_embeddings(self) -> nn.Module | None:
-        """Of the text encoder; `None` in a network that reads images alone."""
-        return None if self.text_encoder is None else self.text_encoder.get_input_embeddings()
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        self.text_encoder.set_input_embeddings(value)
-
     def forward(
         self,
         input_ids: torch.LongTensor | None = None,
@@ -133,17 +133,9 @@ class MPTModel(MPTPreTrainedModel):
         if config.output_attentions if output_attentions is None else output_attentions:
             extras["output_attentions"] = True
             self._check_attention()
-        given = {"input_ids": input_ids, "pixel_values": pixel_values, "rationale_input_ids": rationale_input_ids}
-        given = {name: value for name, value in given.items() if value is not None}
-        if not given:
-            raise ValueError(
-                "Nothing to read: give at least one of `input_ids`, `pixel_values`, `rationale_input_ids`."
-            )
-        first = next(iter(given.values()))
-        batch, device = first.shape[0], first.device  # `shape`, not `len`: an exported model keeps it symbolic
-        if any(value.shape[0] != batch for value in given.values()):
-            sizes = {name: value.shape[0] for name, value in given.items()}
-            raise ValueError(f"Rows of the batch: {sizes}. Give each of them one row a post.")
+        batch, device = batch_and_device(
+            input_ids=input_ids, pixel_values=pixel_values, rationale_input_ids=rationale_input_ids
+        )
         absent = torch.zeros(batch, dtype=torch.bool, device=device)
         embeds, masks, outputs = {}, dict.fromkeys(MODALITIES, absent), {}
 
@@ -204,19 +196,10 @@ class MPTModel(MPTPreTrainedModel):
             mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
             text = compact(input_ids, mask.bool())
         if rationale_input_ids is not None and self.perspective_attention is not None:
-            perspectives = len(self.config.perspectives)
-            if rationale_input_ids.dim() != 3 or rationale_input_ids.shape[1] != perspectives:
-                raise ValueError(
-                    f"`rationale_input_ids` of shape {tuple(rationale_input_ids.shape)}: write (batch, "
-                    f"{perspectives}, rationale_len), one row for each of {self.config.perspectives}."
-                )
-            mask = rationale_attention_mask
-            mask = torch.ones_like(rationale_input_ids) if mask is None else mask
-            mask = mask.bool()
-            if self.training and self.config.rationale_dropout > 0:
-                kept = torch.rand(len(mask), device=mask.device) >= self.config.rationale_dropout
-                mask = mask & kept.view(-1, 1, 1)
-            rationales = compact(rationale_input_ids.flatten(0, 1), mask.flatten(0, 1))
+            dropout = self.config.rationale_dropout if self.training else 0.0
+            rationales = compact_rationales(
+                rationale_input_ids, rationale_attention_mask, self.config.perspectives, dropout
+            )
         return text, rationales
 
     def _states(self, text, rationales, extras):

@@ -1,4 +1,4 @@
-"""What MPT's models share: their output, initialisation, and how they start from pretrained or saved weights."""
+"""What all models share: their output, initialisation, and how they start from pretrained or saved weights."""
 
 import math
 from dataclasses import dataclass
@@ -10,7 +10,6 @@ from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedMode
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 
-from .configuration_mpt import MPTConfig
 from .encoders_mpt import has_class_token
 
 
@@ -50,9 +49,10 @@ class MPTOutput(ModelOutput):
     vision_attentions: tuple[torch.Tensor, ...] | None = None
 
 
-class MPTPreTrainedModel(PreTrainedModel):
-    config_class = MPTConfig
-    base_model_prefix = "mpt"
+class SentimentPreTrainedModel(PreTrainedModel):
+    """Base of MPT and of the baselines. A subclass has `text_encoder` and `rationale_encoder` (`None` without one) and
+    `freeze()`, which stops the gradients of what the configuration freezes."""
+
     main_input_name = "input_ids"
     supports_gradient_checkpointing = True
     accepts_loss_kwargs = False  # the loss is a mean over the batch: the Trainer must divide it by accumulation steps
@@ -87,23 +87,31 @@ class MPTPreTrainedModel(PreTrainedModel):
             self.base_model.rationale_encoder.resize_token_embeddings(*args, **kwargs)
         return super().resize_token_embeddings(*args, **kwargs)
 
+    def get_input_embeddings(self) -> nn.Module | None:
+        """Of the text encoder; `None` in a network that reads images alone."""
+        return None if self.base_model.text_encoder is None else self.base_model.text_encoder.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.base_model.text_encoder.set_input_embeddings(value)
+
     @classmethod
     def from_backbones(
         cls,
-        text: str | PreTrainedConfig,
+        text: str | PreTrainedConfig | None = None,
         vision: str | PreTrainedConfig | None = None,
         cnn: str | PreTrainedConfig | None = None,
         **config_kwargs: Any,
-    ) -> "MPTPreTrainedModel":
+    ) -> "SentimentPreTrainedModel":
         r"""A model whose encoders start from pretrained weights and whose new layers are initialised at random.
 
         Args:
             text, vision, cnn (`str` or [`PreTrainedConfig`]):
                 A Hub id or a folder: that encoder with its weights (of a dual encoder such as CLIP, its vision part).
-                A configuration: the encoder it describes, at random. `vision=None` is ViT-B/16 at random, `cnn=None`
-                the plain ConvNet. The CNN is a timm model of the Hub, e.g. `"timm/resnet50.a1_in1k"`.
+                A configuration: the encoder it describes, at random. `text=None` is BERT-base and `vision=None`
+                ViT-B/16 at random, `cnn=None` the plain ConvNet. The CNN is a timm model of the Hub, e.g.
+                `"timm/resnet50.a1_in1k"`.
             config_kwargs:
-                Any other field of [`MPTConfig`], e.g. `num_labels=2, loss_weight_mlcl=0.05`.
+                Any other field of the configuration, e.g. `num_labels=2, loss_weight_mlcl=0.05`.
 
         Example:
 
@@ -113,13 +121,20 @@ class MPTPreTrainedModel(PreTrainedModel):
         ... )
         ```
         """
-        names = {"text_config": text, "vision_config": vision, "cnn_config": cnn}
+        return cls._from_sources({"text_config": text, "vision_config": vision, "cnn_config": cnn}, config_kwargs)
+
+    @classmethod
+    def _from_sources(
+        cls, sources: dict[str, str | PreTrainedConfig | None], config_kwargs: dict[str, Any]
+    ) -> "SentimentPreTrainedModel":
+        """`from_backbones` with the encoders by their field of the configuration."""
         encoders = {}
-        for field, source in names.items():
+        for field, source in sources.items():
             if isinstance(source, str):
                 config = AutoConfig.from_pretrained(source)
                 config = getattr(config, "vision_config", config) if field == "vision_config" else config
-                encoders[field] = AutoModel.from_pretrained(source, config=config, dtype=torch.float32)
+                auto_class = cls._auto_class_of(field, config_kwargs)
+                encoders[field] = auto_class.from_pretrained(source, config=config, dtype=torch.float32)
                 config_kwargs[field] = encoders[field].config
             elif source is not None:
                 config_kwargs[field] = source
@@ -128,9 +143,29 @@ class MPTPreTrainedModel(PreTrainedModel):
         # A new config resets the attention of its sub-configs; keep the one each encoder was loaded with.
         attention = {field: encoder.config._attn_implementation for field, encoder in encoders.items()}
         config_kwargs.setdefault("attn_implementation", attention)
-        return cls(
-            MPTConfig(**config_kwargs),
-            text_encoder=encoders.get("text_config"),
-            vision_encoder=encoders.get("vision_config"),
-            cnn=encoders.get("cnn_config"),
-        )
+        arguments = {
+            field: "cnn" if field == "cnn_config" else field.replace("config", "encoder") for field in sources
+        }
+        ready = {argument: encoders.get(field) for field, argument in arguments.items()}
+        return cls(cls.config_class(**config_kwargs), **ready)
+
+    @classmethod
+    def _auto_class_of(cls, field: str, config_kwargs: dict[str, Any]) -> type:
+        """The Auto class that opens the encoder of this field of the configuration."""
+        return AutoModel
+
+
+def batch_and_device(**given: torch.Tensor | None) -> tuple[int, torch.device]:
+    """The number of posts of a batch and the device of its tensors.
+
+    Raises:
+        ValueError: where nothing is given, or not for equally many posts.
+    """
+    sizes = {name: value.shape[0] for name, value in given.items() if value is not None}
+    if not sizes:
+        raise ValueError("Nothing to read: give at least one of `input_ids`, `pixel_values`, `rationale_input_ids`.")
+    first = given[next(iter(sizes))]
+    batch = first.shape[0]  # `shape`, not `len`: an exported model keeps it symbolic
+    if any(size != batch for size in sizes.values()):
+        raise ValueError(f"Rows of the batch: {sizes}. Give each of them one row a post.")
+    return batch, first.device
