@@ -43,7 +43,9 @@ class Journal:
     def records(self) -> Iterator[tuple[int, dict[str, Any]]]:
         """Every sound record with its offset, oldest first; to be read to its end before the first `append`."""
         offset = end = faulty = skipped = 0
-        with open(self.path, "rb", buffering=1 << 20) as lines:
+        os.lseek(self._file, 0, os.SEEK_SET)
+        # by the open file, not by its name: a reader may have opened what its writer has meanwhile published
+        with open(self._file, "rb", buffering=1 << 20, closefd=False) as lines:
             for line in lines:
                 record = _parse(line)
                 if record is None:
@@ -74,10 +76,7 @@ class Journal:
                 written += os.write(self._file, line[written:])
         except OSError as error:
             self._cut(offset)
-            raise StoreError(
-                f"{self.path} cannot be written ({error}); make room or mend the disk, then start again: every "
-                "answer recorded before this one is kept."
-            ) from error
+            raise self._failing(error) from error
         self._end += len(line)
         if self._monotonic() - self._synced >= _FSYNC_EVERY:
             self.sync()
@@ -100,11 +99,25 @@ class Journal:
         return record
 
     def sync(self) -> None:
-        os.fsync(self._file)
+        """Puts everything appended so far onto the disk itself.
+
+        Raises:
+            StoreError: the disk is full or failing.
+        """
+        try:
+            os.fsync(self._file)
+        except OSError as error:
+            raise self._failing(error) from error
         self._synced = self._monotonic()
 
     def close(self) -> None:
         os.close(self._file)
+
+    def _failing(self, error: OSError) -> StoreError:
+        return StoreError(
+            f"{self.path} cannot be written ({error}); make room or mend the disk, then start again: every answer "
+            "recorded before this one is kept."
+        )
 
     def _cut(self, end: int) -> None:
         try:
