@@ -125,7 +125,7 @@ def check(
     noted = {
         "foreign_word": lexicon.chinese and _foreign(text, post),
         "long": encoder_tokens(text, parts) > MAX_TOKENS,
-        "label_named": side is not None and mentions(sentences[-1], side.named, lexicon)[0] > 0,
+        "label_named": side is not None and True in mentions(sentences[-1], side, lexicon),
     }
     soft += [code for code, present in noted.items() if present]
     return Verdict(text, tuple(code for code, present in hard.items() if present), tuple(soft))
@@ -144,30 +144,35 @@ def lexicon_of(language: str) -> Lexicon:
 
 
 def wrong_side(sentences: Sequence[str], perspective: str, lexicon: Lexicon) -> bool:
-    """Whether a rationale denies its own side anywhere, or names only another one in its last sentence."""
-    own = lexicon.sides[perspective]
-    if any(mentions(sentence, own.named, lexicon)[1] for sentence in sentences):
+    """Whether a rationale takes back the side it argues for: its last word on that side is a denial, or its last
+    sentence names only another side."""
+    own = [affirmed for sentence in sentences for affirmed in mentions(sentence, lexicon.sides[perspective], lexicon)]
+    if own and not own[-1]:
         return True
     last = sentences[-1]
-    if mentions(last, own.named, lexicon)[0]:
+    if lexicon.sides[perspective].search(last) or not lexicon.conclusion.search(last):
         return False
-    others = [side for name, side in lexicon.sides.items() if name != perspective]
-    return any(mentions(last, side.named, lexicon)[0] for side in others)
+    others = [words for name, words in lexicon.sides.items() if name != perspective]
+    return any(True in mentions(last, words, lexicon) for words in others)
 
 
-def mentions(sentence: str, words: re.Pattern[str], lexicon: Lexicon) -> tuple[int, int]:
-    """How often a sentence affirms and how often it denies one of the words: "not negative" denies `negative`.
+def mentions(sentence: str, words: re.Pattern[str], lexicon: Lexicon) -> list[bool]:
+    """For each of the words, in order, whether the sentence affirms it (True) or denies it; "not negative" denies.
 
-    A negation reaches the words after it in its own clause, up to `lexicon.reach` characters.
+    A negation reaches the words after it in its own clause, up to `lexicon.reach` characters. What a clause only
+    concedes ("although the words are negative, ...") is left out.
     """
-    found = [0, 0]
+    found = []
     for match in words.finditer(sentence):
         before = sentence[max(0, match.start() - lexicon.reach) : match.start()]
         clause = before[max(before.rfind(mark) for mark in lexicon.clause_end) + 1 :]
         turns = [turn.end() for turn in lexicon.turn.finditer(clause)]
-        reach = lexicon.no_negation.sub("", clause[turns[-1] :] if turns else clause)
-        found[lexicon.negation.search(reach) is not None] += 1
-    return found[0], found[1]
+        clause = clause[turns[-1] :] if turns else clause
+        if lexicon.concession.search(clause, clause.rfind(",") + 1):
+            continue
+        denied = lexicon.negation.search(lexicon.no_negation.sub("", clause)) is not None
+        found.append(not denied and lexicon.denial_after.match(sentence, match.end()) is None)
+    return found
 
 
 def _repeated(parts: Sequence[str], size: int) -> float:
