@@ -1,4 +1,4 @@
-"""Rationales from a file beside the posts, joined by id."""
+"""Rationales from a file beside the posts, or from a store, joined by id."""
 
 import logging
 from collections.abc import Iterator
@@ -8,16 +8,20 @@ from typing import Any
 from datasets import Dataset, Features, Value, concatenate_datasets
 
 from .build import BuildReport, build_dataset, did_you_mean, inputs_digest
+from .rationales.posts import content_hashes
 from .schema import rationale_column
-from .tables import cell_name, cell_text, nested_column, table_columns, table_rows
+from .tables import cell_name, cell_text, nested_column, table_columns, table_files, table_rows
 
 logger = logging.getLogger(__name__)
+
+# Beside the rationales: where they come from, and the text that they are about (`posts.content_hashes`).
+_FACTS = ("provenance", "text_sha256")
 
 
 def join_rationales(
     posts: Dataset, file: str | Path, *, on_error: str = "raise", report: BuildReport | None = None
 ) -> Dataset:
-    """Fills the `rationale_*` columns of `posts` from a TSV, CSV, JSONL or Parquet file.
+    """Fills the `rationale_*` columns of `posts` from a TSV, CSV, JSONL or Parquet file, or from a store.
 
     The columns that the file has replace those of `posts` as a whole: a post that the file does not know has null
     there. Blank is null. Rows stay on disk; in memory are the ids alone.
@@ -25,6 +29,8 @@ def join_rationales(
     Args:
         posts (`Dataset`): posts with the columns of `schema.features`.
         file (`str` or `Path`): columns `id` and at least one `rationale_*` that `posts` has; TSV and CSV with header.
+            Or the folder of a `RationaleStore`, also while a run writes it. Where a post was asked about with several
+            texts, the column `text_sha256` tells which row is about its present one.
         on_error (`str`, defaults to `"raise"`): or `"skip"`, for rows without id, malformed, or with a repeated id.
         report (`BuildReport`, *optional*): takes the counts (posts without rationales, rows without post).
 
@@ -34,34 +40,40 @@ def join_rationales(
     """
     file = Path(file).resolve()
     known = [column for column in posts.column_names if column.startswith("rationale_")]
-    columns = _rationale_columns(file, known)
-    table, found = build_dataset(
-        "rationales",
-        _rationale_rows,
-        Features({name: Value("string") for name in ("id", *columns)}),
-        inputs=inputs_digest([file]),
-        options={"file": str(file), "columns": columns},
-        on_error=on_error,
-    )
-    place = {post: row for row, post in enumerate(table["id"])}
+    table, found = load_rationales(file, known, on_error=on_error)
+    columns = [column for column in table.column_names if column in known]
+    place: dict[str, int] = {}
+    versions: dict[tuple[str, str | None], int] = {}  # of posts with several rows
+    texts = table["text_sha256"] if "text_sha256" in table.column_names else None
+    for row, post in enumerate(table["id"]):
+        if post in place:
+            versions.setdefault((post, texts[place[post]]), place[post])
+            versions[post, texts[row]] = row
+        place[post] = row
     used = sum(post in place for post in posts["id"])
     if used == 0:
         raise ValueError(
             f"{file}: none of its {len(place):,} ids (e.g. {next(iter(place))!r}) is the id of a post "
             f"(e.g. {posts['id'][0]!r}); are these the rationales of another dataset?"
         )
-    table = table.remove_columns(["id"])
+    repeated = {post for post, _ in versions}
+    table = table.select_columns(columns)
+
+    def place_of(post: str, text: str | None) -> int | None:
+        if post not in repeated:
+            return place.get(post)
+        return versions.get((post, content_hashes({"id": post, "text": text})[1]))
 
     def look_up(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        places = [place.get(post) for post in batch["id"]]
+        places = [place_of(post, text) for post, text in zip(batch["id"], batch["text"], strict=True)]
         rows = table[[one for one in places if one is not None]] if any(one is not None for one in places) else {}
         values = {column: iter(rows.get(column, ())) for column in columns}
         return {column: [None if one is None else next(values[column]) for one in places] for column in columns}
 
-    joined = posts.select_columns(["id"]).map(
+    joined = posts.select_columns(["id", "text"]).map(
         look_up,
         batched=True,
-        remove_columns=["id"],
+        remove_columns=["id", "text"],
         features=Features({column: Value("string") for column in columns}),
         new_fingerprint=f"{posts._fingerprint[:16]}{table._fingerprint[:16]}",  # hashing `place` would be slow
         desc="Joining rationales",
@@ -72,8 +84,41 @@ def join_rationales(
     return result
 
 
-def _rationale_columns(file: Path, known: list[str]) -> list[str]:
+def load_rationales(
+    file: str | Path, known: list[str] | None = None, *, on_error: str = "raise"
+) -> tuple[Dataset, BuildReport]:
+    """The rationales of a file as they are, blank as null.
+
+    Args:
+        file (`str` or `Path`): as of `join_rationales`.
+        known (list of `str`, *optional*): the `rationale_*` columns that there may be; by default any.
+        on_error (`str`, defaults to `"raise"`): or `"skip"`, for rows without id, malformed, or with a repeated id
+            (rows
+            of one id may differ in `text_sha256` or `image_sha256`; of two images, the last counts).
+
+    Returns:
+        The dataset (`id`, the rationale columns, and where the file has them `provenance` and `text_sha256`) and the
+        `BuildReport`.
+
+    Raises:
+        ValueError: no `id`, no or an unknown rationale column, or (unless skipped) a faulty row.
+    """
+    file = Path(file).resolve()
+    columns = _rationale_columns(file, known)
+    return build_dataset(
+        "rationales",
+        _rationale_rows,
+        Features({name: Value("string") for name in ("id", *columns)}),
+        inputs=inputs_digest(table_files(file)),
+        options={"file": str(file), "columns": columns},
+        on_error=on_error,
+    )
+
+
+def _rationale_columns(file: Path, known: list[str] | None) -> list[str]:
     found = table_columns(file)
+    if known is None:
+        known = [column for column in found if column.startswith("rationale_")]
     if "id" not in found:
         raise ValueError(
             f"{file} has no column 'id'; its columns are {', '.join(map(repr, found))}. Rationales are joined by the "
@@ -89,10 +134,10 @@ def _rationale_columns(file: Path, known: list[str]) -> list[str]:
     if not columns:
         example = known[0] if known else rationale_column("positive")
         raise ValueError(
-            f"{file} has none of the columns {', '.join(known)}; its columns are {', '.join(map(repr, found))}. "
-            f"Name them so, e.g. {example!r}."
+            f"{file} has none of the columns {', '.join(known) or example}; its columns are "
+            f"{', '.join(map(repr, found))}. Name them so, e.g. {example!r}."
         )
-    return columns
+    return [*columns, *(name for name in _FACTS if name in found)]
 
 
 def _rationale_rows(report: BuildReport, file: str, columns: list[str]) -> Iterator[dict[str, Any]]:
@@ -110,10 +155,13 @@ def _rationale_rows(report: BuildReport, file: str, columns: list[str]) -> Itera
         if post is None:
             report.fail("no id", f"{where}: the id is blank; write the id of the post or remove the row.")
             continue
-        if post in seen:
-            report.fail("duplicate id", f"{where}: id {post!r} is also in {seen[post]}; remove one of the two.")
+        # a store keeps what it was told about a post whose text or image was changed later
+        hashes = [cell_text(row.get(name)) for name in ("text_sha256", "image_sha256")]
+        version = "\0".join(filter(None, (post, *hashes)))
+        if version in seen:
+            report.fail("duplicate id", f"{where}: id {post!r} is also in {seen[version]}; remove one of the two.")
             continue
-        seen[post] = where.rpartition(", ")[2]
+        seen[version] = where.rpartition(", ")[2]
         yield {"id": post} | {column: cell_text(row.get(column)) for column in columns}
 
 

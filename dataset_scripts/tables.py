@@ -1,4 +1,4 @@
-"""Rows of a CSV, TSV, JSONL or Parquet file, one at a time, with the line that each came from."""
+"""Rows of a CSV, TSV, JSONL or Parquet file, or of a store of rationales, one at a time, with their place there."""
 
 import csv
 import json
@@ -11,6 +11,8 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from .build import did_you_mean
+from .rationales.shard import row_schema
+from .rationales.store import RationaleStore, StoreError
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
@@ -24,6 +26,8 @@ def table_columns(file: Path) -> list[str]:
     Raises:
         ValueError: no such file, another format, or a file that cannot be read as its ending says.
     """
+    if file.is_dir():
+        return row_schema(_store(file).spec.perspectives).names
     if not file.is_file():
         raise ValueError(f"the table {file} does not exist.")
     if file.suffix not in SUFFIXES:
@@ -45,7 +49,12 @@ def table_columns(file: Path) -> list[str]:
 
 def table_rows(file: Path) -> Iterator[tuple[str, dict[str, Any] | None]]:
     """(place, row); the row is None where a CSV record has more or fewer fields than the header."""
-    if file.suffix == ".parquet":
+    if file.is_dir():
+        store = _store(file)
+        for shard_id in range(store.num_shards):
+            for row in store.rows([shard_id]):
+                yield f"{file}, shard {shard_id}", row
+    elif file.suffix == ".parquet":
         number = 0
         for batch in pq.ParquetFile(file).iter_batches(batch_size=512):
             for row in batch.to_pylist():
@@ -75,6 +84,11 @@ def table_rows(file: Path) -> Iterator[tuple[str, dict[str, Any] | None]]:
             yield where, row
 
 
+def table_files(file: Path) -> list[Path]:
+    """What changes when the table does: the file, or the files of a store."""
+    return sorted([*file.glob("data/*.parquet"), *file.glob("shards/*/journal.jsonl")]) if file.is_dir() else [file]
+
+
 def require_column(file: Path, columns: list[str], wanted: str, option: str) -> None:
     """Raises a ValueError that lists the columns found, unless `wanted` is one of them."""
     if wanted not in columns:
@@ -100,6 +114,13 @@ def cell_name(value: Any) -> str | None:
     """As `cell_text`, for an id or a label: `1.0` is 1, which tables store so where the column has gaps."""
     text = cell_text(value)
     return text if text is None else _WHOLE_FLOAT.sub(r"\1", text)
+
+
+def _store(folder: Path) -> RationaleStore:
+    try:
+        return RationaleStore.open(folder)
+    except StoreError as error:
+        raise ValueError(f"{error} A folder of rationales is one that generate_rationales.py wrote.") from None
 
 
 def _csv_records(file: Path) -> Iterator[tuple[int, list[str]]]:

@@ -124,7 +124,7 @@ def prepare_post(row: Mapping[str, Any], max_pixels: int, language: str = "auto"
         image_sha256=digest,
         text_sha256=_sha256(text),
         image_tokens=tokens,
-        language=_language(text, row.get("language")) if language == "auto" else language,
+        language=language_of(text, row.get("language")) if language == "auto" else language,
     )
 
 
@@ -155,8 +155,11 @@ def harmless(text: str) -> str:
     return _CONTROL.sub(lambda match: match.group() + _BREAK, text)
 
 
-def _language(text: str, column: Any) -> str:
-    """A Chinese word is about two characters, a word of an alphabet about five: so Han counts double here."""
+def language_of(text: str, column: Any = None) -> str:
+    """`"en"` or `"zh"`, by the script of the text; of a text without letters, as `column` says.
+
+    A Chinese word is about two characters, a word of an alphabet about five: so Han counts double here.
+    """
     letters = [character for character in text if character.isalpha()]
     if not letters:
         return "zh" if str(column or "").lower().startswith("zh") else "en"
