@@ -12,14 +12,14 @@ import re
 from collections.abc import Mapping, Sequence
 
 from .gate_lexicon import LEXICONS, Lexicon
-from .gate_text import CONTROL, encoder_tokens, ended, han_share, ngrams, normalize, units
+from .gate_text import CONTROL, encoder_tokens, ended, ngrams, normalize, script_share, units
 
 # Worth asking again.
 HARD = {
     "empty": "no letter is left",
     "short": "fewer than 20 Chinese characters or 8 English words",
     "truncated": "cut off at the token limit, or no mark at its end",
-    "language": "most of it is not in the language asked for",
+    "language": "most of its letters are not of the language asked for",
     "script": "letters of a script that neither the language nor the post has",
     "refusal": "will not or cannot answer",
     "meta": "talks about the instruction",
@@ -101,14 +101,13 @@ def check(
         return Verdict(None, ("empty", "control") if control else ("empty",), tuple(soft))
     post = post_text or ""
     parts = units(text)
-    chinese = han_share(parts)
     sentences = [sentence for sentence in lexicon.sentence_end.split(text) if sentence.strip()]
     grams = set(ngrams(parts, lexicon.sibling_size))
     side = lexicon.sides.get(perspective)
     hard = {
         "short": len(parts) < lexicon.min_length,
         "truncated": finish_reason == "length" or not ended(text),
-        "language": (chinese if lexicon.chinese else 1 - chinese) < MIN_SHARE,
+        "language": script_share(text, lexicon.chinese) < MIN_SHARE,
         "script": any(script.search(text) and not script.search(post) for script in _SCRIPTS.values()),
         "refusal": lexicon.refusal.search(text) is not None,
         "meta": lexicon.meta.search(text) is not None,

@@ -10,18 +10,20 @@ from collections.abc import Sequence
 _HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"
 _KANA = "\u3041-\u3096\u30a1-\u30fa"
 _UNIT = re.compile(rf"[{_HAN}{_KANA}]|[^\W\d_{_HAN}{_KANA}]+(?:['’][^\W\d_{_HAN}{_KANA}]+)?|\d+")
-_HAN_UNIT = re.compile(f"[{_HAN}]")
+_HAN_LETTER = re.compile(f"[{_HAN}]")
+_LATIN_LETTER = re.compile(r"[A-Za-zªº\u00c0-\u024f\u1e00-\u1eff]")
 _PUNCTUATION = re.compile(r"[^\w\s]")
 _INVISIBLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b\u2060\ufeff\ufffd]")
 # Structure of a chat that decoding spilt into the answer; `addCriterion` is what Qwen2.5-VL breaks into.
 CONTROL = re.compile(
-    r"<[|｜][^<>\n]{0,40}>?"
+    r"<[|｜](?:[^<>|｜\n]{0,40}[|｜]>)?"
     r"|</?(?:s|think|image|unk|pad|bos|eos|start_of_turn|end_of_turn|unused\d{1,4})>"
     r"|\[/?(?:INST|CLS|SEP|PAD|UNK|MASK)\]"
     r"|addCriterion"
 )
 _THOUGHT_END = "</think>"
-_MARKUP = re.compile(r"\*\*|```(?:[a-z]{1,10}\n)?|`|</?[A-Za-z][A-Za-z0-9]{0,10} {0,2}/?>")
+# Two stars within a Latin word are a curse, not bold.
+_MARKUP = re.compile(r"(?<![A-Za-z])\*\*|\*\*(?![A-Za-z])|```(?:[a-z]{1,10}\n)?|</?[A-Za-z][A-Za-z0-9]{0,10} {0,2}/?>")
 _LINE_START = re.compile(r"#{1,6} |[-*•] |\d{1,2}(?:[.)] |、)|> ")
 _HEADING = re.compile(
     r"(?:rationale|answer|explanation|reason(?:ing)?|assistant|解释|理由|原因|说明|回答|分析)\s?[:：]", re.IGNORECASE
@@ -87,11 +89,10 @@ def units(text: str) -> list[str]:
     return _UNIT.findall(text.lower())
 
 
-def han_share(parts: Sequence[str]) -> float:
-    """Share of Chinese among units, two characters for a word: between 0 and 1. Numbers have no language."""
-    words = [part for part in parts if not part.isdigit()]
-    han = sum(_HAN_UNIT.match(part) is not None for part in words)
-    return han / 2 / (len(words) - han / 2) if words else 0.0
+def script_share(text: str, chinese: bool) -> float:
+    """Share of the letters that are Han (or else Latin) characters; 0 without letters."""
+    letters = sum(map(str.isalpha, text))
+    return len((_HAN_LETTER if chinese else _LATIN_LETTER).findall(text)) / letters if letters else 0.0
 
 
 def ngrams(parts: Sequence[str], size: int) -> list[tuple[str, ...]]:
