@@ -69,7 +69,8 @@ def load_posts(
             into the datasets cache (`archives.unpack`). Not for `"sample"`; for what `load_dataset` opens, only where
             it was published without texts and images, which are then taken from here (`publish.join_content`).
         rationales (`str` or `Path`, *optional*):
-            TSV, CSV, JSONL or Parquet file of rationales, joined by `id` (`rationale_files.join_rationales`).
+            TSV, CSV, JSONL or Parquet file of rationales, or the folder of a store of them, joined by `id`
+            (`rationale_files.join_rationales`).
         on_error (`str`, defaults to `"raise"`):
             `"raise"` stops at a faulty row and says how to mend it; `"skip"` leaves it out, counted and logged.
         archive_limits (`ArchiveLimits`, *optional*):

@@ -24,6 +24,7 @@ from transformers import HfArgumentParser
 from dataset_scripts import BuildReport, load_posts_with_report, split_posts
 from dataset_scripts.dataset_facts import FACTS
 from dataset_scripts.publish import SavedPosts, save_posts
+from dataset_scripts.rationales.transfer import provenance_of
 
 
 @dataclasses.dataclass
@@ -35,7 +36,7 @@ class BuildArguments:
         default=None, metadata={"help": "The original download: its folder, or the archive as it was downloaded."}
     )
     rationales: str | None = dataclasses.field(
-        default=None, metadata={"help": "TSV, CSV, JSONL or Parquet file of rationales, joined by id."}
+        default=None, metadata={"help": "Rationales, joined by id: a TSV, CSV, JSONL or Parquet file, or a store."}
     )
     rationales_info: str | None = dataclasses.field(
         default=None, metadata={"help": 'How they were made, for the card (JSON): \'{"model": …, "prompt": …}\'.'}
@@ -135,6 +136,7 @@ def provenance(name: str, args: BuildArguments) -> dict[str, str]:
     known: dict[str, str] = {}
     if args.rationales is not None:
         known["file"] = Path(args.rationales).name
+        known |= provenance_of(args.rationales)
     elif name == "authors":
         known["file"] = "released by the authors of the paper"
     known |= args.rationales_info

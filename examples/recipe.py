@@ -98,7 +98,7 @@ class DataArguments:
     )
     data_dir: str | None = dataclasses.field(default=None, metadata={"help": "Folder of the original download."})
     rationales: str | None = dataclasses.field(
-        default=None, metadata={"help": "TSV, JSONL or Parquet file of rationales, joined by id."}
+        default=None, metadata={"help": "Rationales, joined by id: a TSV, CSV, JSONL or Parquet file, or a store."}
     )
     dataset_options: str | None = dataclasses.field(
         default=None, metadata={"help": "Options of the dataset's loader (JSON), e.g. '{\"num_posts\": 200}'."}

@@ -26,6 +26,7 @@ from ..tables import table_columns, table_rows
 from ..tsv import tsv_records
 from .gate import check
 from .posts import language_of
+from .store import RationaleStore, is_store
 
 AUTHORS = "released by the authors of the paper"
 _FACTS = ("language", "text_sha256", "image_sha256", "provenance")
@@ -166,6 +167,7 @@ def export_table(source: str | Path, output: str | Path) -> int:
     if not perspectives:
         raise ValueError(f"{source} has no column {_PREFIX}…; name a store, or a file of rationales.")
     count = 0
+    origin = "; ".join(f"{name} {value}" for name, value in provenance_of(source).items()) or None
 
     def rows() -> Iterator[dict[str, Any]]:
         nonlocal count
@@ -173,10 +175,23 @@ def export_table(source: str | Path, output: str | Path) -> int:
             if row is None:
                 raise ValueError(f"{where}: not as many fields as the header names; mend the row.")
             count += 1
-            yield row
+            yield row | {"provenance": row.get("provenance") or origin}
 
     _write(rows(), portable_schema(perspectives), output)
     return count
+
+
+def provenance_of(source: str | Path) -> dict[str, str]:
+    """How the rationales of a store were made, for a dataset card; `{}` for a file."""
+    if not is_store(source):
+        return {}
+    spec = RationaleStore.open(source).spec
+    # of a model in a folder and a prompt of one's own, the name: where they lie is nobody's business
+    model = Path(spec.model).name if Path(spec.model).is_absolute() else spec.model
+    return {
+        "model": model + (f" at {spec.revision}" if spec.revision else ""),
+        "prompt": f"{Path(spec.prompt).name} ({spec.prompt_hash[:12]}), language {spec.language}",
+    }
 
 
 def export_authors(posts: Dataset, output: str | Path, *, data_dir: str | Path | None = None) -> Layout:
