@@ -26,7 +26,7 @@ STATUSES = ("ok", "flagged", "failed", "poison")
 OPEN = "open"
 # Of an answer that counts: the first one stays.
 _FINAL = ("ok", "flagged")
-_COUNTS = ("prompt_tokens", "cached_tokens", "completion_tokens")
+COUNTS = ("prompt_tokens", "cached_tokens", "completion_tokens")
 _BATCH = 1000
 
 Record = dict[str, Any]
@@ -44,7 +44,7 @@ def row_schema(perspectives: Sequence[str]) -> pa.Schema:
             (f"error_{perspective}", pa.string()),
             (f"raw_{perspective}", pa.string()),
             (f"attempts_{perspective}", pa.int32()),
-            *((f"{count}_{perspective}", pa.int32()) for count in _COUNTS),
+            *((f"{count}_{perspective}", pa.int32()) for count in COUNTS),
             (f"key_{perspective}", pa.string()),
         ]
     texts = ("system_fingerprint", "image_sha256", "text_sha256", "language", "provenance")
@@ -226,6 +226,7 @@ class ShardFiles:
     """Where a shard lies, and what can be read of it without being its writer."""
 
     def __init__(self, folder: Path, shard_id: int, spec: RationaleSpec) -> None:
+        self.shard_id = shard_id
         self.spec = spec
         self.journal = folder / "shards" / f"{shard_id:05d}" / "journal.jsonl"
         self.lock = self.journal.with_name("lock")
@@ -272,7 +273,7 @@ class ShardFiles:
                         "system_fingerprint": row["system_fingerprint"],
                         **{
                             name: row[f"{name}_{perspective}"]
-                            for name in ("key", "status", "flags", "error", "raw", "attempts", *_COUNTS)
+                            for name in ("key", "status", "flags", "error", "raw", "attempts", *COUNTS)
                         },
                     }
 
@@ -299,7 +300,7 @@ def journal_rows(journal: Journal, index: ShardIndex, spec: RationaleSpec, offse
             row[f"error_{perspective}"] = _writable_text(answer.get("error"))
             row[f"raw_{perspective}"] = _writable_text(answer.get("raw"))
             row[f"attempts_{perspective}"] = answer.get("attempts") or 0
-            for count in _COUNTS:
+            for count in COUNTS:
                 row[f"{count}_{perspective}"] = answer.get(count)
             row[f"key_{perspective}"] = key
             builds += [answer["system_fingerprint"]] if answer.get("system_fingerprint") else []
