@@ -61,7 +61,7 @@ def plot_confusion_matrix(
     shares = np.divide(confusion, support, out=np.zeros(confusion.shape), where=support > 0)
 
     side = 2.4 + 0.95 * size
-    figure, axes = _figure(side + 0.9, side)
+    figure, axes = figure_with_axes(side + 0.9, side)
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for row, column in np.ndindex(size, size):
         ink = "white" if shares[row, column] > 0.55 else "black"
@@ -81,7 +81,7 @@ def plot_confusion_matrix(
     bar = figure.colorbar(image, ax=axes, fraction=0.046, pad=0.04, format=PercentFormatter(1))
     bar.outline.set_visible(False)
     bar.set_label("share of the true label")
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def plot_training_curve(
@@ -104,7 +104,7 @@ def plot_training_curve(
             f"log_history has {len(log_history)} entries and none holds any of {[*LOSSES, *EVAL_SCORES]}: pass the "
             "`state.log_history` of a Trainer that has trained."
         )
-    figure, (losses, scores) = _figure(10, 4.1, columns=2)
+    figure, (losses, scores) = figure_with_axes(10, 4.1, columns=2)
     _draw_lines(losses, log_history, LOSSES)
     losses.set_title("Loss", weight="bold", loc="left")
     _draw_lines(scores, log_history, EVAL_SCORES)
@@ -123,7 +123,7 @@ def plot_training_curve(
             axes.legend(fontsize=9, framealpha=0.9, edgecolor="none")
         else:
             axes.text(0.5, 0.5, "not logged", transform=axes.transAxes, ha="center", color=GREY)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def _draw_lines(axes: Axes, log_history: Sequence[Mapping[str, Any]], lines: Mapping[str, tuple[str, ...]]) -> None:
@@ -136,13 +136,13 @@ def _draw_lines(axes: Axes, log_history: Sequence[Mapping[str, Any]], lines: Map
             axes.plot(epochs, values, label=name, color=colour, linestyle=style, marker=shown, markersize=4.5)
 
 
-def _figure(width: float, height: float, columns: int = 1) -> tuple[Figure, Any]:
+def figure_with_axes(width: float, height: float, columns: int = 1) -> tuple[Figure, Any]:
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     return figure, figure.subplots(1, columns)
 
 
-def _save(figure: Figure, path: str | os.PathLike[str]) -> Path:
+def save_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", dpi=DPI, bbox_inches="tight", pad_inches=0.15)
     return Path(path)
