@@ -1,4 +1,4 @@
-"""What a model is: configuration, encoders, fusion, losses, model, trainer."""
+"""What a model is: configuration, encoders, fusion, losses, model, trainer, and the baselines."""
 
 from typing import Any
 
@@ -6,8 +6,10 @@ from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassificati
 
 from .configuration_mpt import MPTConfig
 from .modeling_mpt import MPTForSentimentClassification, MPTModel, MPTOutput, MPTPreTrainedModel
+from .systems import SYSTEMS
 
 __all__ = [
+    "SYSTEMS",
     "MPTConfig",
     "MPTForSentimentClassification",
     "MPTModel",

@@ -50,6 +50,11 @@ class SentimentConfig(PreTrainedConfig):
         names = [name for each in classes for name in inspect.signature(each.__init__).parameters]
         return list(dict.fromkeys(name for name in names if name not in ("self", "kwargs")))
 
+    @property
+    def weights_returned(self) -> list[str]:
+        """Which weights, by which a user sees what decided, the model returns beside its logits."""
+        return []
+
     def own_auto_map(self) -> dict[str, str]:
         """For each Auto class the file and the class that open a saved folder. Each must be named: `save_pretrained`
         records only the class that is being saved."""

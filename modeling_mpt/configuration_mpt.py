@@ -189,6 +189,10 @@ class MPTConfig(SentimentConfig):
         self.label_smoothing = label_smoothing
         super().__init__(**kwargs)
 
+    @property
+    def weights_returned(self) -> list[str]:
+        return ["modality_weights"] + ["perspective_weights"] * ("rationales" in self.modalities)
+
     def own_auto_map(self) -> dict[str, str]:
         return dict(AUTO_MAP)
 

@@ -125,15 +125,19 @@ class SentimentPreTrainedModel(PreTrainedModel):
 
     @classmethod
     def _from_sources(
-        cls, sources: dict[str, str | PreTrainedConfig | None], config_kwargs: dict[str, Any]
+        cls,
+        sources: dict[str, str | PreTrainedConfig | None],
+        config_kwargs: dict[str, Any],
+        auto_classes: dict[str, type] | None = None,
     ) -> "SentimentPreTrainedModel":
-        """`from_backbones` with the encoders by their field of the configuration."""
+        """`from_backbones` with the encoders, and the Auto classes that open them, by their field of the
+        configuration."""
         encoders = {}
         for field, source in sources.items():
             if isinstance(source, str):
                 config = AutoConfig.from_pretrained(source)
                 config = getattr(config, "vision_config", config) if field == "vision_config" else config
-                auto_class = cls._auto_class_of(field, config_kwargs)
+                auto_class = (auto_classes or {}).get(field, AutoModel)
                 encoders[field] = auto_class.from_pretrained(source, config=config, dtype=torch.float32)
                 config_kwargs[field] = encoders[field].config
             elif source is not None:
@@ -148,11 +152,6 @@ class SentimentPreTrainedModel(PreTrainedModel):
         }
         ready = {argument: encoders.get(field) for field, argument in arguments.items()}
         return cls(cls.config_class(**config_kwargs), **ready)
-
-    @classmethod
-    def _auto_class_of(cls, field: str, config_kwargs: dict[str, Any]) -> type:
-        """The Auto class that opens the encoder of this field of the configuration."""
-        return AutoModel
 
 
 def batch_and_device(**given: torch.Tensor | None) -> tuple[int, torch.device]:

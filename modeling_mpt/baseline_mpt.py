@@ -1,0 +1,285 @@
+"""The contract of the baselines: the model base on which a system adds its own mechanism."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
+
+from .baseline_config_mpt import BaselineConfig, BaselineOutput
+from .configuration_base_mpt import MODALITIES
+from .encoders_mpt import compact, compact_rationales, drop_unread, freeze_first_layers, masked_mean, token_states
+from .fusion_mpt import LightweightAttentionFusion, PerspectiveAttention
+from .loss_mpt import classification_loss
+from .pretrained_mpt import SentimentPreTrainedModel, batch_and_device
+from .visual_mpt import PROVIDERS, Tokens
+from .words_mpt import WordEmbeddings
+
+
+class Posts(NamedTuple):
+    """The posts of a batch, complete: what is absent has a mask of false.
+
+    Args:
+        input_ids (`torch.LongTensor` of shape `(batch, seq_len)`)
+        attention_mask (`torch.BoolTensor` of shape `(batch, seq_len)`)
+        pixel_values (`torch.Tensor` of shape `(batch, 3, height, width)`): `None` where no post has an image.
+        image_mask (`torch.BoolTensor` of shape `(batch,)`)
+    """
+
+    input_ids: torch.Tensor
+    attention_mask: torch.Tensor
+    pixel_values: torch.Tensor | None
+    image_mask: torch.Tensor
+
+
+class BaselineForSentimentClassification(SentimentPreTrainedModel):
+    r"""Base of the baselines. A system is a subclass that
+
+    - builds its layers in `__init__`, after this one and before `add_head(pooled_size)`, which it calls last;
+    - computes in `pool` one vector a post from the encoded tokens, and fields of its output class beside it;
+    - names in `loss_inputs` those fields that its `auxiliary_losses` reads, after `"logits"`.
+
+    Args:
+        config ([`BaselineConfig`])
+        text_encoder, vision_encoder, cnn, scene_encoder ([`PreTrainedModel`], *optional*): ready encoders instead of
+            new ones from the configuration; `from_backbones` hands pretrained ones in.
+    """
+
+    config_class = BaselineConfig
+    output_class = BaselineOutput
+    loss_inputs = ("logits",)
+
+    def __init__(
+        self,
+        config: BaselineConfig,
+        text_encoder: PreTrainedModel | None = None,
+        vision_encoder: PreTrainedModel | None = None,
+        cnn: PreTrainedModel | None = None,
+        scene_encoder: PreTrainedModel | None = None,
+    ) -> None:
+        super().__init__(config)
+        config.check()
+        self.num_labels = config.num_labels
+        ready = {"text_config": text_encoder, "vision_config": vision_encoder}
+        ready |= {"cnn_config": cnn, "scene_config": scene_encoder}
+        encoders = {}
+        for field, auto_class in config.encoder_classes().items():
+            encoders[field] = ready[field]
+            if ready[field] is None and getattr(config, field) is not None and field != "text_config":
+                encoders[field] = auto_class.from_config(getattr(config, field))
+            if encoders[field] is not None and auto_class is AutoModel:
+                drop_unread(encoders[field])
+        self.text_encoder = self.rationale_encoder = self.visual = self.scene = None
+        if "text" in config.reads:
+            if config.text_provider == "embeddings":
+                self.text_encoder = WordEmbeddings(config.text_config, text_encoder)
+            else:
+                self.text_encoder = text_encoder or self._new_text_encoder()
+        if config.use_rationales and not self._shares_text_encoder():
+            self.rationale_encoder = self._new_text_encoder()
+            if text_encoder is not None:
+                self.rationale_encoder.load_state_dict(text_encoder.state_dict())
+        if "image" in config.reads:
+            provider = PROVIDERS[config.visual_provider]
+            self.visual = provider(encoders.get("vision_config") or encoders.get("cnn_config"), config)
+        if "scene_config" in encoders:
+            self.scene = PROVIDERS[config.scene_provider](encoders["scene_config"], config)
+
+    def _new_text_encoder(self) -> PreTrainedModel:
+        encoder = AutoModel.from_config(self.config.text_config)
+        drop_unread(encoder)
+        return encoder
+
+    def _shares_text_encoder(self) -> bool:
+        config = self.config
+        return "text" in config.reads and config.text_provider == "encoder" and config.share_text_encoder
+
+    @property
+    def text_size(self) -> int:
+        """Size of a word's state."""
+        return self.text_encoder.size if isinstance(self.text_encoder, WordEmbeddings) else self._encoder_size
+
+    @property
+    def _encoder_size(self) -> int:
+        return self.config.text_config.hidden_size
+
+    @property
+    def image_size(self) -> int:
+        """Size of a region's state."""
+        return self.visual.size
+
+    @property
+    def scene_size(self) -> int:
+        """Size of a state of the scene."""
+        return (self.scene or self.visual).size
+
+    def add_head(self, pooled_size: int, classifier: nn.Module | None = None) -> None:
+        """Add the classifier and what joins rationales to the pooled vector, then initialise all new layers.
+
+        Args:
+            pooled_size (`int`): size of the vector that `pool` returns.
+            classifier (`nn.Module`, *optional*): from that size to `num_labels`; by default dropout and one layer.
+        """
+        config = self.config
+        if classifier is None:
+            classifier = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(pooled_size, config.num_labels))
+        self.classifier = classifier
+        if config.use_rationales:
+            perspectives = len(config.perspectives)
+            self.perspective_attention = PerspectiveAttention(perspectives, self._encoder_size, pooled_size)
+            self.rationale_fusion = LightweightAttentionFusion(2, pooled_size)
+        self.freeze()
+        self.post_init()
+
+    def freeze(self) -> None:
+        """Stop the gradients of what the configuration freezes."""
+        count = self.config.freeze_text_layers
+        for encoder in (self.text_encoder, self.rationale_encoder):
+            if isinstance(encoder, WordEmbeddings):
+                freeze_first_layers(encoder, -1 if count else 0)
+            elif encoder is not None:
+                freeze_first_layers(encoder, count)
+        for provider in (self.visual, self.scene):
+            if provider is not None:
+                provider.freeze(self.config)
+
+    @classmethod
+    def from_backbones(
+        cls,
+        text: str | PreTrainedConfig | None = None,
+        vision: str | PreTrainedConfig | None = None,
+        cnn: str | PreTrainedConfig | None = None,
+        scene: str | PreTrainedConfig | None = None,
+        **config_kwargs: Any,
+    ) -> "BaselineForSentimentClassification":
+        """As [`SentimentPreTrainedModel.from_backbones`]. `vision`, `cnn` and `scene` are the networks of the visual
+        and of the scene provider. What the system does not read is not opened."""
+        sources = {"text_config": text, "vision_config": vision, "cnn_config": cnn, "scene_config": scene}
+        classes = cls.config_class(**config_kwargs).encoder_classes()
+        return cls._from_sources({name: sources[name] for name in classes}, config_kwargs, classes)
+
+    # ---- What a system writes ----
+
+    def pool(self, **tokens: Tokens) -> tuple[torch.Tensor, Mapping[str, Any]]:
+        """The system's mechanism. Written with the arguments that its configuration `reads`, e.g. `pool(self, text,
+        image)`.
+
+        Args:
+            text, image, scene ([`Tokens`]): padding, and posts without that modality, are masked.
+
+        Returns:
+            The pooled vector `(batch, pooled_size)`, and fields of `output_class` by name.
+        """
+        raise NotImplementedError
+
+    def auxiliary_losses(self, labels: torch.LongTensor, **inputs: torch.Tensor | None) -> dict[str, torch.Tensor]:
+        """The system's losses beside the cross-entropy. A loss called x is weighed by `config.loss_weight_x` and is
+        `loss_x` of the output. They may reach trainable weights through their arguments alone.
+
+        Args:
+            labels (`torch.LongTensor` of shape `(batch,)`)
+            inputs: the fields named in `loss_inputs`, without the logits; `None` where `pool` did not return it.
+        """
+        return {}
+
+    # ---- What it may use and override ----
+
+    def encode(self, posts: Posts) -> dict[str, Tokens]:
+        """The arguments of `pool`."""
+        tokens = {}
+        if "text" in self.config.reads:
+            tokens["text"] = self.encode_text(posts.input_ids, posts.attention_mask)
+        if "image" in self.config.reads:
+            tokens["image"] = self.visual(posts.pixel_values, posts.image_mask)
+        if "scene" in self.config.reads:
+            own = self.scene is not None
+            tokens["scene"] = self.scene(posts.pixel_values, posts.image_mask) if own else tokens["image"]
+        return tokens
+
+    def encode_text(self, input_ids: torch.LongTensor, attention_mask: torch.Tensor) -> Tokens:
+        """States of the words `(batch, seq_len, text_size)`, real ones first; `(batch, seq_len)` each."""
+        input_ids, mask, _ = compact(input_ids, attention_mask.bool())
+        states = token_states(self.text_encoder, input_ids, mask)
+        return Tokens(states, mask, states[:, 0])
+
+    def represent(self, posts: Posts) -> tuple[torch.Tensor, Mapping[str, Any]]:
+        """`pool` of the encoded posts; to be overridden where a system encodes in its own way."""
+        return self.pool(**self.encode(posts))
+
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+        image_mask: torch.Tensor | None = None,
+        rationale_input_ids: torch.LongTensor | None = None,
+        rationale_attention_mask: torch.Tensor | None = None,
+        labels: torch.LongTensor | None = None,
+        return_dict: bool | None = None,
+    ) -> BaselineOutput | tuple:
+        """The arguments of [`MPTForSentimentClassification.forward`], of which the system takes what it reads."""
+        config = self.config
+        batch, device = batch_and_device(
+            input_ids=input_ids, pixel_values=pixel_values, rationale_input_ids=rationale_input_ids
+        )
+        if input_ids is None:
+            input_ids = torch.zeros(batch, 1, dtype=torch.long, device=device)
+            attention_mask = torch.zeros_like(input_ids)
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        if image_mask is None:
+            image_mask = torch.full((batch,), pixel_values is not None, device=device)
+        posts = Posts(input_ids, attention_mask.bool(), pixel_values, image_mask.bool())
+        fused, extras = self.represent(posts)
+        present = {"text": posts.attention_mask.any(dim=1), "image": posts.image_mask}
+        absent = torch.zeros(batch, dtype=torch.bool, device=device)
+        present = {name: present[name] if name in config.reads else absent for name in present}
+        present["rationales"] = absent
+        found = dict(extras)
+        if config.use_rationales:
+            embeds, weights, present["rationales"] = self._rationales(
+                fused, rationale_input_ids, rationale_attention_mask
+            )
+            own = present["text"] | present["image"]
+            fused, found["system_weights"] = self.rationale_fusion(
+                [fused, embeds], torch.stack([own, present["rationales"]], dim=1)
+            )
+            found |= {"rationale_embeds": embeds, "perspective_weights": weights}
+        found["fused_embeds"] = fused
+        found["modality_mask"] = torch.stack([present[name] for name in MODALITIES], dim=1)
+        found["logits"] = self.classifier(fused)
+        if labels is not None:
+            found |= self.compute_losses(labels, **{name: found.get(name) for name in self.loss_inputs})
+        output = self.output_class(**found)
+        return output if (config.return_dict if return_dict is None else return_dict) else output.to_tuple()
+
+    def _rationales(
+        self, pooled: torch.Tensor, input_ids: torch.Tensor | None, attention_mask: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """r' `(batch, pooled_size)`, the perspectives' weights and which posts have any rationale `(batch,)`."""
+        shape = (len(pooled), len(self.config.perspectives))
+        if input_ids is None:
+            return torch.zeros_like(pooled), pooled.new_zeros(shape), pooled.new_zeros(len(pooled), dtype=torch.bool)
+        dropout = self.config.rationale_dropout if self.training else 0.0
+        input_ids, mask, _ = compact_rationales(input_ids, attention_mask, self.config.perspectives, dropout)
+        states = token_states(self.rationale_encoder or self.text_encoder, input_ids, mask)
+        there = mask.any(dim=1).view(shape)
+        embeds, weights = self.perspective_attention(masked_mean(states, mask).view(*shape, -1), there)
+        return embeds, weights, there.any(dim=1)
+
+    def compute_losses(
+        self, labels: torch.LongTensor, logits: torch.Tensor, **inputs: torch.Tensor | None
+    ) -> dict[str, torch.Tensor]:
+        """Cross-entropy plus the system's own losses, each by its weight.
+
+        Returns:
+            `loss`, `loss_ce` and `loss_x` for each auxiliary loss x: scalars.
+        """
+        config = self.config
+        loss_ce = classification_loss(logits, labels, config.class_weights, config.label_smoothing)
+        losses = {"loss": loss_ce, "loss_ce": loss_ce}
+        for name, value in self.auxiliary_losses(labels, **inputs).items():
+            losses["loss"] = losses["loss"] + getattr(config, f"loss_weight_{name}") * value
+            losses[f"loss_{name}"] = value
+        return losses

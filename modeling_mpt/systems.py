@@ -1,0 +1,36 @@
+"""The table of all systems: MPT and its baselines by the name that `train.py --model` takes."""
+
+import importlib
+
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
+
+from .configuration_mpt import MPTConfig
+from .modeling_mpt import MPTForSentimentClassification
+
+# A system is the file baseline_NAME_mpt.py, with XSentimentConfig and XForSentimentClassification, and NAME: X here.
+BASELINES = {
+    "text_cnn": "TextCNN",
+    "bilstm": "BiLSTM",
+    "clstm": "CLSTM",
+    "bert": "Bert",
+    "image_cnn": "ImageCNN",
+    "vit": "ViT",
+    "late_fusion": "LateFusion",
+}
+
+
+def _classes(name: str, prefix: str) -> tuple[type, type]:
+    module = importlib.import_module(f".baseline_{name}_mpt", __package__)
+    return getattr(module, f"{prefix}SentimentConfig"), getattr(module, f"{prefix}ForSentimentClassification")
+
+
+SYSTEMS: dict[str, tuple[type, type]] = {"mpt": (MPTConfig, MPTForSentimentClassification)}
+SYSTEMS |= {name: _classes(name, prefix) for name, prefix in BASELINES.items()}
+
+for _name in BASELINES:
+    _config, _model = SYSTEMS[_name]
+    _config.register_for_auto_class()
+    _model.register_for_auto_class("AutoModelForSequenceClassification")
+    AutoConfig.register(_config.model_type, _config)
+    AutoModel.register(_config, _model)
+    AutoModelForSequenceClassification.register(_config, _model)
