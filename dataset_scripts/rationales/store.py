@@ -13,6 +13,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -214,7 +215,7 @@ def _begin(folder: Path, manifest: dict[str, Any]) -> None:
             f"put the {MANIFEST} back."
         )
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".{MANIFEST}.{os.getpid()}"
+    temporary = folder / f".{MANIFEST}.{uuid.uuid4().hex}"
     try:
         with open(temporary, "w", encoding="utf-8") as file:
             json.dump(manifest, file, ensure_ascii=False, indent=1)
