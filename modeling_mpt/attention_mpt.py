@@ -1,0 +1,62 @@
+"""One layer of a Transformer over tokens, some of which may be absent: attention to a context, then feed-forward."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from .encoders_mpt import readable
+
+
+def check_heads(hidden_size: int, head_size: int) -> None:
+    """Raise a `ValueError` where attention heads of `head_size` do not fill `hidden_size`."""
+    if head_size < 1 or hidden_size % head_size:
+        raise ValueError(
+            f"hidden_size={hidden_size}, head_size={head_size}: write a size of heads that divides hidden_size, e.g. "
+            f"{next(size for size in (64, 32, 16, 8, 4, 2, 1) if hidden_size % size == 0)}."
+        )
+
+
+class TransformerLayer(nn.Module):
+    r"""Multi-head attention of states to a context, and a feed-forward network of four times their size, each with a
+    residual and a normalisation behind it, as in BERT (Vaswani et al., *Attention Is All You Need*):
+
+    $$x' = \mathrm{LN}\big(x + W_O [\mathrm{softmax}(q_h k_h^\top / \sqrt{d_h})\, v_h]_h\big), \qquad
+      y = \mathrm{LN}\big(x' + W_2\,\mathrm{GELU}(W_1 x')\big)$$
+
+    Where the context is the states themselves this is self-attention. A context without tokens adds nothing.
+
+    Args:
+        size (`int`): size of a state, of the context too.
+        head_size (`int`): size of a head; it divides `size`.
+        dropout (`float`)
+    """
+
+    def __init__(self, size: int, head_size: int, dropout: float) -> None:
+        super().__init__()
+        self.head_size = head_size
+        self.query, self.key, self.value, self.output = (nn.Linear(size, size) for _ in range(4))
+        self.attention_norm = nn.LayerNorm(size)
+        self.feedforward = nn.Sequential(nn.Linear(size, 4 * size), nn.GELU(), nn.Linear(4 * size, size))
+        self.feedforward_norm = nn.LayerNorm(size)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, states: torch.Tensor, context: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """
+        Args:
+            states (`torch.Tensor` of shape `(batch, queries, size)`)
+            context (`torch.Tensor` of shape `(batch, keys, size)`)
+            mask (`torch.BoolTensor` of shape `(batch, keys)`): of the context.
+
+        Returns:
+            `torch.Tensor` of shape `(batch, queries, size)`; at masked queries it means nothing.
+        """
+        query, key, value = (
+            layer(tokens).unflatten(-1, (-1, self.head_size)).transpose(1, 2)  # (batch, heads, tokens, head_size)
+            for layer, tokens in ((self.query, states), (self.key, context), (self.value, context))
+        )
+        allowed = readable(mask).bool()[:, None, None, :]
+        dropout = self.dropout.p if self.training else 0.0
+        heads = F.scaled_dot_product_attention(query, key, value, attn_mask=allowed, dropout_p=dropout)
+        attended = self.output(heads.transpose(1, 2).flatten(2)) * mask.any(dim=1)[:, None, None]
+        states = self.attention_norm(states + self.dropout(attended))
+        return self.feedforward_norm(states + self.dropout(self.feedforward(states)))
