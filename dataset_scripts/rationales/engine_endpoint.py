@@ -237,18 +237,9 @@ class EndpointEngine:
             EngineError: one of the four classes.
         """
         choice, completion = await self.endpoint.chat(
-            self.prompt.messages(post, perspective), **_fields(self.spec, self.endpoint.profile, attempt)
+            self.prompt.messages(post, perspective), **request_fields(self.spec, self.endpoint.profile, attempt)
         )
-        usage = completion.usage
-        details = usage.get("prompt_tokens_details") if usage else None
-        return Answer(
-            text=choice.message.content,
-            finish_reason=choice.finish_reason,
-            prompt_tokens=usage.prompt_tokens if usage else None,
-            cached_tokens=details.get("cached_tokens") if isinstance(details, Mapping) else None,
-            completion_tokens=usage.completion_tokens if usage else None,
-            system_fingerprint=completion.system_fingerprint or None,
-        )
+        return to_answer(choice, completion)
 
     async def healthy(self) -> bool:
         return await self.endpoint.healthy()
@@ -257,7 +248,21 @@ class EndpointEngine:
         await self.endpoint.close()
 
 
-def _fields(spec: RationaleSpec, profile: Profile, attempt: int) -> dict[str, Any]:
+def to_answer(choice: Any, completion: Any) -> Answer:
+    """What `Endpoint.chat` returns, as an answer."""
+    usage = completion.usage
+    details = usage.get("prompt_tokens_details") if usage else None
+    return Answer(
+        text=choice.message.content,
+        finish_reason=choice.finish_reason,
+        prompt_tokens=usage.prompt_tokens if usage else None,
+        cached_tokens=details.get("cached_tokens") if isinstance(details, Mapping) else None,
+        completion_tokens=usage.completion_tokens if usage else None,
+        system_fingerprint=completion.system_fingerprint or None,
+    )
+
+
+def request_fields(spec: RationaleSpec, profile: Profile, attempt: int) -> dict[str, Any]:
     """How to decode, in the fields that the server takes."""
     temperature, seed = decoding(spec, attempt)
     fields: dict[str, Any] = {"max_tokens": spec.max_tokens, "seed": seed}
