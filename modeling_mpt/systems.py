@@ -16,6 +16,8 @@ BASELINES = {
     "image_cnn": "ImageCNN",
     "vit": "ViT",
     "late_fusion": "LateFusion",
+    "co_mem": "CoMem",
+    "itin": "ITIN",
 }
 
 
