@@ -70,7 +70,7 @@ def write_model_card(
 
     Args:
         output_dir: The folder with the saved model; figures named in `FIGURES` that lie in it are shown.
-        config (`MPTConfig`): The model's configuration.
+        config (`MPTConfig` or that of a baseline): The model's configuration.
         metrics (`Mapping`): [`~evaluation_mpt.evaluate_predictions`] on the test split.
         data (`TrainingData`): The posts and their split.
         hyperparameters (`Mapping[str, Any]`): What to list of the training arguments; `None` values are left out.
@@ -96,7 +96,7 @@ def write_model_card(
         library_name="transformers",
         # The Hub has no task "image+text classification"; the text is what is classified.
         pipeline_tag="text-classification",
-        tags=["sentiment-analysis", "multimodal", "image-text", "mpt_sentiment", "custom_code"],
+        tags=["sentiment-analysis", "multimodal", "image-text", config.model_type, "custom_code"],
         base_model=list(base_model if base_model is not None else encoder_ids(config)) or None,
         datasets=[data.hub_id] if data.hub_id else None,
         metrics=["accuracy", "f1"],
@@ -110,7 +110,7 @@ def write_model_card(
         demonstration=_DEMONSTRATION if data.synthetic else "",
         labels=", ".join(f"`{label}`" for label in metrics["label_names"]),
         reads=_reads(config),
-        architecture=_architecture(config),
+        system=_system(config),
         snippet=_snippet(name, config),
         results=_results(metrics),
         confidence=f"{bootstrap['confidence']:.0%}",
@@ -143,7 +143,7 @@ def encoder_ids(config: Any) -> list[str]:
     """The Hub ids that the encoders were loaded from, by the names their configs keep; folders are no ids."""
     names = [
         getattr(getattr(config, part, None), "_name_or_path", "")
-        for part in ("text_config", "vision_config", "cnn_config")
+        for part in ("text_config", "vision_config", "cnn_config", "scene_config")
     ]
     ids = [name for name in names if re.fullmatch(r"[\w\-]+/[\w.\-]+", name or "") and not os.path.exists(name)]
     return list(dict.fromkeys(ids))
@@ -175,6 +175,20 @@ def _reads(config: Any) -> str:
     return " and ".join(filter(None, [", ".join(used[:-1]), used[-1]]))
 
 
+_PAPER = "[Ma et al., CIKM 2025](https://doi.org/10.1145/3746252.3761328)"
+
+
+def _system(config: Any) -> str:
+    if config.model_type == "mpt_sentiment":
+        return f"It is an MPT model (multi-perspective thinking, {_PAPER}):\n{_architecture(config)}"
+    sentences = [f"It is the baseline {config.title} ({config.source}), written anew and trained as MPT is."]
+    providers = ", ".join(f"{part} `{provider}`" for part, provider in config.providers.items())
+    sentences.append(f"What it reads, and the provider of each: {providers}.")
+    if config.use_rationales:
+        sentences.append(f"Rationales are joined to its own vector by a lightweight attention, as in MPT ({_PAPER}).")
+    return "\n".join(sentences)
+
+
 def _architecture(config: Any) -> str:
     branches = {
         "sknet": "a selective-kernel network",
@@ -202,6 +216,9 @@ def _snippet(name: str, config: Any) -> str:
         "rationales": f"    rationales=[{{\n{rationales}    }}],  # or [None]\n",
     }
     call = "".join(arguments[modality] for modality in MODALITIES if modality in config.modalities)
+    weights = ""
+    if "modality_weights" in config.weights_returned:
+        weights = '\nprint("text, image, rationales:", output.modality_weights[0].tolist())'
     image_import = "from PIL import Image\n" if "image" in config.modalities else ""
     return f"""import torch
 {image_import}from transformers import AutoModelForSequenceClassification, AutoProcessor
@@ -217,8 +234,7 @@ with torch.no_grad():
     output = model(**inputs)
 
 for index, probability in enumerate(output.logits.softmax(-1)[0].tolist()):
-    print(model.config.id2label[index], round(probability, 3))
-print("text, image, rationales:", output.modality_weights[0].tolist())"""
+    print(model.config.id2label[index], round(probability, 3)){weights}"""
 
 
 def _results(metrics: Mapping[str, Any]) -> str:

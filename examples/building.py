@@ -14,7 +14,8 @@ from transformers import (
     ViTImageProcessor,
 )
 
-from modeling_mpt import MPTForSentimentClassification
+from modeling_mpt import SYSTEMS, MPTConfig
+from modeling_mpt.pretrained_mpt import SentimentPreTrainedModel
 from processing_mpt import MPTProcessor
 from recipe import DataArguments, ModelArguments
 
@@ -43,7 +44,7 @@ def build_processor(
     else:
         tokenizer = train_tokenizer(train, perspectives, _encoder_config(model.text_config))
     if model.vision_config is None:
-        image_processor = AutoImageProcessor.from_pretrained(model.vision_model_name_or_path or VISION_ENCODER)
+        image_processor = _image_processor(model)
     else:
         side = _encoder_config(model.vision_config).image_size
         image_processor = ViTImageProcessor(size={"height": side, "width": side})
@@ -54,6 +55,24 @@ def build_processor(
         max_length=data.max_length,
         rationale_max_length=data.rationale_max_length,
     )
+
+
+def _image_processor(model: ModelArguments) -> Any:
+    """That of the vision encoder; the plain one of ViT for a baseline that has none."""
+    name = model.vision_model_name_or_path
+    if name is None and not _has_vision_encoder(model):
+        return ViTImageProcessor()
+    options = {}
+    if model.visual_provider == "detector":  # one size for all: images padded to the largest of a batch would vary
+        options = {"size": {"height": 512, "width": 512}, "do_pad": False}
+    return AutoImageProcessor.from_pretrained(name or VISION_ENCODER, **options)
+
+
+def _has_vision_encoder(model: ModelArguments) -> bool:
+    if model.config_class is MPTConfig:
+        return True
+    fields = {name: value for name, value in model.config_fields().items() if name != "class_weights"}
+    return "vision_config" in model.config_class(**fields).encoder_classes()
 
 
 def train_tokenizer(posts: Dataset, perspectives: list[str], config: PreTrainedConfig) -> PreTrainedTokenizerFast:
@@ -85,7 +104,7 @@ def train_tokenizer(posts: Dataset, perspectives: list[str], config: PreTrainedC
 
 def build_model(
     model: ModelArguments, processor: MPTProcessor, label_names: list[str], train: Dataset
-) -> MPTForSentimentClassification:
+) -> SentimentPreTrainedModel:
     """The network of the recipe, with the labels and perspectives of the posts."""
     fields = model.config_fields()
     if fields.get("class_weights") == "balanced":
@@ -95,7 +114,9 @@ def build_model(
     if isinstance(text, PreTrainedConfig):
         text.pad_token_id = processor.tokenizer.pad_token_id
         text.vocab_size = max(text.vocab_size, len(processor.tokenizer))
-    return MPTForSentimentClassification.from_backbones(
+    if model.scene_model_name_or_path is not None:
+        fields["scene"] = model.scene_model_name_or_path
+    return SYSTEMS[model.model][1].from_backbones(
         text,
         _encoder_config(model.vision_config) or model.vision_model_name_or_path or VISION_ENCODER,
         _encoder_config(model.cnn_config) or model.cnn_model_name_or_path,

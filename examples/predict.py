@@ -180,7 +180,8 @@ def _flat(result: dict[str, Any], perspectives: list[str]) -> dict[str, Any]:
     """The columns of the `predictions.parquet` that train.py writes."""
     weights = result["perspective_weights"] or dict.fromkeys(perspectives)
     numbers = {f"probability_{label}": score for label, score in result["scores"].items()}
-    numbers |= {f"weight_{modality}": result["modality_weights"][modality] for modality in MODALITIES}
+    modality_weights = result["modality_weights"] or dict.fromkeys(MODALITIES)
+    numbers |= {f"weight_{modality}": modality_weights[modality] for modality in MODALITIES}
     numbers |= {f"weight_{rationale_column(name)}": weights[name] for name in perspectives}
     return {"prediction": result["label"]} | {k: v if v is None else round(v, 6) for k, v in numbers.items()}
 

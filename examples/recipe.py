@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 import yaml
 from transformers import HfArgumentParser
 
+from modeling_mpt import SYSTEMS
 from modeling_mpt.trainer_mpt import MPTTrainingArguments
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -16,8 +17,14 @@ RECIPES = Path(__file__).parent / "recipes"
 
 @dataclasses.dataclass
 class ModelArguments:
-    """Encoders, and the fields of [`MPTConfig`] that experiments vary; those left at None keep MPTConfig's default."""
+    """The system, its encoders, and the fields of its configuration that experiments vary; those left at None keep the
+    configuration's default."""
 
+    model: str = dataclasses.field(default="mpt", metadata={"help": f"The system: {', '.join(SYSTEMS)}."})
+    model_options: str | None = dataclasses.field(
+        default=None,
+        metadata={"help": "Fields of that system alone (JSON), e.g. '{\"num_filters\": 50}'; see its configuration."},
+    )
     text_model_name_or_path: str | None = dataclasses.field(
         default=None, metadata={"help": "Hub id or folder of the pretrained text encoder and its tokenizer."}
     )
@@ -44,9 +51,24 @@ class ModelArguments:
         default=None,
         metadata={"help": "Instead: its timm_wrapper configuration (JSON); with neither, the plain ConvNet."},
     )
+    scene_model_name_or_path: str | None = dataclasses.field(
+        default=None, metadata={"help": "Hub id or folder of the scene provider's network, in systems that have one."}
+    )
     hidden_size: int | None = None
     modalities: list[str] | None = dataclasses.field(
         default=None, metadata={"help": "Of text, image, rationales: what the network reads."}
+    )
+    use_rationales: bool | None = dataclasses.field(
+        default=None, metadata={"help": "Join the rationales to a baseline (MPT reads them by --modalities)."}
+    )
+    text_provider: str | None = dataclasses.field(
+        default=None, metadata={"help": "What a baseline reads of a text: encoder or embeddings."}
+    )
+    visual_provider: str | None = dataclasses.field(
+        default=None, metadata={"help": "What a baseline reads of an image: vit_patches, cnn_grid, detector, places."}
+    )
+    scene_provider: str | None = dataclasses.field(
+        default=None, metadata={"help": "The same for the scene, in baselines that read one apart from the image."}
     )
     text_branches: list[str] | None = dataclasses.field(default=None, metadata={"help": "Of sknet, lstm."})
     image_branches: list[str] | None = dataclasses.field(default=None, metadata={"help": "Of cnn, vit."})
@@ -68,24 +90,43 @@ class ModelArguments:
     label_smoothing: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("text_config", "vision_config", "cnn_config"):
+        for name in ("text_config", "vision_config", "cnn_config", "model_options"):
             setattr(self, name, _from_json(name, getattr(self, name)))
         if self.class_weights != "balanced":
             self.class_weights = _from_json("class_weights", self.class_weights)
         for part in ("text", "vision", "cnn"):
             if getattr(self, f"{part}_model_name_or_path") and getattr(self, f"{part}_config"):
                 raise ValueError(f"Give --{part}_model_name_or_path or --{part}_config, not both.")
+        if self.model not in SYSTEMS:
+            close = difflib.get_close_matches(self.model, SYSTEMS, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise ValueError(f"--model {self.model}: there is no such system; write one of {list(SYSTEMS)}.{hint}")
+        known = self.config_class.field_names()
+        if self.scene_model_name_or_path and "scene_config" not in known:
+            raise ValueError(f"scene_model_name_or_path: the system {self.model!r} reads no scene.")
+        for name in self.config_fields():
+            if name not in known:
+                hints = {
+                    "modalities": " Write --use_rationales true to add rationales to what it reads.",
+                    "use_rationales": " Write --modalities to say what it reads.",
+                }
+                raise ValueError(
+                    f"{name}: the system {self.model!r} has no such field. It has {', '.join(known)}."
+                    + hints.get(name, "")
+                )
+
+    @property
+    def config_class(self) -> type:
+        return SYSTEMS[self.model][0]
 
     def config_fields(self) -> dict[str, Any]:
-        """The fields of [`MPTConfig`] that were set."""
-        encoders = ("text", "vision", "cnn", "tokenizer")
-        return {
-            field.name: value
+        """The fields of the system's configuration that were set."""
+        fields = {
+            field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
-            if not field.name.startswith(tuple(f"{name}_model" for name in encoders))
-            and field.name not in ("text_config", "vision_config", "cnn_config", "tokenizer_name_or_path")
-            and (value := getattr(self, field.name)) is not None
+            if not field.name.endswith(("_name_or_path", "_config")) and not field.name.startswith("model")
         }
+        return {name: value for name, value in fields.items() if value is not None} | (self.model_options or {})
 
 
 @dataclasses.dataclass
@@ -137,8 +178,11 @@ class RunArguments:
             raise ValueError(f"--seeds {self.seeds}: write each seed once.")
 
 
-def parse(argv: list[str]) -> tuple[ModelArguments, DataArguments, RunArguments, MPTTrainingArguments]:
-    """`[recipe.yaml] [--name value …]` to arguments; the command line wins over the recipe.
+def parse(
+    argv: list[str], base: Path | None = None
+) -> tuple[ModelArguments, DataArguments, RunArguments, MPTTrainingArguments]:
+    """`[recipe.yaml] [--name value …]` to arguments; the command line wins over the recipe, and that over the recipe
+    `base`.
 
     Raises:
         ValueError: for a recipe that does not exist or that sets an unknown argument.
@@ -154,18 +198,32 @@ def parse(argv: list[str]) -> tuple[ModelArguments, DataArguments, RunArguments,
         names = sorted(recipe.stem for recipe in RECIPES.glob("*.yaml"))
         raise ValueError(f"There is no recipe {str(path)!r}; write the path of a YAML file or one of {names}.")
     if not {"-h", "--help"} & set(argv):
-        recipe = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        known = {action.dest: action for action in parser._actions}
-        for name in recipe:
-            if name not in known:
-                close = difflib.get_close_matches(str(name), known, n=1)
-                hint = f" Did you mean {close[0]!r}?" if close else ""
-                raise ValueError(f"{path}: train.py has no argument {name!r}.{hint}")
-        parser.set_defaults(**{name: _as_text(value) for name, value in recipe.items()})
+        given = {argument[2:].partition("=")[0]: argument for argument in argv if argument.startswith("--")}
+        defaults: dict[str, Any] = {}
+        for layer in (*(_read(recipe, parser) for recipe in (base, path) if recipe is not None), given):
+            for part in ("text", "vision", "cnn", "scene"):  # an encoder that is named takes the place of another's
+                names = (f"{part}_model_name_or_path", f"{part}_config")
+                if any(layer.get(name) is not None for name in names):
+                    defaults = {name: value for name, value in defaults.items() if name not in names}
+            if layer is not given:
+                defaults |= layer
+        parser.set_defaults(**defaults)
     arguments = vars(parser.parse_args(argv))
     if arguments["seeds"]:
         arguments["seed"] = arguments["seeds"][0]
     return parser.parse_dict(arguments)
+
+
+def _read(path: Path, parser: HfArgumentParser) -> dict[str, Any]:
+    """The arguments that a recipe sets."""
+    recipe = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    known = {action.dest: action for action in parser._actions}
+    for name in recipe:
+        if name not in known:
+            close = difflib.get_close_matches(str(name), known, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise ValueError(f"{path}: train.py has no argument {name!r}.{hint}")
+    return {name: _as_text(value) for name, value in recipe.items()}
 
 
 def _raise(message: str) -> NoReturn:

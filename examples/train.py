@@ -3,6 +3,7 @@
     accelerate launch examples/train.py                                     # the embedded sample
     accelerate launch examples/train.py mvsa_single --data_dir MVSA_Single  # a recipe of examples/recipes/, overridden
     accelerate launch examples/train.py my_recipe.yaml --seeds 1 2 3        # repeat and aggregate
+    accelerate launch examples/train.py baselines/bert                      # another system, with its own recipe
 
 `--help` lists every argument. Called again with the same arguments, an interrupted run goes on where it stopped.
 """
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from datasets import Dataset, DatasetDict
 from transformers import set_seed
 
@@ -36,7 +38,7 @@ from evaluation_mpt import (
     write_predictions,
 )
 from evaluation_mpt.model_card import without_paths
-from modeling_mpt import MPTForSentimentClassification
+from modeling_mpt.pretrained_mpt import SentimentPreTrainedModel
 from modeling_mpt.trainer_mpt import MPTTrainer, MPTTrainingArguments, last_complete_checkpoint
 from processing_mpt import MPTDataCollator, MPTProcessor
 from recipe import DataArguments, ModelArguments, parse
@@ -58,11 +60,7 @@ def main() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     with training_args.main_process_first(desc="building the dataset"):
         posts, data = load_splits(data_args)
-    settings = {
-        "model": dataclasses.asdict(model_args),
-        "data": dataclasses.asdict(data_args) | {"split_hash": data.split_hash},
-        "training": {name: _plain(getattr(training_args, name)) for name in TRAINING_FIELDS},
-    }
+    settings = settings_of(model_args, data_args, training_args, data)
     seeds = run_args.seeds or [training_args.seed]
     outputs = [Path(training_args.output_dir) / f"seed-{seed}" for seed in seeds]
     if run_args.seeds is None:
@@ -77,6 +75,18 @@ def main() -> None:
         summary = aggregate_runs([result["test"] for result in runs], seeds)
         write_metrics(Path(training_args.output_dir) / "metrics.json", {"test": summary, "settings": settings})
         print(f"\nTest over seeds {seeds}, mean (sd): " + _line({k: summary[k] for k in _SCORES}))
+
+
+def settings_of(
+    model_args: ModelArguments, data_args: DataArguments, args: MPTTrainingArguments, data: TrainingData
+) -> dict[str, Any]:
+    """What decides a result: two runs with the same settings are the same run."""
+    return {
+        "model": dataclasses.asdict(model_args),
+        "data": dataclasses.asdict(data_args) | {"split_hash": data.split_hash},
+        "training": {name: _plain(getattr(args, name)) for name in TRAINING_FIELDS},
+        "seed": args.seed,
+    }
 
 
 def load_splits(args: DataArguments) -> tuple[DatasetDict, TrainingData]:
@@ -137,16 +147,20 @@ def run(
         processing_class=processor,
         compute_metrics=compute_metrics,
     )
-    trainer.train(resume_from_checkpoint=last_complete_checkpoint(output_dir))
+    if hasattr(model, "observe"):  # what a system counts on the train posts before it learns
+        batches = torch.utils.data.DataLoader(posts["train"], args.eval_batch_size, collate_fn=trainer.data_collator)
+        model.observe({name: value.to(model.device) for name, value in batch.items()} for batch in batches)
+    training = trainer.train(resume_from_checkpoint=last_complete_checkpoint(output_dir))
     trainer.save_model()
 
     validation = _best_evaluation(trainer.state.log_history, args.metric_for_best_model)
-    wanted = {"modality_weights", "perspective_weights"}
+    wanted = model.config.weights_returned
     ignored = [name for name in model.config.keys_to_ignore_at_inference if name not in wanted]
     prediction = trainer.predict(posts["test"], ignore_keys=ignored)
     metrics = {}
     if trainer.is_world_process_zero():
-        metrics = write_results(output_dir, trainer, prediction, posts["test"], data, settings, validation)
+        speed = training.metrics["train_samples_per_second"]
+        metrics = write_results(output_dir, trainer, prediction, posts["test"], data, settings, validation, speed)
         print("Test: " + _line(metrics["test"]) + f" (majority label {metrics['test']['majority']['accuracy']:.4f})")
         print(f"Model, card, predictions and figures are in {output_dir}")
     args.distributed_state.wait_for_everyone()
@@ -161,21 +175,27 @@ def write_results(
     data: TrainingData,
     settings: dict[str, Any],
     validation: dict[str, Any],
+    train_posts_per_second: float,
 ) -> dict[str, Any]:
     """Metrics, predictions, figures and card of a finished training; the metrics, last, mark it as finished."""
     model = trainer.accelerator.unwrap_model(trainer.model)
     names = list(model.config.id2label.values())
     logits, weights = _logits(prediction.predictions), {}
     if isinstance(prediction.predictions, tuple):
-        keys = ["modality_weights", "perspective_weights"]
-        weights = dict(zip(keys, prediction.predictions[1:], strict=False))
+        weights = dict(zip(model.config.weights_returned, prediction.predictions[1:], strict=False))
     exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
     probabilities = exponentials / exponentials.sum(axis=-1, keepdims=True)
     results = {
         "test": evaluate_predictions(probabilities, prediction.label_ids, names),
         "validation": {name.removeprefix("eval_"): value for name, value in validation.items()},
+        "system": {
+            "name": model.config.title,
+            "modalities": model.config.modalities,
+            "providers": model.config.providers,
+        },
         "parameters": model.num_parameters(),
         "trainable_parameters": model.num_parameters(only_trainable=True),
+        "train_posts_per_second": train_posts_per_second,  # for ratios between runs on one machine
         "settings": json.loads(without_paths(json.dumps(settings))),  # this file is published with the model
         "split": dataclasses.asdict(data),
         "environment": environment(),
@@ -208,9 +228,7 @@ def write_results(
     return results
 
 
-def summarise(
-    data: TrainingData, posts: DatasetDict, processor: MPTProcessor, model: MPTForSentimentClassification
-) -> str:
+def summarise(data: TrainingData, posts: DatasetDict, processor: MPTProcessor, model: SentimentPreTrainedModel) -> str:
     """What is about to be trained on what, in a few lines."""
     names = posts["train"].features["label"].names
     lines = [f"Data: {data.name}, split {data.protocol} ({data.split_hash})"]
@@ -224,14 +242,16 @@ def summarise(
             if missing:
                 lines.append(f"  {missing:,} posts have no {perspective} rationale; they are trained with it masked")
     config = model.config
-    encoders = [
-        config.text_config.model_type,
-        *(config.vision_config.model_type for _ in [0] if "image" in config.modalities),
-    ]
-    lines.append(f"Model: {', '.join(config.modalities)}; encoders {', '.join(encoders)}; H = {config.hidden_size}")
+    parts = (getattr(config, f"{part}_config", None) for part in ("text", "vision", "cnn", "scene"))
+    encoders = ", ".join(part.model_type for part in parts if part is not None) or "none from transformers"
+    lines.append(
+        f"Model: {config.title} on {', '.join(config.modalities)}; encoders {encoders}; H = {config.hidden_size}"
+    )
     trainable = model.num_parameters(only_trainable=True)
     lines.append(f"  {model.num_parameters():,} parameters, {trainable:,} trainable")
-    lines.append(f"Loss: {config.loss_weight_ce} · CE + {config.loss_weight_mlcl} · MLCL ({config.contrastive_view})")
+    names = [name for name in config.numbers if name.startswith("loss_weight_")]
+    weights = {name.removeprefix("loss_weight_").upper(): getattr(config, name) for name in names}
+    lines.append("Loss: " + " + ".join(f"{weight} · {name}" for name, weight in ({"CE": 1.0} | weights).items()))
     return "\n".join(lines)
 
 

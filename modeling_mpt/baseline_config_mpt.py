@@ -163,6 +163,12 @@ class BaselineConfig(SentimentConfig):
         return [name for name in self.reads if name in MODALITIES] + ["rationales"] * bool(self.use_rationales)
 
     @property
+    def providers(self) -> dict[str, str]:
+        chosen = {"text": self.text_provider, "image": self.visual_provider}
+        chosen["scene"] = self.scene_provider or self.visual_provider
+        return {name: chosen[name] for name in self.reads}
+
+    @property
     def weights_returned(self) -> list[str]:
         return ["perspective_weights"] if self.use_rationales else []
 

@@ -30,6 +30,7 @@ class SentimentConfig(PreTrainedConfig):
         ValueError: for a misspelt field, or one that [`~SentimentConfig.check`] refuses.
     """
 
+    title = source = ""  # its name in tables and cards, and where it is from
     # Names of the fields that hold one number, whole number or switch; a subclass adds its own.
     numbers = ("dropout", "rationale_dropout", "label_smoothing")
     counts = ("hidden_size", "freeze_text_layers", "freeze_vision_layers")
@@ -49,6 +50,11 @@ class SentimentConfig(PreTrainedConfig):
         classes = [each for each in cls.__mro__ if issubclass(each, SentimentConfig) and "__init__" in vars(each)]
         names = [name for each in classes for name in inspect.signature(each.__init__).parameters]
         return list(dict.fromkeys(name for name in names if name not in ("self", "kwargs")))
+
+    @property
+    def providers(self) -> dict[str, str]:
+        """Of text, image and scene, which provider's tokens the model reads, where there is a choice."""
+        return {}
 
     @property
     def weights_returned(self) -> list[str]:

@@ -100,6 +100,8 @@ class MPTConfig(SentimentConfig):
     """
 
     model_type = "mpt_sentiment"  # "mpt" is MosaicML's
+    title = "MPT"
+    source = "Ma et al., *Multimodal Sentiment Analysis with Multi-Perspective Thinking via Large Multimodal Models*"
     numbers = (
         *SentimentConfig.numbers,
         "loss_weight_ce",

@@ -70,6 +70,25 @@ def supervised_contrastive_loss(embeds: torch.Tensor, labels: torch.Tensor, temp
     return _mean_over_positives(similarity - others.logsumexp(dim=0, keepdim=True), label_mask(labels) & ~own)
 
 
+def instance_contrastive_loss(queries: torch.Tensor, keys: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
+    r"""InfoNCE of van den Oord et al., *Representation Learning with Contrastive Predictive Coding*: of all keys, each
+    query finds that of its own post.
+
+    $$\frac{1}{N}\sum_i -\log\frac{\exp(s_{i,i}/\tau)}{\sum_j \exp(s_{i,j}/\tau)}$$
+
+    with cosines s between query i and key j.
+
+    Args:
+        queries, keys (`torch.Tensor` of shape `(batch, hidden)`)
+
+    Returns:
+        A scalar; 0 for an empty batch.
+    """
+    similarity = _cosines(queries, keys) / temperature
+    own = torch.arange(len(queries), device=queries.device)
+    return F.cross_entropy(similarity, own, reduction="sum") / max(len(queries), 1)
+
+
 def classification_loss(
     logits: torch.Tensor,
     labels: torch.Tensor,

@@ -17,7 +17,9 @@ BASELINES = {
     "vit": "ViT",
     "late_fusion": "LateFusion",
     "co_mem": "CoMem",
+    "mvan": "MVAN",
     "itin": "ITIN",
+    "clmlf": "CLMLF",
 }
 
 

@@ -31,12 +31,13 @@ class MPTPipeline(Pipeline):
 
     - `label` (`str`) and `score` (`float`): the most probable label and its probability;
     - `scores` (`dict[str, float]`): the probability of each label;
-    - `modality_weights` (`dict[str, float]`): of text, image and rationales in the fused post; 0 where absent;
+    - `modality_weights` (`dict[str, float]`): of text, image and rationales in the fused post; 0 where absent; `None`
+      for a model that does not weigh them;
     - `perspective_weights` (`dict[str, float]`): of each rationale among the rationales, 0 where absent; `None` for a
       post without any.
 
     Args:
-        model ([`MPTForSentimentClassification`])
+        model ([`MPTForSentimentClassification`] or a baseline)
         processor ([`MPTProcessor`])
         kwargs: what any [`Pipeline`] takes, e.g. `device`, `batch_size`.
 
@@ -154,11 +155,14 @@ class MPTPipeline(Pipeline):
         if outputs["perspective_weights"] is not None and outputs["modality_mask"][0, MODALITIES.index("rationales")]:
             weights = outputs["perspective_weights"][0].tolist()
             perspective_weights = dict(zip(self.processor.perspectives, weights, strict=True))
+        modality_weights = None
+        if outputs["modality_weights"] is not None:
+            modality_weights = dict(zip(MODALITIES, outputs["modality_weights"][0].tolist(), strict=True))
         return {
             "label": id2label[best],
             "score": scores[best],
             "scores": {id2label[index]: score for index, score in enumerate(scores)},
-            "modality_weights": dict(zip(MODALITIES, outputs["modality_weights"][0].tolist(), strict=True)),
+            "modality_weights": modality_weights,
             "perspective_weights": perspective_weights,
         }
 

@@ -15,6 +15,8 @@ NAMES = ["positive", "neutral", "negative"]
 
 def config(**changed):
     values = {
+        "model_type": "mpt_sentiment",
+        "weights_returned": ["modality_weights", "perspective_weights"],
         "perspectives": NAMES,
         "modalities": ["text", "image", "rationales"],
         "text_branches": ["sknet", "lstm"],

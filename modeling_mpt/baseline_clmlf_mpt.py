@@ -1,0 +1,182 @@
+"""CLMLF: a Transformer over words and regions together, trained with two contrastive losses (Li et al., NAACL 2022)."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from .attention_mpt import TransformerLayer, check_heads
+from .baseline_config_mpt import BaselineOutput, ignored_at_inference
+from .baseline_mpt import BaselineConfig, BaselineForSentimentClassification, Posts, Tokens
+from .fusion_mpt import masked_softmax
+from .loss_mpt import instance_contrastive_loss, supervised_contrastive_loss
+
+
+@dataclass
+class CLMLFOutput(BaselineOutput):
+    """
+    Args:
+        loss_lbcl, loss_dbcl (`torch.Tensor` of shape `()`): label based and data based contrastive learning; the latter
+            in training alone.
+        contrastive_embeds, view_embeds (`torch.Tensor` of shape `(batch, hidden)`): the post and its second view as
+            the contrastive losses see them.
+    """
+
+    loss_lbcl: torch.Tensor | None = None
+    loss_dbcl: torch.Tensor | None = None
+    contrastive_embeds: torch.Tensor | None = None
+    view_embeds: torch.Tensor | None = None
+
+
+class CLMLFSentimentConfig(BaselineConfig):
+    r"""
+    Args:
+        image_layers (`int`, defaults to 2): layers of the Transformer over the image alone.
+        fusion_layers (`int`, defaults to 3): layers of the one over words and regions; the paper has 3 for
+            MVSA-Single, 4 for MVSA-Multiple.
+        head_size (`int`, defaults to 64): size of an attention head; `hidden_size` divided by it is their number.
+        loss_weight_lbcl (`float`, defaults to 1.0), loss_weight_dbcl (`float`, defaults to 1.0):
+            Weights of label based and data based contrastive learning. 0 for the latter also saves the second view.
+        contrastive_temperature (`float`, defaults to 0.07): τ of both.
+        view_deletion (`float`, defaults to 0.2): probability with which the second view lacks a word or a region.
+        kwargs: see [`BaselineConfig`].
+    """
+
+    model_type = "clmlf_sentiment"
+    title = "CLMLF"
+    source = (
+        "Li et al., *CLMLF: A Contrastive Learning and Multi-Layer Fusion Method for Multimodal Sentiment Detection*, "
+        "NAACL 2022; words and regions are deleted where the paper translates back and augments images"
+    )
+    keys_to_ignore_at_inference = ignored_at_inference(CLMLFOutput)
+    counts = (*BaselineConfig.counts, "image_layers", "fusion_layers", "head_size")
+    numbers = (
+        *BaselineConfig.numbers,
+        "loss_weight_lbcl",
+        "loss_weight_dbcl",
+        "contrastive_temperature",
+        "view_deletion",
+    )
+
+    def __init__(
+        self,
+        image_layers: int = 2,
+        fusion_layers: int = 3,
+        head_size: int = 64,
+        loss_weight_lbcl: float = 1.0,
+        loss_weight_dbcl: float = 1.0,
+        contrastive_temperature: float = 0.07,
+        view_deletion: float = 0.2,
+        **kwargs: Any,
+    ) -> None:
+        self.image_layers = image_layers
+        self.fusion_layers = fusion_layers
+        self.head_size = head_size
+        self.loss_weight_lbcl = loss_weight_lbcl
+        self.loss_weight_dbcl = loss_weight_dbcl
+        self.contrastive_temperature = contrastive_temperature
+        self.view_deletion = view_deletion
+        super().__init__(**kwargs)
+
+    def check(self) -> None:
+        super().check()
+        check_heads(self.hidden_size, self.head_size)
+        if self.image_layers < 0 or self.fusion_layers < 0:
+            raise ValueError(
+                f"image_layers={self.image_layers}, fusion_layers={self.fusion_layers}: write numbers from 0, e.g. 2 "
+                "and 3."
+            )
+        if self.contrastive_temperature <= 0:
+            raise ValueError(
+                f"contrastive_temperature={self.contrastive_temperature}: write a positive number, e.g. 0.07."
+            )
+        if not 0.0 <= self.view_deletion < 1.0:
+            raise ValueError(f"view_deletion={self.view_deletion}: write a probability from 0.0 to below 1.0.")
+
+
+class CLMLFForSentimentClassification(BaselineForSentimentClassification):
+    """Layers, sizes and temperature are those of the authors' code, `Link-Li/CLMLF`. Where that code departs from its
+    paper, this follows the paper:
+
+    - A cell of the CNN's map is one region; the code reads the map's numbers in another order, which mixes cells with
+      channels.
+    - Label based contrastive learning divides similarities by τ before the softmax and leaves out a post's pair with
+      itself; the code divides the logarithm of the softmax, which only scales the loss, and keeps that pair.
+
+    Three choices are this implementation's. Similarities are cosines in both losses, as the temperature asks for; the
+    code multiplies vectors of any length. The second view is made here, by deleting words and regions, and shares the
+    image's encoding; the paper's is a back-translation and a RandAugment of the image. All layers learn from the start;
+    the code holds BERT still for the first 20 of its 50 epochs.
+    """
+
+    config_class = CLMLFSentimentConfig
+    output_class = CLMLFOutput
+    loss_inputs = ("logits", "contrastive_embeds", "view_embeds")
+
+    def __init__(self, config: CLMLFSentimentConfig, **encoders: Any) -> None:
+        super().__init__(config, **encoders)
+        size = config.hidden_size
+
+        def layers(count: int) -> nn.ModuleList:
+            return nn.ModuleList(TransformerLayer(size, config.head_size, config.dropout) for _ in range(count))
+
+        self.word_projection = nn.Sequential(nn.Linear(self.text_size, size), nn.GELU())
+        self.region_projection = nn.Sequential(nn.Linear(self.image_size, size), nn.GELU())
+        self.summary_projection = nn.Sequential(nn.Linear(self.image_size, size), nn.GELU())
+        self.image_transformer = layers(config.image_layers)
+        self.fusion_transformer = layers(config.fusion_layers)
+        self.token_scorer = nn.Sequential(nn.Linear(size, size // 2), nn.GELU(), nn.Linear(size // 2, 1))
+        self.contrastive_head, self.view_head = (
+            nn.Sequential(nn.Linear(size, size), nn.GELU(), nn.Linear(size, size)) for _ in range(2)
+        )
+        classifier = nn.Sequential(
+            nn.Dropout(config.dropout), nn.Linear(size, size // 2), nn.GELU(), nn.Linear(size // 2, config.num_labels)
+        )
+        self.add_head(size, classifier)
+
+    def pool(self, text: Tokens, image: Tokens) -> tuple[torch.Tensor, dict]:
+        """The image's summary and regions through their Transformer, these and the words through the other, and the
+        mean of all tokens weighted by attention."""
+        regions = torch.cat(
+            [self.summary_projection(image.summary).unsqueeze(1), self.region_projection(image.states)], 1
+        )
+        region_mask = torch.cat([image.mask.any(dim=1, keepdim=True), image.mask], dim=1)
+        for layer in self.image_transformer:
+            regions = layer(regions, regions, region_mask)
+        states = torch.cat([self.word_projection(text.states), regions], dim=1)
+        mask = torch.cat([text.mask, region_mask], dim=1)
+        for layer in self.fusion_transformer:
+            states = layer(states, states, mask)
+        weights = masked_softmax(self.token_scorer(states).squeeze(-1), mask).to(states.dtype)
+        pooled = (weights.unsqueeze(-1) * states).sum(dim=1)
+        return pooled, {"contrastive_embeds": self.contrastive_head(pooled)}
+
+    def represent(self, posts: Posts) -> tuple[torch.Tensor, dict]:
+        tokens = self.encode(posts)
+        pooled, fields = self.pool(**tokens)
+        if self.training and self.config.loss_weight_dbcl > 0:
+            view, _ = self.pool(**self.second_view(posts, tokens["image"]))
+            fields["view_embeds"] = self.view_head(view)
+        return pooled, fields
+
+    def second_view(self, posts: Posts, image: Tokens) -> dict[str, Tokens]:
+        """The posts with fewer words and regions. A text keeps its first token, an image its summary and, so that it
+        stays one, its first region."""
+        text = self.encode_text(posts.input_ids, self._thinned(posts.attention_mask))
+        mask = self._thinned(image.mask)
+        return {"text": text, "image": image._replace(states=image.states * mask.unsqueeze(-1), mask=mask)}
+
+    def _thinned(self, mask: torch.Tensor) -> torch.Tensor:
+        kept = torch.rand(mask.shape, device=mask.device) >= self.config.view_deletion
+        return mask & (kept | (mask.cumsum(dim=1) == 1))
+
+    def auxiliary_losses(
+        self, labels: torch.LongTensor, contrastive_embeds: torch.Tensor, view_embeds: torch.Tensor | None
+    ) -> dict[str, torch.Tensor]:
+        """LBCL: posts of one label attract one another. DBCL: of all second views in the batch, a post finds its own."""
+        temperature = self.config.contrastive_temperature
+        losses = {"lbcl": supervised_contrastive_loss(contrastive_embeds, labels, temperature)}
+        if view_embeds is not None:
+            losses["dbcl"] = instance_contrastive_loss(contrastive_embeds, view_embeds, temperature)
+        return losses
