@@ -71,8 +71,8 @@ class WordsOfRegions(nn.Module):
         self.query, self.key = nn.Linear(size, size), nn.Linear(size, size)
 
     def forward(self, questions: torch.Tensor, memory: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """`(batch, questions, d)`, `(batch, entries, d)` and its mask to `(batch, questions, d)`; zero where the memory
-        is empty."""
+        """`(batch, questions, d)`, `(batch, entries, d)` and its mask to `(batch, questions, d)`; zero of an empty
+        memory."""
         scores = self.query(questions) @ self.key(memory).transpose(1, 2) / math.sqrt(memory.shape[-1])
         return masked_softmax(scores, mask.unsqueeze(1)).to(memory.dtype) @ memory
 
@@ -81,7 +81,7 @@ class ITINForSentimentClassification(BaselineForSentimentClassification):
     """The equations are those of the published inference code. What had to be reconstructed, or is mended here:
 
     - Regions. The paper's come from a detector trained on Visual Genome, two an image in the released features. Here
-      they are the visual provider's: all patches, or with `visual_provider="detector"` its `max_regions` surest objects.
+      they are the visual provider's: all patches, or with `visual_provider="detector"` the `max_regions` surest ones.
     - Visual context. The paper's is a ResNet-18; here the provider's global vector, or that of a network of its own
       with `scene_provider`.
     - Words. The released code reads padding as words, in the alignment and in the sentence; here both are masked. It
