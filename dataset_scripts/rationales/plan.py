@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from typing import TYPE_CHECKING, Any
 
 from datasets import Dataset, Image
@@ -240,14 +241,13 @@ def plan_table(plan: Plan, prices: Prices = Prices()) -> str:
 
 def _prompt_tokens(post: PreparedPost, spec: RationaleSpec, prompt: Prompt) -> tuple[int, list[int]]:
     """Tokens of what the perspectives share, and of each one's own end."""
-    tasks: list[int] = []
-    beginning = 0
+    texts = []
     for perspective in spec.perspectives:
         system, user = prompt.messages(post, perspective)
-        texts = [part["text"] for part in user["content"] if part["type"] == "text"]
-        beginning = text_tokens(system["content"] + "".join(texts[:-1])) + post.image_tokens + _TEMPLATE_TOKENS
-        tasks.append(text_tokens(texts[-1]))
-    return beginning, tasks
+        texts.append(system["content"] + "".join(part.get("text", "") for part in user["content"]))
+    shared = os.path.commonprefix(texts) if len(texts) > 1 else ""
+    beginning = text_tokens(shared) + post.image_tokens + _TEMPLATE_TOKENS
+    return beginning, [text_tokens(text[len(shared) :]) for text in texts]
 
 
 def _bar(count: int, total: int) -> str:

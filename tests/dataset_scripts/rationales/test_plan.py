@@ -51,6 +51,17 @@ def test_sharing_computes_the_beginning_once(tmp_path):
     assert plan.longest_prompt < plan.computed_tokens < plan.prompt_tokens
 
 
+@pytest.mark.parametrize(
+    "text", ["sunset over the harbour after a long and rainy week", "今天和家人一起去海边看日落，心情非常好"]
+)
+@pytest.mark.parametrize("name", ["default", "paper"])
+def test_the_perspectives_cost_less_than_half_of_separate_questions(tmp_path, name, text):
+    prompt = load_prompt(name)
+    spec = RationaleSpec(model="m", prompt=name, prompt_hash=prompt.hash)
+    plan = plan_run(posts(tmp_path, [(text, 448)]), spec, prompt)
+    assert plan.computed_tokens <= 0.45 * plan.prompt_tokens
+
+
 def test_posts_that_cannot_be_sent_are_counted_and_named(tmp_path):
     plan = plan_run(posts(tmp_path, [("fine", None), ("", None)]), SPEC, PROMPT)
     assert (plan.unusable, plan.different, plan.answers) == (1, 1, 3)

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import re
 
 import PIL.Image
@@ -35,6 +36,16 @@ def test_all_but_the_last_part_is_byte_identical_for_the_siblings(name, language
     assert len(beginnings) == 1 and len(endings) == len(prompt.perspectives) == 3
     kinds = [part["type"] for part in chats[0][1]["content"]]
     assert kinds == ["image_url"] * image + ["text"] * (text is not None) + ["text"]
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_the_default_prompt_ends_with_what_tells_the_siblings_apart(language):
+    prompt = load_prompt("default", language)
+    chats = [prompt.messages(post(), perspective) for perspective in prompt.perspectives]
+    tasks = [chat[1]["content"][-1]["text"] for chat in chats]
+    readings = prompt.to_dict()[language]["readings"]
+    longest = max(map(len, readings.values())) + 2  # a mark after it
+    assert all(len(task) - len(os.path.commonprefix(tasks)) <= longest for task in tasks)
 
 
 @pytest.mark.parametrize(("name", "language"), PROMPTS)
