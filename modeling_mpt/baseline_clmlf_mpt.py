@@ -1,4 +1,4 @@
-"""CLMLF: a Transformer over words and regions together, trained with two contrastive losses (Li et al., NAACL 2022)."""
+"""CLMLF: a Transformer over words and regions together, and two contrastive losses (Li et al., NAACL 2022)."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -17,8 +17,8 @@ from .loss_mpt import instance_contrastive_loss, supervised_contrastive_loss
 class CLMLFOutput(BaselineOutput):
     """
     Args:
-        loss_lbcl, loss_dbcl (`torch.Tensor` of shape `()`): label based and data based contrastive learning; the latter
-            in training alone.
+        loss_lbcl, loss_dbcl (`torch.Tensor` of shape `()`): label based and data based contrastive learning; the
+            latter in training alone.
         contrastive_embeds, view_embeds (`torch.Tensor` of shape `(batch, hidden)`): the post and its second view as
             the contrastive losses see them.
     """
@@ -36,7 +36,7 @@ class CLMLFSentimentConfig(BaselineConfig):
         fusion_layers (`int`, defaults to 3): layers of the one over words and regions; the paper has 3 for
             MVSA-Single, 4 for MVSA-Multiple.
         head_size (`int`, defaults to 64): size of an attention head; `hidden_size` divided by it is their number.
-        loss_weight_lbcl (`float`, defaults to 1.0), loss_weight_dbcl (`float`, defaults to 1.0):
+        loss_weight_lbcl, loss_weight_dbcl (`float`, default 1.0 each):
             Weights of label based and data based contrastive learning. 0 for the latter also saves the second view.
         contrastive_temperature (`float`, defaults to 0.07): τ of both.
         view_deletion (`float`, defaults to 0.2): probability with which the second view lacks a word or a region.
@@ -96,18 +96,16 @@ class CLMLFSentimentConfig(BaselineConfig):
 
 
 class CLMLFForSentimentClassification(BaselineForSentimentClassification):
-    """Layers, sizes and temperature are those of the authors' code, `Link-Li/CLMLF`. Where that code departs from its
-    paper, this follows the paper:
+    """Layers, sizes and temperature are those of the authors' code, `Link-Li/CLMLF`. Not followed of it are
 
-    - A cell of the CNN's map is one region; the code reads the map's numbers in another order, which mixes cells with
-      channels.
-    - Label based contrastive learning divides similarities by τ before the softmax and leaves out a post's pair with
-      itself; the code divides the logarithm of the softmax, which only scales the loss, and keeps that pair.
+    - the order in which it reads the CNN's map, which mixes cells with channels: here a cell is a region;
+    - its label based loss, which divides the logarithm of the softmax by τ, and so is only scaled, and counts a post's
+      pair with itself: here τ divides the similarities, and the pairs are those of different posts;
+    - products of vectors of any length as similarities, which τ = 0.07 takes out of a softmax's range: here cosines;
+    - the first 20 of its 50 epochs, in which BERT is held still: here all layers learn from the start.
 
-    Three choices are this implementation's. Similarities are cosines in both losses, as the temperature asks for; the
-    code multiplies vectors of any length. The second view is made here, by deleting words and regions, and shares the
-    image's encoding; the paper's is a back-translation and a RandAugment of the image. All layers learn from the start;
-    the code holds BERT still for the first 20 of its 50 epochs.
+    The second view of a post is a translation there and back, and a RandAugment of the image. Here it is made of what
+    the batch has: words are deleted before the text encoder, regions after the image's.
     """
 
     config_class = CLMLFSentimentConfig
@@ -174,7 +172,7 @@ class CLMLFForSentimentClassification(BaselineForSentimentClassification):
     def auxiliary_losses(
         self, labels: torch.LongTensor, contrastive_embeds: torch.Tensor, view_embeds: torch.Tensor | None
     ) -> dict[str, torch.Tensor]:
-        """LBCL: posts of one label attract one another. DBCL: of all second views in the batch, a post finds its own."""
+        """LBCL: posts of one label attract one another. DBCL: of all second views, a post finds its own."""
         temperature = self.config.contrastive_temperature
         losses = {"lbcl": supervised_contrastive_loss(contrastive_embeds, labels, temperature)}
         if view_embeds is not None:
