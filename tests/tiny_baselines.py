@@ -14,6 +14,8 @@ CHANGES: dict[str, dict[str, Any]] = {
     "text_cnn": {"num_filters": 8},
     "clstm": {"num_filters": 8},
     "image_cnn": {"grid_size": 8},
+    "pemnet": {"grid_size": 8},
+    "clmlf": {"head_size": 4, "image_layers": 1, "fusion_layers": 1, "view_deletion": 0.0},
 }
 
 
