@@ -50,13 +50,14 @@ class FaultyServer:
         self.die()
 
     def restart(self):
-        if not self.dead:
-            return
-        self._http = ThreadingHTTPServer(("127.0.0.1", self._port), _handler(self))
-        self._http.daemon_threads = True
-        self._port = self._http.server_port
-        self.dead = False
-        threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.005}, daemon=True).start()
+        with self._lock:
+            if not self.dead:
+                return
+            self._http = ThreadingHTTPServer(("127.0.0.1", self._port), _handler(self))
+            self._http.daemon_threads = True
+            self._port = self._http.server_port
+            self.dead = False
+            threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.005}, daemon=True).start()
 
     def die(self):
         """As a process that is killed: the port is refused at once, every open connection is reset."""
@@ -68,7 +69,7 @@ class FaultyServer:
             self._http.socket.close()
             for connection in list(self._open):
                 reset(connection)
-        self._http.shutdown()
+            self._http.shutdown()
 
     def reply(self, body):
         with self._lock:
@@ -80,8 +81,8 @@ class FaultyServer:
 def reset(connection):
     with contextlib.suppress(OSError):
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        connection.shutdown(socket.SHUT_RD)
-        connection.close()
+        connection.shutdown(socket.SHUT_RD)  # wakes the thread that reads from it
+        socket.socket(fileno=connection.detach()).close()  # the files made of it would keep it open
 
 
 def _handler(server):

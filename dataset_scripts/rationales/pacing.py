@@ -117,10 +117,11 @@ class Lane:
         content = content_of(post.image_sha256, post.text_sha256)
         failures = 0
         while True:
+            life = await self._enter(content)
             if content in self._poison:
+                self._leave(content)
                 died = f"{self.engine.name} died {self._deaths[content]} times while it answered this post."
                 return PoisonError(died), failures
-            life = await self._enter(content)
             round_ = self._round
             self.requests += 1
             try:
