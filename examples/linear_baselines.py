@@ -10,6 +10,7 @@ chosen on validation (weighted F1); test is touched once.
 import dataclasses
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from sklearn.metrics import f1_score
 from tqdm.auto import tqdm
 from transformers import AutoModel, AutoTokenizer, HfArgumentParser
 
-from evaluation_mpt import evaluate_predictions
+from evaluation_mpt import evaluate_predictions, write_metrics, write_predictions
 from modeling_mpt.encoders_mpt import masked_mean
 from recipe import DataArguments
 from train import load_splits
@@ -56,7 +57,7 @@ def main() -> None:
     results = {}
     for system, (featurise, read) in systems.items():
         features = featurise(splits, read)
-        results[system] = fit(features, {name: np.array(split["label"]) for name, split in splits.items()}, names)
+        results[system] = evaluate_predictions(fit(features, splits), splits["test"]["label"], names)
     floor = next(iter(results.values()))["majority"]
     print(f"\n{data.name}, split {data.protocol} ({data.split_hash}), {len(splits['test']):,} test posts")
     print(f"{'logistic regression on':<32}{'accuracy':>10}{'F1 weighted':>13}{'F1 macro':>10}")
@@ -64,15 +65,44 @@ def main() -> None:
         print(f"{system:<32}{scores['accuracy']:>10.4f}{scores['f1_weighted']:>13.4f}{scores['f1_macro']:>10.4f}")
 
 
-def fit(features: dict[str, np.ndarray], labels: dict[str, np.ndarray], names: list[str]) -> dict:
-    """Test metrics of the regression whose strength is best on validation."""
+def fit(features: dict[str, np.ndarray], splits: dict[str, Dataset]) -> np.ndarray:
+    """Probabilities of the test posts `(num_posts, num_labels)`, by the regression whose strength is best on
+    validation."""
+    labels = {name: np.array(split["label"]) for name, split in splits.items()}
     candidates = []
     for strength in STRENGTHS:
         model = LogisticRegression(C=strength, max_iter=2000).fit(features["train"], labels["train"])
         predictions = model.predict(features["validation"])
         candidates.append((f1_score(labels["validation"], predictions, average="weighted", zero_division=0), model))
     best = max(candidates, key=lambda candidate: candidate[0])[1]
-    return evaluate_predictions(best.predict_proba(features["test"]), labels["test"], names)
+    probabilities = np.zeros((len(labels["test"]), splits["train"].features["label"].num_classes))
+    probabilities[:, best.classes_] = best.predict_proba(features["test"])  # a label may be absent from train
+    return probabilities
+
+
+def tfidf_regression(splits: dict[str, Dataset], folder: Path, rationales: bool) -> None:
+    """Logistic regression on TF-IDF of the text, and of the rationales too, as a run in a folder (`compare.py`)."""
+    columns = [name for name in splits["train"].column_names if name.startswith("rationale_")]
+    _save(fit(tfidf(splits, ["text", *columns] if rationales else ["text"]), splits), splits["test"], folder)
+
+
+def majority(splits: dict[str, Dataset], folder: Path, rationales: bool = False) -> None:
+    """The most frequent label of train for every post, as a run in a folder (`compare.py`)."""
+    size = splits["train"].features["label"].num_classes
+    most = int(np.bincount(splits["train"]["label"], minlength=size).argmax())
+    _save(np.tile(np.eye(size)[most], (len(splits["test"]), 1)), splits["test"], folder)
+
+
+def _save(probabilities: np.ndarray, test: Dataset, folder: Path) -> None:
+    names = test.features["label"].names
+    write_predictions(
+        folder / "predictions.parquet",
+        ids=test["id"],
+        label_names=names,
+        probabilities=probabilities,
+        labels=test["label"],
+    )
+    write_metrics(folder / "metrics.json", {"test": evaluate_predictions(probabilities, test["label"], names)})
 
 
 def tfidf(splits: dict[str, Dataset], columns: list[str]) -> dict[str, sparse.csr_matrix]:
