@@ -53,9 +53,9 @@ class CoMemSentimentConfig(BaselineConfig):
 class CoMemForSentimentClassification(BaselineForSentimentClassification):
     """A reconstruction. Known of the paper: words through a recurrent network and cells of a CNN's map are two
     memories, the image guides how the words are read and the text how the image is, iteratively, and both states are
-    classified together at the end. Additive attention and the GRU that updates the questions are those of the same authors'
-    *Multi-Interactive Memory Network* (AAAI 2019). That one also reads each memory under its own guidance, and adds up
-    projected entries; here only the other's, and the entries themselves. All hops share their weights."""
+    classified together at the end. Additive attention and the GRU that updates the questions are those of the same
+    authors' *Multi-Interactive Memory Network* (AAAI 2019). That one reads each memory under its own guidance too, and
+    adds up projected entries; here only the other's, and the entries themselves. All hops share their weights."""
 
     config_class = CoMemSentimentConfig
 
