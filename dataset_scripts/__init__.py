@@ -1,12 +1,13 @@
 """Where data comes from: every loader gives the same columns (`schema.py`), so every script takes any of them."""
 
 import inspect
+import itertools
 import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from datasets import ClassLabel, Dataset, DatasetDict, load_dataset, load_from_disk
+from datasets import ClassLabel, Dataset, DatasetDict, concatenate_datasets, load_dataset, load_from_disk
 
 from .archives import ArchiveLimits, raw_folder
 from .authors import load_authors
@@ -121,9 +122,7 @@ def load_posts_with_report(
         posts = _load_published(name, data_dir, on_error, options)
         report = _report_of(name, posts)
     if rationales is not None:
-        if isinstance(posts, DatasetDict):
-            raise ValueError(f"{name!r} has the splits {list(posts)}; join rationales before splitting, not after.")
-        posts = join_rationales(posts, Path(rationales).expanduser(), on_error=on_error, report=report)
+        posts = _with_rationales(posts, Path(rationales).expanduser(), on_error, report)
     logger.log(logging.WARNING if report.skipped else logging.INFO, "%s", report.summary())
     return posts, report
 
@@ -194,6 +193,19 @@ def _with_content(
             f"{', '.join(_FOLDER_LOADERS)}. Name the loader yourself: publish.join_content(posts, loader, data_dir)."
         )
     return join_content(posts, sources[0], data_dir, on_missing=on_error, on_error=on_error)
+
+
+def _with_rationales(
+    posts: Dataset | DatasetDict, rationales: Path, on_error: str, report: BuildReport
+) -> Dataset | DatasetDict:
+    """Joined to all splits at once: what the file lacks, and what it has too much, is known of the whole only."""
+    if isinstance(posts, Dataset):
+        return join_rationales(posts, rationales, on_error=on_error, report=report)
+    joined = join_rationales(concatenate_datasets([*posts.values()]), rationales, on_error=on_error, report=report)
+    ends = list(itertools.accumulate(map(len, posts.values()), initial=0))
+    return DatasetDict(
+        {name: joined.select(range(*span)) for name, span in zip(posts, itertools.pairwise(ends), strict=True)}
+    )
 
 
 def _check_options(name: str, loader: Callable[..., Any], options: dict[str, Any]) -> None:

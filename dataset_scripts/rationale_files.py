@@ -14,8 +14,8 @@ from .tables import cell_name, cell_text, nested_column, table_columns, table_fi
 
 logger = logging.getLogger(__name__)
 
-# Beside the rationales: where they come from, and the text that they are about (`posts.content_hashes`).
-_FACTS = ("provenance", "text_sha256")
+# Beside the rationales: their language, where they come from, the text they are about (`posts.content_hashes`).
+_FACTS = ("language", "provenance", "text_sha256")
 
 
 def join_rationales(
@@ -97,8 +97,8 @@ def load_rationales(
             of one id may differ in `text_sha256` or `image_sha256`; of two images, the last counts).
 
     Returns:
-        The dataset (`id`, the rationale columns, and where the file has them `provenance` and `text_sha256`) and the
-        `BuildReport`.
+        The dataset (`id`, the rationale columns, and where the file has them `language`, `provenance` and
+        `text_sha256`) and the `BuildReport`.
 
     Raises:
         ValueError: no `id`, no or an unknown rationale column, or (unless skipped) a faulty row.

@@ -151,6 +151,17 @@ def _gated(
     return result
 
 
+def rationales_alone(source: str | Path) -> Dataset:
+    """The rationales of a store or file without their posts, for `report.gate_report`; where the file does not tell
+    their language, it is the one that they are written in."""
+    table, _ = load_rationales(source)
+    if "language" in table.column_names:
+        return table
+    columns = [name for name in table.column_names if name.startswith(_PREFIX)]
+    languages = [language_of(" ".join(filter(None, map(row.get, columns)))) for row in table]
+    return table.add_column("language", languages)
+
+
 def export_table(source: str | Path, output: str | Path) -> int:
     """Write the rationales of a store, or of an imported file, as one table; the number of rows.
 
