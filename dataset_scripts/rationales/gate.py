@@ -109,8 +109,8 @@ def check(
         "truncated": finish_reason == "length" or not ended(text),
         "language": script_share(text, lexicon.chinese) < MIN_SHARE,
         "script": any(script.search(text) and not script.search(post) for script in _SCRIPTS.values()),
-        "refusal": lexicon.refusal.search(text) is not None,
-        "meta": lexicon.meta.search(text) is not None,
+        "refusal": _in_own_words(lexicon.refusal, text, post),
+        "meta": _in_own_words(lexicon.meta, text, post),
         "wrong_side": side is not None and wrong_side(sentences, perspective, lexicon),
         "loop": _repeated(parts, lexicon.loop_size) > MAX_LOOP,
         "control": control,
@@ -167,11 +167,16 @@ def mentions(sentence: str, words: re.Pattern[str], lexicon: Lexicon) -> list[bo
         clause = before[max(before.rfind(mark) for mark in lexicon.clause_end) + 1 :]
         turns = [turn.end() for turn in lexicon.turn.finditer(clause)]
         clause = clause[turns[-1] :] if turns else clause
-        if lexicon.concession.search(clause, clause.rfind(",") + 1):
+        if lexicon.concession.search(clause):
             continue
         denied = lexicon.negation.search(lexicon.no_negation.sub("", clause)) is not None
         found.append(not denied and lexicon.denial_after.match(sentence, match.end()) is None)
     return found
+
+
+def _in_own_words(pattern: re.Pattern[str], text: str, post: str) -> bool:
+    """Whether the text says what the pattern finds, and does not quote it from the post."""
+    return not set(pattern.findall(text)) <= set(pattern.findall(post))
 
 
 def _repeated(parts: Sequence[str], size: int) -> float:

@@ -100,10 +100,10 @@ _ZH = Lexicon(
     negation=_zh(
         r"没有|没(?!想到|错)|[并毫全均绝]无|无(?:任何|明显|直接|显著|需|关)|未",
         r"缺[乏少](?:明[显确]|任何|直接|具体|强烈)?的?[^的]{0,6}$",
-        r"不(?:是|算|符|属|应|该|会|可能|存在|含|包[含括]|具|带|构成|涉及|表|传|显|一定|够|再|如|认为|直接|明确|明显|"
+        r"不(?:是|算|符合|属|应|该|会|可能|存在|含|包[含括]|具|带|构成|涉及|表|传|显|一定|够|再|如|认为|直接|明确|明显|"
         r"同意|利|等于|意味|至于|代表|必然|见得|被(?:认|视|归|看|解))",
         r"(?:不|非|(?:并不|不(?:太|很|怎么|那么|完全|全))[^的]{0,4})$",
-        r"(?:无法|难以?|不能|不足以|不可以?)[^，。！？]{0,16}"
+        r"(?:无法|难以|[很较]难(?![过受堪忘])|不能|不足以|不可以?)[^，。！？]{0,16}"
         r"(?:判|认|视|归|断|看[出作成]|读出|确|[当算]作|算|称|理解[为成]|解[读释]|评价|推[断出测理]|得出|给出|提供|体现|"
         r"表[现达明]|传[达递]|构成|定[义性]|找[到出]|回答|感受到|成为|说)",
         r"谈不上|看不出|[算称说]不上|没那么|[而并绝]非|否认|反对|误(?:解|判|认|读|导)[为成]|错误地",
@@ -119,7 +119,7 @@ _ZH = Lexicon(
         r"[^，。；！？在]{0,8}(?:不(?:太|大|够|是很|尽)?(?:恰当|合适|合理|准确|成立|妥|符合?|可靠|公平|正确)|"
         r"(?:受到了?|是种?)误[导解会判]|难以成立|站不住脚)"
     ),
-    turn=_zh(r"而是|反而|反倒|但|却|然而|而且|[从进]而|以[致及]|导致|造成|带来|引[发起]|反映|使得?|给人|显得"),
+    turn=_zh(r"而是|反而|反倒|但|却|然而|而且|[从进]而|以[致及]"),
     concession=_zh(r"虽|尽管|即[使便]|哪怕|固然|纵然|表面|字面|看似|乍看"),
     conclusion=_zh(
         r"因此|所以|总之|总的|总体|综上|综合|整体|整个|由此|可见|看来|应该|最终|归根|我认为|可以认为|基调|说明"
@@ -140,7 +140,8 @@ _EN = Lexicon(
         r"I (?:cannot|can't|can not|could not|couldn't|am unable to|am not able to|won't|will not|refuse to|"
         r"must decline to) (?:help|assist|determine|provide|identify|comply|answer|judge|explain|view|analy[sz]e|"
         r"conclude|say whether|support|find|see (?:any|the image|an image)|argue|give|generate|create|describe)",
-        r"as an? (?:AI|artificial intelligence|(?:large )?language model|assistant)",
+        r"as an? (?:AI|artificial intelligence)(?: (?:language )?(?:model|assistant))?(?=,| I\b)",
+        r"as an? (?:large )?language model",
         r"(?:not enough|insufficient) (?:information|context|evidence) to",
         r"(?:it is|it's) (?:impossible|not possible) to (?:determine|say|judge|conclude|tell)",
     ),
@@ -163,7 +164,7 @@ _EN = Lexicon(
     },
     negation=_en(
         r"not|no|never|hardly|barely|scarcely|neither|nor|nothing|none|lacks?|lacking|without|cannot|\w{2,6}n't",
-        r"fails? to|unlikely|far from|rather than|instead of|less|little (?:that is|to|evidence|sign)|devoid of",
+        r"fails? to|unlikely|far from|rather than|instead of|less(?= $)|little (?:that is|to|evidence|sign)|devoid of",
         r"absence of|(?:hard|difficult|impossible) to (?:see|find|read|call|argue|defend|consider|view)|mistaken for",
         r"overcom(?:e|es|ing)|contradicts?|counters?|offsets?|softens?|dispels?|defus(?:e|es|ing)",
     ),
@@ -179,11 +180,11 @@ _EN = Lexicon(
         r" unjustified| unwarranted)|hardly|barely|scarcely)\b",
         re.IGNORECASE,
     ),
-    turn=_en(r"but|yet|however|while|instead|rather(?! than)|so|making|which|that"),
+    turn=_en(r"but|yet|however|instead|rather(?! than)|so|making|leaving|giving"),
     concession=_en(r"although|though|even if|while|despite|whereas|admittedly|granted|on the surface|at first glance"),
     conclusion=_en(r"therefore|thus|hence|overall|in (?:summary|conclusion|short|all|sum)|so|consequently|ultimately"),
     reach=48,
-    clause_end=".;:!?\n",
+    clause_end=",.;:!?\n",
     sentence_end=re.compile(r"(?<=[.!?])[\"'”’)]{0,3}\s"),
 )
 
