@@ -48,7 +48,7 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 SERVER_PACKAGES = ("fastapi", "uvicorn", "openai", "pydantic")
-_START_SECONDS = 120
+_START_SECONDS = 300
 
 
 def build(folder: Path) -> Path:
