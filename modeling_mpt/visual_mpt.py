@@ -68,20 +68,23 @@ class VisualProvider(nn.Module):
         """Stop the gradients of what the configuration freezes."""
         freeze_first_layers(self.vision_encoder, config.freeze_vision_layers)
 
-    def read(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    def read(
+        self, pixel_values: torch.Tensor, **by_image: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
         """`(images, 3, height, width)` to states `(images, regions, size)`, summary `(images, size)` and, where the
         provider names classes, scores `(images, num_scores)`."""
         raise NotImplementedError
 
-    def forward(self, pixel_values: torch.Tensor | None, image_mask: torch.Tensor) -> Tokens:
+    def forward(self, pixel_values: torch.Tensor | None, image_mask: torch.Tensor, **by_post: torch.Tensor) -> Tokens:
         """
         Args:
             pixel_values (`torch.Tensor` of shape `(batch, 3, height, width)`, *optional*)
             image_mask (`torch.BoolTensor` of shape `(batch,)`): false for a post without an image.
+            by_post (`torch.Tensor` of shape `(batch, …)`): what else `read` takes, of the posts that have one.
         """
         weight = next(self.parameters())
         if torch.compiler.is_compiling():  # which posts have an image is not known: encode them all
-            states, summary, scores = self.read(pixel_values.to(weight.dtype))
+            states, summary, scores = self.read(pixel_values.to(weight.dtype), **by_post)
             there = image_mask.unsqueeze(-1)
             scores = None if scores is None else scores * there
             return Tokens(states * there.unsqueeze(-1), there.expand(states.shape[:2]), summary * there, scores)
@@ -91,9 +94,10 @@ class VisualProvider(nn.Module):
             parts.append(weight.new_zeros(1, self.num_scores) if self.num_scores else None)
             parts = [part if part is None else part.expand(len(image_mask), *part.shape[1:]) for part in parts]
         else:
+            by_image = {name: values[rows] for name, values in by_post.items()}
             parts = [
                 part if part is None else part.new_zeros(len(image_mask), *part.shape[1:]).index_copy(0, rows, part)
-                for part in self.read(pixel_values[rows].to(weight.dtype))
+                for part in self.read(pixel_values[rows].to(weight.dtype), **by_image)
             ]
         states, summary, scores = parts
         return Tokens(states, image_mask.unsqueeze(1).expand(states.shape[:2]), summary, scores)
