@@ -91,7 +91,10 @@ def _handler(server):
 
         def setup(self):
             super().setup()
-            server._open.add(self.connection)
+            with server._lock:
+                server._open.add(self.connection)
+                if server.dead:  # accepted in the last moment
+                    reset(self.connection)
 
         def finish(self):
             server._open.discard(self.connection)

@@ -98,7 +98,7 @@ class Lane:
         self._down_since: float | None = None
         self._unconfirmed = 0
         self._poison: set[str] = set()
-        self._gone: OutageError | None = None
+        self._gone: str | None = None
         self._recovery: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
 
@@ -154,7 +154,7 @@ class Lane:
     def stop(self) -> None:
         """What is in flight goes on, what waits does not."""
         self._stopping.set()
-        self._refuse(Stopped())
+        self._refuse(Stopped)
 
     async def close(self) -> None:
         if self._recovery is not None:
@@ -166,7 +166,7 @@ class Lane:
         if self._stopping.is_set():
             raise Stopped
         if self._gone is not None:
-            raise self._gone
+            raise OutageError(self._gone)
         turn: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._queue.append((content, turn))
         self._admit()
@@ -235,21 +235,21 @@ class Lane:
             if self._unconfirmed >= UNCONFIRMED
             else f"has not answered for {self._outage_wait:g} s"
         )
-        self._gone = OutageError(
+        self._gone = (
             f"{self.engine.name} {said}. Everything answered so far is kept: bring the server back and run the same "
             "command again; it goes on from there."
         )
-        self._refuse(self._gone)
+        self._refuse(lambda: OutageError(self._gone))
 
     def _waited(self) -> bool:
         """Since the last answer, not since the last death: a server that comes back only to die is no server."""
         return self._down_since is not None and self._clock.monotonic() - self._down_since >= self._outage_wait
 
-    def _refuse(self, error: Exception) -> None:
+    def _refuse(self, error: Callable[[], Exception]) -> None:
         while self._queue:
             _, turn = self._queue.popleft()
             if not turn.done():
-                turn.set_exception(error)
+                turn.set_exception(error())
 
     async def _back_off(self, error: RetryableError, failures: int) -> None:
         """Full jitter; a server that says how long to wait is taken at its word, and by all who would ask it."""

@@ -209,6 +209,7 @@ def test_a_server_that_dies_of_everything_makes_no_post_poison(tmp_path):
             serve(make_posts(8), store, server, ManualClock(lambda seconds: server.restart()), outage_wait=1e9)
         assert set(statuses(store)) == {"open"}
         server.script = lambda number, body: None
+        server.restart()
         assert serve(make_posts(8), store, server).ok == 24
 
 
