@@ -10,11 +10,8 @@ Older ones name the weights of CLIP's and SigLIP's vision encoders otherwise, an
 """
 
 import ast
-import inspect
 import json
-import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -24,8 +21,18 @@ import torch
 
 import tiny
 import tiny_processor
+from hub_round_trip import (
+    absolute,
+    closure,
+    imports,
+    needs_oldest,
+    relative,
+    round_trip,
+    run,
+    without_dtypes_of_encoders,
+)
 from hub_server import HubServer, Repository
-from modeling_mpt import MPTConfig, MPTForSentimentClassification, MPTModel
+from modeling_mpt import SYSTEMS, MPTConfig, MPTForSentimentClassification, MPTModel
 from processing_mpt import MPTProcessor
 
 ROOT = Path(__file__).parents[2]
@@ -34,9 +41,7 @@ REGISTERED = (MPTConfig, MPTModel, MPTForSentimentClassification, MPTProcessor)
 # numpy is what transformers itself cannot be imported without.
 ALLOWED = {"torch", "transformers", "PIL", "numpy"}
 GUARDED = {"timm"}
-
-OLDEST = os.environ.get("MPT_OLDEST_TRANSFORMERS")
-needs_oldest = pytest.mark.skipif(not OLDEST, reason="MPT_OLDEST_TRANSFORMERS names no folder with that version")
+TRAVELLING = closure((*REGISTERED, *(each for system in SYSTEMS.values() for each in system)))
 
 MODELS = {
     "bert_vit_timm": {"cnn_config": tiny.timm_config()},
@@ -44,71 +49,6 @@ MODELS = {
     "distilbert_clip": {"text": "distilbert", "vision": "clip", "perspectives": ["for", "against"], "num_labels": 2},
     "modernbert_siglip": {"text": "modernbert", "vision": "siglip"},
 }
-
-# Opens each folder with each Auto class, notes what came back, and saves it all again.
-ROUND_TRIP = (
-    tiny_processor.BLOCK
-    + """
-from pathlib import Path
-
-import torch
-from transformers import (
-    AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoProcessor, __version__, pipeline
-)
-
-source, target = Path(sys.argv[1]), Path(sys.argv[2])
-batches = torch.load(source.parent / "batches.pt")
-for folder in sorted(source.iterdir()):
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=True)
-    features = AutoModel.from_pretrained(folder, trust_remote_code=True)
-    model = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True)
-    processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
-    pipe = pipeline("multimodal-sentiment", model=str(folder), trust_remote_code=True, device="cpu")
-    with torch.no_grad():
-        output = model(**batches[folder.name])
-        found = {
-            "version": __version__,
-            "classes": [type(each).__name__ for each in (config, features, model, processor, pipe)],
-            "modules": sorted({type(each).__module__.split(".")[0] for each in (config, features, model, processor)}),
-            "config": config.to_dict(),
-            "frozen": [name for name, p in model.named_parameters() if not p.requires_grad],
-            "weights": model.state_dict(),
-            "logits": output.logits,
-            "fused": output.fused_embeds,
-            "features": features(**batches[folder.name]).fused_embeds,
-            "input_ids": processor(text=["what a good day"])["input_ids"],
-            "answer": pipe({"text": "what a good day"}),
-        }
-    model.save_pretrained(target / folder.name)
-    processor.save_pretrained(target / folder.name)
-    torch.save(found, target.parent / f"{target.name}-{folder.name}.pt")
-"""
-)
-
-
-def run(code: str, *arguments: Path, folder: Path, environment: dict[str, str] | None = None) -> None:
-    """Run `code` where nothing of ours can be imported and nobody can answer a question, with no network."""
-    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH" and not name.startswith("HF_")}
-    isolated = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "home")}
-    done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        cwd=folder,
-        env=kept | (isolated if environment is None else environment) | {"HF_MODULES_CACHE": str(folder / "modules")},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=500,
-    )
-    assert done.returncode == 0, "\n".join(done.stderr.splitlines()[-30:])
-
-
-def round_trip(source: Path, target: Path, oldest: bool = False) -> dict[str, dict[str, Any]]:
-    """What a process found that opened every folder in `source`; it saved each again in `target`."""
-    work = target.parent / f"work-{target.name}"
-    work.mkdir()
-    environment = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(work / "home")}
-    run(ROUND_TRIP, source, target, folder=work, environment=environment | ({"PYTHONPATH": OLDEST} if oldest else {}))
-    return {name: torch.load(target.parent / f"{target.name}-{name}.pt", weights_only=False) for name in MODELS}
 
 
 @pytest.fixture(scope="module")
@@ -157,42 +97,11 @@ def assert_same_weights(found: dict[str, torch.Tensor], name: str) -> None:
     assert all(value.equal(expected[key]) for key, value in found.items())
 
 
-def closure() -> set[Path]:
-    """The files that the registered classes reach, starting from the ones that define them."""
-    reached: set[Path] = set()
-    pending = [Path(inspect.getfile(each)) for each in REGISTERED]
-    while pending:
-        path = pending.pop()
-        if path not in reached:
-            reached.add(path)
-            pending += [path.parent / f"{node.module}.py" for node in imports(path) if relative(node) and node.module]
-    return reached
-
-
-def imports(path: Path) -> list[ast.Import | ast.ImportFrom]:
-    return [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, (ast.Import, ast.ImportFrom))]
-
-
-def relative(node: ast.Import | ast.ImportFrom) -> bool:
-    return isinstance(node, ast.ImportFrom) and node.level > 0
-
-
-def absolute(path: Path) -> set[str]:
-    """Top-level packages that a file imports by name."""
-    names = set()
-    for node in imports(path):
-        if isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[0] for alias in node.names}
-        elif not relative(node):
-            names.add(node.module.split(".")[0])
-    return names
-
-
 # --- the rule, read from the sources ---------------------------------------------------------------------------------
 
 
 def test_travelling_files_lie_flat_and_have_names_of_their_own():
-    files = closure()
+    files = TRAVELLING
     assert {path.name for path in files} >= {"configuration_mpt.py", "modeling_mpt.py", "processing_mpt.py"}
     for path in files:
         assert path.name.endswith("_mpt.py") and path.parent in (ROOT / "modeling_mpt", ROOT / "processing_mpt"), path
@@ -202,7 +111,7 @@ def test_travelling_files_lie_flat_and_have_names_of_their_own():
 
 
 def test_travelling_files_import_only_what_is_there_on_arrival():
-    for path in closure():
+    for path in TRAVELLING:
         assert absolute(path) <= set(sys.stdlib_module_names) | ALLOWED | GUARDED, path
         tree = ast.parse(path.read_text())
         guarded = {id(n) for block in ast.walk(tree) if isinstance(block, (ast.Try, ast.If)) for n in ast.walk(block)}
@@ -218,7 +127,7 @@ def test_travelling_files_import_only_what_is_there_on_arrival():
 
 def test_transformers_finds_the_imports_that_python_finds():
     """It looks for them by regular expression, also in docstrings."""
-    for path in closure():
+    for path in TRAVELLING:
         seen = set(re.findall(r"^\s*from\s+\.(\S+)\s+import", path.read_text(), re.MULTILINE))
         assert seen == {node.module for node in imports(path) if relative(node)}, path
         assert not re.findall(r"^\s*import\s+\.", path.read_text(), re.MULTILINE), path
@@ -233,7 +142,7 @@ def test_the_three_packages_do_not_import_each_other():
 
 def test_what_only_training_needs_stays_at_home(saved):
     shipped = {path.name for path in (saved / "bert_vit_timm").glob("*.py")}
-    assert shipped == {path.name for path in closure()}
+    assert shipped == {path.name for path in closure(REGISTERED)}
     assert not shipped & {"trainer_mpt.py", "collator_mpt.py"}
 
 
@@ -257,14 +166,6 @@ def test_what_that_process_saves_is_complete(name, saved, reopened):
         assert path.read_text() == (second / path.name).read_text()
     for file in ("config.json", "processor_config.json"):
         assert without_dtypes_of_encoders(second / file) == without_dtypes_of_encoders(first / file)
-
-
-def without_dtypes_of_encoders(file: Path) -> dict[str, Any]:
-    """Loading notes in each encoder's configuration what its weights were loaded as."""
-    fields = json.loads(file.read_text())
-    for part in ("text_config", "vision_config", "cnn_config"):
-        (fields.get(part) or {}).pop("dtype", None)
-    return fields
 
 
 @pytest.fixture(scope="module")
