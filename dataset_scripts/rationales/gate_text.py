@@ -100,6 +100,5 @@ def ngrams(parts: Sequence[str], size: int) -> list[tuple[str, ...]]:
 
 
 def encoder_tokens(text: str, parts: Sequence[str]) -> int:
-    """About how many tokens an encoder makes of it: a Chinese character or a sign is one, a word a third more."""
-    words = sum(len(part) > 1 for part in parts)
-    return len(parts) + words // 3 + len(_PUNCTUATION.findall(text))
+    """About how many tokens an encoder makes of it: one of a Chinese character, a sign, and six letters of a word."""
+    return sum(1 + (len(part) - 1) // 6 for part in parts) + len(_PUNCTUATION.findall(text))
