@@ -1,0 +1,165 @@
+"""Providers of visual tokens, and the systems that read an image alone or beside a text."""
+
+import pytest
+import torch
+from transformers import (
+    AutoModelForObjectDetection,
+    DetrConfig,
+    DetrForObjectDetection,
+    ResNetConfig,
+    ResNetForImageClassification,
+    ViTConfig,
+    ViTForImageClassification,
+    YolosConfig,
+)
+
+import tiny
+import tiny_baselines
+from modeling_mpt import SYSTEMS
+
+DETR = DetrConfig(
+    use_timm_backbone=False,
+    backbone=None,
+    use_pretrained_backbone=False,
+    backbone_config=ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], out_features=["stage2"]),
+    d_model=16,
+    encoder_layers=1,
+    decoder_layers=1,
+    encoder_attention_heads=2,
+    decoder_attention_heads=2,
+    encoder_ffn_dim=8,
+    decoder_ffn_dim=8,
+    num_queries=7,
+    num_labels=5,
+)
+YOLOS = YolosConfig(
+    image_size=[32, 32],
+    num_detection_tokens=6,
+    num_labels=4,
+    **{k: v for k, v in tiny.VISION.items() if k != "image_size"},
+)
+PLACES_VIT = ViTConfig(**tiny.VISION, num_labels=9)
+PLACES_RESNET = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], num_labels=9)
+# Provider, its configuration, and for images of 32 pixels the regions, their size and the classes that it names.
+PROVIDERS = {
+    "vit": ({"vision_config": tiny.vision_config()}, 16, 32, None),
+    "dinov2": ({"vision_config": tiny.vision_config("dinov2")}, 16, 32, None),
+    "siglip": ({"vision_config": tiny.vision_config("siglip"), "vision_pooling": "mean"}, 16, 32, None),
+    "convnext": ({"vision_config": tiny.vision_config("convnext"), "vision_pooling": "mean"}, 16, 16, None),
+    "plain CNN": ({"visual_provider": "cnn_grid"}, 4, 8, None),
+    "timm": ({"visual_provider": "cnn_grid", "cnn_config": tiny.timm_config()}, 1, None, None),
+    "detr": ({"visual_provider": "detector", "vision_config": DETR}, 7, 16, 5),
+    "detr, the surest": ({"visual_provider": "detector", "vision_config": DETR, "max_regions": 3}, 3, 16, 5),
+    "yolos": ({"visual_provider": "detector", "vision_config": YOLOS}, 6, 32, 4),
+    "places, ViT": ({"visual_provider": "places", "vision_config": PLACES_VIT}, 16, 32, 9),
+    "places, ResNet": ({"visual_provider": "places", "vision_config": PLACES_RESNET}, 16, 16, 9),
+}
+every_provider = pytest.mark.parametrize("kind", PROVIDERS)
+
+
+@every_provider
+def test_tokens_have_one_form_whoever_provides_them(kind):
+    changes, regions, size, classes = PROVIDERS[kind]
+    model, batch = tiny_baselines.model("late_fusion", **changes), tiny.batch()
+    tokens = model.visual(batch["pixel_values"], batch["image_mask"])
+    size = size or model.image_size
+    assert model.image_size == size and tokens.summary.shape == (5, size)
+    assert tokens.states.shape == (5, regions, size) and tokens.mask.shape == (5, regions)
+    assert tokens.mask.all(dim=1).tolist() == tokens.mask.any(dim=1).tolist() == [True, True, False, True, True]
+    assert (tokens.states[2] == 0).all() and (tokens.summary[2] == 0).all()
+    assert (tokens.scores is None) == (classes is None)
+    if classes is not None:
+        assert tokens.scores.shape == (5, classes) and (tokens.scores[2] == 0).all()
+        assert ((0 <= tokens.scores) & (tokens.scores <= 1)).all() and tokens.scores[0].sum() > 0
+    none = model.visual(None, torch.zeros(5, dtype=torch.bool))
+    assert not none.mask.any() and none.states.shape == (5, 1, size) and (none.scores is None) == (classes is None)
+    assert torch.isfinite(model(**batch).logits).all()
+
+
+@every_provider
+def test_a_model_comes_back_with_its_provider(kind, tmp_path):
+    model, batch = tiny_baselines.model("late_fusion", **PROVIDERS[kind][0]), tiny.batch()
+    model.save_pretrained(tmp_path)
+    loaded, info = SYSTEMS["late_fusion"][1].from_pretrained(tmp_path, output_loading_info=True)
+    assert not info["missing_keys"] and not info["unexpected_keys"]
+    assert loaded.config.providers == model.config.providers
+    torch.testing.assert_close(loaded(**batch).logits, model(**batch).logits)
+
+
+def test_patches_leave_out_the_class_token_which_is_the_summary():
+    model, batch = tiny_baselines.model("vit"), tiny.batch()
+    rows = batch["image_mask"]
+    states = model.visual.vision_encoder(batch["pixel_values"][rows]).last_hidden_state
+    tokens = model.visual(batch["pixel_values"], rows)
+    torch.testing.assert_close(tokens.states[rows], states[:, 1:])
+    torch.testing.assert_close(tokens.summary[rows], states[:, 0])
+    torch.testing.assert_close(model(**batch).logits[rows], model.classifier[1](states[:, 0]))
+
+
+def test_a_detector_gives_its_surest_objects_and_their_classes():
+    model = tiny_baselines.model("late_fusion", visual_provider="detector", vision_config=DETR, max_regions=2)
+    pixels = tiny.batch()["pixel_values"][:1]
+    tokens = model.visual(pixels, torch.ones(1, dtype=torch.bool))
+    output = model.visual.vision_encoder(pixels)
+    probabilities = output.logits.softmax(dim=-1)[0, :, :-1]  # the last class is "no object"
+    ranked = sorted(range(7), key=lambda query: -probabilities[query].max().item())[:2]
+    torch.testing.assert_close(tokens.states[0], output.last_hidden_state[0, ranked])
+    weights = torch.stack([probabilities[query].max() for query in ranked])
+    expected = sum(w * output.last_hidden_state[0, q] for w, q in zip(weights, ranked, strict=True)) / weights.sum()
+    torch.testing.assert_close(tokens.summary[0], expected)
+    torch.testing.assert_close(tokens.scores[0], probabilities.max(dim=0).values)
+
+
+def test_a_pretrained_detector_or_places_classifier_is_opened_with_its_heads(tmp_path):
+    torch.manual_seed(0)
+    for folder, network in {
+        "detr": DetrForObjectDetection(DETR),
+        "vit": ViTForImageClassification(PLACES_VIT),
+    }.items():
+        network.save_pretrained(tmp_path / folder)
+    texts = {"text": tiny.text_config(), "hidden_size": 16}
+    for folder, provider in (("detr", "detector"), ("vit", "places")):
+        model = SYSTEMS["late_fusion"][1].from_backbones(
+            vision=str(tmp_path / folder), visual_provider=provider, **texts
+        )
+        auto_class = AutoModelForObjectDetection if folder == "detr" else ViTForImageClassification
+        expected = auto_class.from_pretrained(tmp_path / folder).state_dict()
+        found = model.visual.vision_encoder.state_dict()
+        assert all(value.equal(found[name]) for name, value in expected.items())
+
+
+def test_batch_normalisation_keeps_its_statistics_and_frozen_ones_their_weights():
+    model = tiny_baselines.model("vit", visual_provider="places", vision_config=PLACES_RESNET, freeze_vision_layers=-1)
+    before = {name: value.clone() for name, value in model.visual.state_dict().items()}
+    model.train()(**tiny.batch(labels=True)).loss.backward()
+    assert all(value.equal(before[name]) for name, value in model.visual.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.visual.parameters())
+    assert isinstance(model.visual.vision_encoder, ResNetForImageClassification)
+
+
+def test_the_plain_image_cnn_flattens_its_last_map():
+    model, batch = tiny_baselines.model("image_cnn", cnn_channels=[2, 3], grid_size=8), tiny.batch()
+    pixels = batch["pixel_values"][0]
+    for convolution in (module for module in model.visual.cnn if isinstance(module, torch.nn.Conv2d)):
+        pixels = torch.nn.functional.conv2d(pixels, convolution.weight, convolution.bias, padding=1).relu()
+        pixels = torch.stack([pixels[:, y::2, x::2] for y in (0, 1) for x in (0, 1)]).amax(dim=0)
+    assert pixels.shape == (3, 8, 8)
+    expected = model.visual.projection.weight @ pixels.flatten() + model.visual.projection.bias
+    torch.testing.assert_close(model(**batch).fused_embeds[0], expected)
+
+
+def test_the_plain_image_cnn_has_the_size_of_the_authors_and_takes_other_images():
+    with torch.device("meta"):
+        model = SYSTEMS["image_cnn"][1](SYSTEMS["image_cnn"][0]())
+        assert round(model.num_parameters() / 1e6, 1) == 38.6  # 38.5 million and a classifier's share
+    small = tiny_baselines.model("image_cnn", grid_size=4)
+    assert torch.isfinite(small(**tiny.batch()).logits).all()
+
+
+def test_late_fusion_adds_what_text_and_image_say_alone():
+    model, batch = tiny_baselines.model("late_fusion"), tiny.batch()
+    weight, bias = model.classifier[1].weight, model.classifier[1].bias
+    tokens = model.encode_text(batch["input_ids"], batch["attention_mask"])
+    image = model.visual(batch["pixel_values"], batch["image_mask"])
+    expected = tokens.summary @ weight[:, :32].T + image.summary @ weight[:, 32:].T + bias
+    torch.testing.assert_close(model(**batch).logits, expected)
