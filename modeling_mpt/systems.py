@@ -18,6 +18,7 @@ BASELINES = {
     "late_fusion": "LateFusion",
     "co_mem": "CoMem",
     "mvan": "MVAN",
+    "pemnet": "PEMNet",
     "itin": "ITIN",
     "clmlf": "CLMLF",
 }
