@@ -8,7 +8,7 @@ from transformers import AutoConfig
 
 import tiny
 import tiny_baselines
-from modeling_mpt.baseline_cgaft_mpt import MIXABLE
+from modeling_mpt.baseline_cgaft_mpt import MIXABLE, transformer_layers
 from modeling_mpt.baseline_mpt import Posts
 
 
@@ -44,7 +44,8 @@ def test_a_layer_is_the_tuned_and_the_frozen_one_in_the_policys_shares():
         torch.testing.assert_close(found[row], torch.tensor(weights))
         states = network.embeddings(image)
         for layer, weight in enumerate(weights):
-            states = weight * network.layers[layer](states) + (1 - weight) * source.layers[layer](states)
+            both = [transformer_layers(each)[layer](states) for each in (network, source)]
+            states = weight * both[0] + (1 - weight) * both[1]
         states = network.layernorm(states)[0]
         torch.testing.assert_close(tokens.states[row], states[1:])
         torch.testing.assert_close(tokens.summary[row], states[0])
@@ -69,8 +70,8 @@ def test_words_and_patches_attend_to_one_another_and_are_averaged():
 @torch.no_grad()
 def test_at_its_ends_the_mixture_is_one_of_the_two_networks(share, part):
     model, batch = tiny_baselines.model("cgaft"), tiny_baselines.posts(4)
-    for layer in model.visual.vision_encoder.layers:  # what is before and behind the layers is equal in both
-        layer.mlp.fc1.weight.data += 0.1
+    for parameter in transformer_layers(model.visual.vision_encoder).parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)  # what is before and behind the layers stays equal
     weights = torch.full((4, 2), share)
     tokens = model.visual(batch["pixel_values"], batch["image_mask"], weights=weights)
     alone = model.visual.get_submodule(part)(pixel_values=batch["pixel_values"]).last_hidden_state
