@@ -21,6 +21,8 @@ BASELINES = {
     "pemnet": "PEMNet",
     "itin": "ITIN",
     "clmlf": "CLMLF",
+    "cgaft": "CGAFT",
+    "citenet": "CiteNet",
 }
 
 

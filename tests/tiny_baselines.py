@@ -16,6 +16,8 @@ CHANGES: dict[str, dict[str, Any]] = {
     "image_cnn": {"grid_size": 8},
     "pemnet": {"grid_size": 8},
     "clmlf": {"head_size": 4, "image_layers": 1, "fusion_layers": 1, "view_deletion": 0.0},
+    "cgaft": {"policy_size": 8, "head_size": 4},
+    "citenet": {"head_size": 4, "integration_layers": 1, "alignment_size": 8, "distribution_size": 4},
 }
 
 
