@@ -228,7 +228,7 @@ class BaselineForSentimentClassification(SentimentPreTrainedModel):
             attention_mask = torch.zeros_like(input_ids)
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
-        if image_mask is None:
+        if image_mask is None or pixel_values is None:
             image_mask = torch.full((batch,), pixel_values is not None, device=device)
         posts = Posts(input_ids, attention_mask.bool(), pixel_values, image_mask.bool())
         fused, extras = self.represent(posts)

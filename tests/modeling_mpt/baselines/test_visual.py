@@ -137,6 +137,20 @@ def test_batch_normalisation_keeps_its_statistics_and_frozen_ones_their_weights(
     assert isinstance(model.visual.vision_encoder, ResNetForImageClassification)
 
 
+@pytest.mark.parametrize("name", [n for n in tiny_baselines.NAMES if "scene" in SYSTEMS[n][0].reads])
+def test_a_scene_can_have_a_network_of_its_own(name, tmp_path):
+    batch, own = tiny.batch(), {"scene_provider": "places", "scene_config": PLACES_RESNET}
+    model = tiny_baselines.model(name, **own)
+    assert model.scene_size == 16 and model.config.providers["scene"] == "places"
+    assert tiny_baselines.model(name).scene is None
+    model.save_pretrained(tmp_path)
+    loaded = SYSTEMS[name][1].from_pretrained(tmp_path)
+    torch.testing.assert_close(loaded(**batch).logits, model(**batch).logits)
+    for parameter in model.scene.parameters():
+        parameter.data.zero_()
+    assert not torch.equal(model(**batch).logits, loaded(**batch).logits)
+
+
 def test_the_plain_image_cnn_flattens_its_last_map():
     model, batch = tiny_baselines.model("image_cnn", cnn_channels=[2, 3], grid_size=8), tiny.batch()
     pixels = batch["pixel_values"][0]
