@@ -19,6 +19,7 @@ BASELINES = {
     "co_mem": "CoMem",
     "mvan": "MVAN",
     "pemnet": "PEMNet",
+    "mgnns": "MGNNS",
     "itin": "ITIN",
     "clmlf": "CLMLF",
     "cgaft": "CGAFT",

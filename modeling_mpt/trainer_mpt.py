@@ -201,7 +201,8 @@ class MPTTrainer(Trainer):
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         """As [`Trainer.get_decay_parameter_names`], less all vectors: batch normalisation has its scale there."""
         dimensions = {name: parameter.ndim for name, parameter in model.named_parameters()}
-        return [name for name in super().get_decay_parameter_names(model) if dimensions[name] > 1]
+        # A MultiheadAttention names parameters that it does not have.
+        return [name for name in super().get_decay_parameter_names(model) if dimensions.get(name, 0) > 1]
 
     def create_optimizer(self, *args: Any) -> torch.optim.Optimizer:
         """As [`Trainer.create_optimizer`], with the learning rates of [`MPTTrainingArguments`]."""

@@ -17,6 +17,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "pemnet": {"grid_size": 8},
     "clmlf": {"head_size": 4, "image_layers": 1, "fusion_layers": 1, "view_deletion": 0.0},
     "cgaft": {"policy_size": 8, "head_size": 4},
+    "mgnns": {"max_pairs": 50, "num_objects": 5, "num_scenes": 7, "gcn_size": 16},
     "citenet": {"head_size": 4, "integration_layers": 1, "alignment_size": 8, "distribution_size": 4},
 }
 
