@@ -45,7 +45,7 @@ def test_overload_halves_the_requests_and_they_grow_back():
         return await asyncio.gather(*(lane.ask(post, "positive", 0) for _ in range(1500)))
 
     assert sum(requests for _, requests in asyncio.run(all_at_once())) == 1505 and lane.retried == 5
-    assert max(seen[:200]) == 32 and 16 <= max(seen[240:272]) <= 18 and max(seen[1000:]) == 32
+    assert max(seen[:200]) == 32 and 16 <= max(seen[240:272]) <= 20 and max(seen[1000:]) == 32
 
 
 def test_while_one_waits_as_it_was_told_to_nobody_asks(tmp_path):
