@@ -353,7 +353,8 @@ def freeze_first_layers(encoder: PreTrainedModel, count: int) -> None:
     if count == -1:
         encoder.requires_grad_(False)
         return
-    depth = getattr(encoder.config, "num_hidden_layers", None)
+    # A ConvNeXt counts its stages.
+    depth = getattr(encoder.config, "num_hidden_layers", None) or getattr(encoder.config, "num_stages", None)
     layers = next((m for m in encoder.modules() if isinstance(m, nn.ModuleList) and len(m) == depth), None)
     if layers is None or count > depth:
         raise ValueError(

@@ -141,7 +141,9 @@ class _Handler(BaseHTTPRequestHandler):
         key = (request.get("type") or "model", f"{OWNER}/{request['name']}")
         exists = key in self.hub.repositories
         if not exists:
-            self.hub.repositories[key] = Repository(private=request.get("visibility") == "private")
+            # huggingface_hub 1 says `private`, 2 `visibility`
+            private = request.get("visibility") == "private" or request.get("private") is True
+            self.hub.repositories[key] = Repository(private=private)
         prefix = "" if key[0] == "model" else f"{key[0]}s/"
         url = f"{self.hub.url}/{prefix}{key[1]}"
         self._send({"url": url, "error": "You already created this repo"}, 409 if exists else 200)
