@@ -11,6 +11,7 @@ from pathlib import Path
 import datasets
 import pytest
 
+import build_dataset
 import generate_rationales
 import tiny_lmm
 import train
@@ -18,21 +19,17 @@ from dataset_scripts import load_posts
 from dataset_scripts.rationales.engine_endpoint import EndpointEngine
 from dataset_scripts.rationales.engine_transformers import TransformersEngine
 from dataset_scripts.rationales.engines import FakeEngine
+from dataset_scripts.rationales.prompts import load_prompt
 from dataset_scripts.rationales.store import RationaleStore, StoreError
 from rationale_arguments import RunArguments, parse
 
 SCRIPT = Path(generate_rationales.__file__)
-TRAIN = """
-dataset_options: {num_posts: 40}
-text_config: {model_type: bert, vocab_size: 300, hidden_size: 16, num_hidden_layers: 1, num_attention_heads: 2,
-              intermediate_size: 16, max_position_embeddings: 64}
-vision_config: {model_type: vit, image_size: 16, patch_size: 8, hidden_size: 16, num_hidden_layers: 1,
-                num_attention_heads: 2, intermediate_size: 16}
-hidden_size: 16
-num_train_epochs: 1
-bf16: false
-disable_tqdm: true
-"""
+TINY = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+TRAIN = {
+    "dataset_options": {"num_posts": 40},
+    "text_config": {"model_type": "bert", "vocab_size": 300, "max_position_embeddings": 64} | TINY,
+    "vision_config": {"model_type": "vit", "image_size": 16, "patch_size": 8} | TINY,
+} | {"hidden_size": 16, "num_train_epochs": 1, "bf16": False, "disable_tqdm": True}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -153,15 +150,10 @@ def test_what_is_not_said_is_as_in_the_store(tmp_path):
 
 
 def test_a_prompt_of_ones_own(tmp_path):
-    import yaml
-
-    from dataset_scripts.rationales import prompts
-
-    words = yaml.safe_load((Path(prompts.__file__).parent / "prompts" / "default.yaml").read_text(encoding="utf-8"))[
-        "en"
-    ]
+    words = load_prompt("default", "en").to_dict()["en"]
     words["readings"] = {"ironic": "not meaning what is said", "literal": "meaning what is said"}
-    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"en": words}), encoding="utf-8")
+    # JSON is YAML too
+    (tmp_path / "mine.yaml").write_text(json.dumps({"en": words}), encoding="utf-8")
     assert run(tmp_path / "s", prompt=tmp_path / "mine.yaml", language="en") == 0
     assert RationaleStore.open(tmp_path / "s").spec.perspectives == ("ironic", "literal")
 
@@ -307,7 +299,7 @@ def test_train_takes_a_store_and_masks_what_it_lacks(tmp_path, capsys, monkeypat
     run(tmp_path / "s", posts=40, num_shards=2, shard_id=0, perspectives=["positive", "negative"])
     there = len(rows(tmp_path / "s"))
     assert 0 < there < 40
-    (tmp_path / "r.yaml").write_text(TRAIN, encoding="utf-8")
+    (tmp_path / "r.yaml").write_text(json.dumps(TRAIN), encoding="utf-8")
     words = [
         "train.py",
         str(tmp_path / "r.yaml"),
@@ -395,3 +387,11 @@ def test_posts_in_splits_are_asked_as_one_and_get_their_rationales_back(tmp_path
     for column in ("id", "rationale_positive", "rationale_negative"):
         assert [*joined["train"][column], *joined["test"][column]] == whole[column]
     assert len(rows(tmp_path / "s")) == 9
+
+
+def test_the_card_of_a_built_dataset_says_which_model_and_prompt(tmp_path):
+    run(tmp_path / "s", posts=30)
+    options = ["--dataset_options", '{"num_posts": 30}', "--rationales", str(tmp_path / "s")]
+    build_dataset.main(["sample", "--output_dir", str(tmp_path / "posts"), *options])
+    card = (tmp_path / "posts" / "README.md").read_text(encoding="utf-8")
+    assert "model: fake" in card and "prompt: default (" in card and str(tmp_path) not in card
