@@ -102,8 +102,12 @@ class ModelArguments:
             hint = f" Did you mean {close[0]!r}?" if close else ""
             raise ValueError(f"--model {self.model}: there is no such system; write one of {list(SYSTEMS)}.{hint}")
         known = self.config_class.field_names()
-        if self.scene_model_name_or_path and "scene_config" not in known:
-            raise ValueError(f"scene_model_name_or_path: the system {self.model!r} reads no scene.")
+        if self.scene_model_name_or_path and "scene" not in getattr(self.config_class, "reads", ()):
+            raise ValueError(f"scene_model_name_or_path: the system {self.model!r} reads no scene. Leave it out.")
+        if self.scene_model_name_or_path and not self.scene_provider:
+            raise ValueError(
+                "scene_model_name_or_path is read by a provider: write --scene_provider too, e.g. places."
+            )
         for name in self.config_fields():
             if name not in known:
                 hints = {

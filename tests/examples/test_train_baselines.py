@@ -63,5 +63,8 @@ def test_a_field_of_another_system_is_refused_with_the_remedy():
         recipe.parse(["sample", "--use_rationales", "true"])
     with pytest.raises(ValueError, match="num_filter: the system 'text_cnn' has no such field"):
         recipe.parse(["sample", "--model", "text_cnn", "--model_options", '{"num_filter": 3}'])
-    with pytest.raises(ValueError, match="scene_model_name_or_path: the system 'mpt' reads no scene"):
-        recipe.parse(["sample", "--scene_model_name_or_path", "x"])
+    for name in ("mpt", "bert"):
+        with pytest.raises(ValueError, match=f"scene_model_name_or_path: the system '{name}' reads no scene"):
+            recipe.parse(["baselines/bert", "--model", name, "--scene_model_name_or_path", "x"])
+    with pytest.raises(ValueError, match="write --scene_provider too"):
+        recipe.parse(["sample", "--model", "mvan", "--scene_model_name_or_path", "x"])
