@@ -15,7 +15,7 @@ from collections.abc import Mapping
 
 @dataclasses.dataclass(frozen=True)
 class Lexicon:
-    """What the rules of one language are made of. Every repeat in a pattern has a bound, so that no answer makes it slow.
+    """What the rules of one language are made of. All repeats in its patterns are bounded: no answer can make it slow.
 
     Attributes:
         chinese: written in Han characters; else in Latin letters.
