@@ -131,6 +131,8 @@ class Lane:
                     self._died(error)
                 continue
             except RetryableError as error:
+                if life != self._life:  # it was in flight when the server died, and heard of it after its return
+                    continue
                 failures += 1
                 lost = error
                 if error.overloaded and round_ == self._round:  # all that were sent too fast are one mistake
