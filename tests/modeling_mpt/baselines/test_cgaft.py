@@ -84,7 +84,7 @@ def test_training_moves_the_policy_and_the_tuned_network_and_never_the_copy():
     assert not model.visual.source.training and model.visual.vision_encoder.training
     for name, value in model.visual.source.vision_encoder.state_dict().items():
         assert value.equal(model.visual.vision_encoder.state_dict()[name])
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2, weight_decay=0.0)
     for _ in range(2):  # in the first step both networks are equal, and the policy decides nothing
         optimizer.zero_grad()
         model(**batch).loss.backward()
