@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import email.utils
+import itertools
 import json
 import re
 import time
@@ -29,6 +30,9 @@ except ImportError:
     import httpx
 
 HEALTH_TIMEOUT = 5.0
+# A client opens at most 100 connections, keeps 20 of them open while they idle, and looks through all of them for each
+# request. So a server is asked through several, in turn.
+_CLIENTS = 8
 _EXCERPT = 300
 # A 400 that is about the model's name and not about the item. transformers serve: "Server is pinned to ...".
 _WRONG_MODEL = re.compile(
@@ -110,8 +114,13 @@ class Endpoint:
         self.model = model
         self.profile = PROFILES[profile]
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        # Without a key of its own, the client would send the user's Hub token to whatever server stands there.
-        self._client = AsyncInferenceClient(base_url=f"{self.url}/v1", api_key=api_key or "EMPTY", timeout=timeout)
+        self._timeout = timeout
+        self._clients = [
+            # Without a key of its own, a client would send the user's Hub token to whatever server stands there.
+            AsyncInferenceClient(base_url=f"{self.url}/v1", api_key=api_key or "EMPTY", timeout=timeout)
+            for _ in range(_CLIENTS)
+        ]
+        self._turns = itertools.cycle(self._clients)
 
     async def chat(self, messages: list[Message], **fields: Any) -> Any:
         """The first choice of a chat completion, with `usage` and `system_fingerprint` of the whole.
@@ -127,7 +136,7 @@ class Endpoint:
             EngineError: one of the four classes.
         """
         try:
-            completion = await self._client.chat_completion(messages, model=self.model, **fields)
+            completion = await next(self._turns).chat_completion(messages, model=self.model, **fields)
         except Exception as error:
             raise await self._classified(error) from None
         try:
@@ -142,9 +151,7 @@ class Endpoint:
         """Answer to a request outside the OpenAI schema; failures are sorted as those of `chat`."""
         try:
             async with get_async_session() as session:
-                response = await session.post(
-                    self.url + path, json=body, headers=self._headers, timeout=self._client.timeout
-                )
+                response = await session.post(self.url + path, json=body, headers=self._headers, timeout=self._timeout)
             if response.status_code >= 400:
                 raise await self._of_status(response.status_code, response.text, response.headers)
             return response.json()
@@ -166,7 +173,8 @@ class Endpoint:
         return await self.get(self.profile.health) is not None
 
     async def close(self) -> None:
-        await self._client.close()
+        for client in self._clients:
+            await client.close()
 
     async def _classified(self, error: Exception) -> EngineError:
         if isinstance(error, HfHubHTTPError) and error.response is not None:
