@@ -14,7 +14,7 @@ from .fusion_mpt import LightweightAttentionFusion, PerspectiveAttention
 from .loss_mpt import classification_loss
 from .pretrained_mpt import SentimentPreTrainedModel, batch_and_device
 from .visual_mpt import PROVIDERS, Tokens
-from .words_mpt import WordEmbeddings
+from .words_mpt import NewWords, WordEmbeddings
 
 
 class Posts(NamedTuple):
@@ -85,6 +85,13 @@ class BaselineForSentimentClassification(SentimentPreTrainedModel):
             self.visual = provider(encoders.get("vision_config") or encoders.get("cnn_config"), config)
         if "scene_config" in encoders:
             self.scene = PROVIDERS[config.scene_provider](encoders["scene_config"], config)
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, NewWords):
+            module.init_weights()
+        else:
+            super()._init_weights(module)
 
     def _new_text_encoder(self) -> PreTrainedModel:
         encoder = AutoModel.from_config(self.config.text_config)

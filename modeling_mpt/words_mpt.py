@@ -4,7 +4,18 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutput
+
+
+class NewWords(nn.Embedding):
+    """Words drawn as Kim draws those that word2vec lacks. A Transformer's start at a tenth of that, which suits its
+    normalisation and leaves a CNN or an LSTM slow to learn."""
+
+    def init_weights(self) -> None:
+        init.uniform_(self.weight, -0.25, 0.25)
+        if self.padding_idx is not None and not getattr(self.weight, "_is_hf_initialized", False):
+            init.zeros_(self.weight[self.padding_idx])
 
 
 class WordEmbeddings(nn.Module):
@@ -19,7 +30,7 @@ class WordEmbeddings(nn.Module):
         super().__init__()
         self.config = config
         self.size = getattr(config, "embedding_size", config.hidden_size)
-        self.embeddings = nn.Embedding(config.vocab_size, self.size, padding_idx=config.pad_token_id)
+        self.embeddings = NewWords(config.vocab_size, self.size, padding_idx=config.pad_token_id)
         if encoder is not None:
             self.embeddings.load_state_dict(encoder.get_input_embeddings().state_dict())
             self.embeddings.weight._is_hf_initialized = True  # or the initialisation of new layers would undo it

@@ -81,6 +81,12 @@ def test_clstm_reads_the_window_that_ends_at_each_word(batch):
         torch.testing.assert_close(pooled[row], run(model.lstm, torch.stack(windows)))
 
 
+def test_new_words_are_drawn_wide_and_padding_is_zero():
+    words = tiny_baselines.model("text_cnn").text_encoder.embeddings.weight
+    assert (words[0] == 0).all() and 0.2 < words[1:].abs().max() <= 0.25
+    assert words[1:].std().item() == pytest.approx(0.25 / 3**0.5, rel=0.05)
+
+
 @pytest.mark.parametrize("name", ["text_cnn", "bilstm", "clstm"])
 def test_words_can_be_the_states_of_the_text_encoder(name, batch):
     plain, contextual = (tiny_baselines.model(name, text_provider=kind) for kind in ("embeddings", "encoder"))
