@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import email.utils
-import itertools
 import json
 import re
 import time
@@ -31,8 +30,8 @@ except ImportError:
 
 HEALTH_TIMEOUT = 5.0
 # A client opens at most 100 connections, keeps 20 of them open while they idle, and looks through all of them for each
-# request. So a server is asked through several, in turn.
-_CLIENTS = 8
+# request. So there is another client for every so many requests at a time.
+_PER_CLIENT = 16
 _EXCERPT = 300
 # A 400 that is about the model's name and not about the item. transformers serve: "Server is pinned to ...".
 _WRONG_MODEL = re.compile(
@@ -115,12 +114,10 @@ class Endpoint:
         self.profile = PROFILES[profile]
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._timeout = timeout
-        self._clients = [
-            # Without a key of its own, a client would send the user's Hub token to whatever server stands there.
-            AsyncInferenceClient(base_url=f"{self.url}/v1", api_key=api_key or "EMPTY", timeout=timeout)
-            for _ in range(_CLIENTS)
-        ]
-        self._turns = itertools.cycle(self._clients)
+        # Without a key of its own, a client would send the user's Hub token to whatever server stands there.
+        self._options = {"base_url": f"{self.url}/v1", "api_key": api_key or "EMPTY", "timeout": timeout}
+        self._clients: list[AsyncInferenceClient] = []
+        self._free: list[AsyncInferenceClient] = []  # each client as often as it may take another request
 
     async def chat(self, messages: list[Message], **fields: Any) -> Any:
         """The first choice of a chat completion, with `usage` and `system_fingerprint` of the whole.
@@ -135,10 +132,16 @@ class Endpoint:
         Raises:
             EngineError: one of the four classes.
         """
+        if not self._free:
+            self._clients.append(AsyncInferenceClient(**self._options))
+            self._free += [self._clients[-1]] * _PER_CLIENT
+        client = self._free.pop()
         try:
-            completion = await next(self._turns).chat_completion(messages, model=self.model, **fields)
+            completion = await client.chat_completion(messages, model=self.model, **fields)
         except Exception as error:
             raise await self._classified(error) from None
+        finally:
+            self._free.append(client)
         try:
             choice = completion.choices[0]
             if not isinstance(choice.message.content, str):
