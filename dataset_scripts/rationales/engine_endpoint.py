@@ -31,7 +31,7 @@ except ImportError:
 HEALTH_TIMEOUT = 5.0
 # A client opens at most 100 connections, keeps 20 of them open while they idle, and looks through all of them for each
 # request. So there is another client for every so many requests at a time.
-_PER_CLIENT = 16
+_PER_CLIENT = 8
 _EXCERPT = 300
 # A 400 that is about the model's name and not about the item. transformers serve: "Server is pinned to ...".
 _WRONG_MODEL = re.compile(
