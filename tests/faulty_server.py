@@ -66,10 +66,12 @@ class FaultyServer:
                 return
             self.dead = True
             self.deaths += 1
-            self._http.socket.close()
+            # In this order: a socket that is closed under the thread that waits at it goes on taking connections, and
+            # its number may be that of the next server's.
+            self._http.shutdown()
+            self._http.server_close()
             for connection in list(self._open):
                 reset(connection)
-            self._http.shutdown()
 
     def reply(self, body):
         with self._lock:
