@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 # The oldest transformers that setup.cfg admits, for the tests that load a saved folder with it.
 export MPT_OLDEST_TRANSFORMERS="$PWD/.venv/oldest-transformers"
 [ -d "$MPT_OLDEST_TRANSFORMERS" ] || .venv/bin/pip install --quiet --target "$MPT_OLDEST_TRANSFORMERS" --no-deps \
-    transformers==5.6.0 'huggingface_hub<2' 'tokenizers<0.23' typer typer-slim httpx httpcore h11 anyio sniffio
+    transformers==5.11.0 'huggingface_hub<2' 'tokenizers<0.23' typer typer-slim httpx httpcore h11 anyio sniffio
 .venv/bin/ruff check
 .venv/bin/ruff format --check
 # Two processes, each with one thread: as many as the smallest machine has cores.

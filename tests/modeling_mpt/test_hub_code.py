@@ -3,10 +3,11 @@
 The same round trip runs on the oldest transformers that setup.cfg admits, where MPT_OLDEST_TRANSFORMERS names a folder
 that holds it:
 
-    pip install --target FOLDER --no-deps transformers==5.6.0 'huggingface_hub<2' 'tokenizers<0.23' typer typer-slim \
+    pip install --target FOLDER --no-deps transformers==5.11.0 'huggingface_hub<2' 'tokenizers<0.23' typer typer-slim \
         httpx httpcore h11 anyio sniffio
 
-Older ones name the weights of CLIP's and SigLIP's vision encoders otherwise, and would start those at random.
+Older ones fetch no more than the direct imports of a local folder's code; those before 5.6 also name the weights of
+CLIP's and SigLIP's vision encoders otherwise, and would start them at random.
 """
 
 import ast
