@@ -3,7 +3,7 @@
     python benchmarks/training_step.py
 
 BERT-base, ViT-B/16 at 224 px, the plain ConvNet, random weights, AdamW, text and rationale lengths of MVSA-Single.
-*Plain* is how the paper's released code computes it: each text and rationale padded to 320 tokens, one encoder call for
+*Plain* is how the paper's released code computes it: each text and rationale padded to 320 tokens, an encoder call for
 each of the four, fp32. Each variant runs in a process of its own, in turn, so that its peak memory is its own; all
 figures are ratios of one run of this script. For the paper's batch of 16, plain needs more than 22 GB of memory.
 """
