@@ -78,7 +78,7 @@ class Posts(Sequence):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"Of {', '.join(PARTS)}; by default all.")
-    parser.add_argument("--posts", type=int, default=700, help="Of one repetition of `throughput`.")
+    parser.add_argument("--posts", type=int, default=1500, help="Of one repetition of `throughput`.")
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()

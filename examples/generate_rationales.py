@@ -24,7 +24,6 @@ server is gone (the same command goes on), 130 interrupted with everything in fl
 import asyncio
 import dataclasses
 import logging
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -270,13 +269,7 @@ def engines_of(args: EngineArguments, spec: RationaleSpec, prompt: Prompt) -> li
         from dataset_scripts.rationales.engine_transformers import TransformersEngine
 
         return [TransformersEngine.from_pretrained(spec, prompt, device=args.device, dtype=args.dtype)]
-    key = None
-    if args.api_key_env is not None and not (key := os.environ.get(args.api_key_env)):
-        raise ValueError(f"--api_key_env {args.api_key_env}: there is no such environment variable, or it is empty.")
-    return [
-        EndpointEngine(url, spec, prompt, profile=args.profile, api_key=key, timeout=args.timeout)
-        for url in args.endpoint
-    ]
+    return [EndpointEngine(url, spec, prompt, **args.server_options()) for url in args.endpoint]
 
 
 def write_json(path: str, content: dict[str, Any]) -> None:

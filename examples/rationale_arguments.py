@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import re
 from typing import Any, NoReturn
 
@@ -80,6 +81,17 @@ class EngineArguments:
             )
         if self.engine != "endpoint" and self.endpoint:
             raise ValueError(f"--endpoint goes with --engine endpoint, not with {self.engine!r}.")
+
+    def server_options(self) -> dict[str, Any]:
+        """How every server of `endpoint` is asked.
+
+        Raises:
+            ValueError: there is no such key.
+        """
+        key = None
+        if self.api_key_env is not None and not (key := os.environ.get(self.api_key_env)):
+            raise ValueError(f"--api_key_env {self.api_key_env}: no such environment variable, or it is empty.")
+        return {"profile": self.profile, "api_key": key, "timeout": self.timeout}
 
 
 @dataclasses.dataclass

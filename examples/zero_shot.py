@@ -14,7 +14,6 @@ import asyncio
 import dataclasses
 import json
 import logging
-import os
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
@@ -138,13 +137,7 @@ def engines_of(args: EngineArguments, spec: RationaleSpec, question: Question) -
         from dataset_scripts.rationales.zero_shot_transformers import TransformersDecisions
 
         return [TransformersDecisions.from_pretrained(spec, question, device=args.device, dtype=args.dtype)]
-    key = None
-    if args.api_key_env is not None and not (key := os.environ.get(args.api_key_env)):
-        raise ValueError(f"--api_key_env {args.api_key_env}: there is no such environment variable, or it is empty.")
-    return [
-        EndpointDecisions(url, spec, question, profile=args.profile, api_key=key, timeout=args.timeout)
-        for url in args.endpoint
-    ]
+    return [EndpointDecisions(url, spec, question, **args.server_options()) for url in args.endpoint]
 
 
 def write_results(
