@@ -176,7 +176,8 @@ def mentions(sentence: str, words: re.Pattern[str], lexicon: Lexicon) -> list[bo
 
 def _in_own_words(pattern: re.Pattern[str], text: str, post: str) -> bool:
     """Whether the text says what the pattern finds, and does not quote it from the post."""
-    return not set(pattern.findall(text)) <= set(pattern.findall(post))
+    found = set(pattern.findall(text))
+    return bool(found) and not found <= set(pattern.findall(post))
 
 
 def _repeated(parts: Sequence[str], size: int) -> float:

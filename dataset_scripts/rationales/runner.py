@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["Clock", "RunReport", "RunSettings", "run"]
 
 logger = logging.getLogger(__name__)
+
+_LIGHT = 4096  # bytes of an image file
 
 
 async def run(
@@ -72,8 +75,24 @@ async def run(
         tqdm(total=intake.total, desc="Rationales", unit=" posts", disable=not progress, smoothing=0) as bar,
     ):
         runner = _Runner(store, engines, settings, gate, clock, pool, bar)
-        with _signals(runner.stop):
+        with _signals(runner.stop), _imports_out_of_collection():
             return await runner.run(intake, shard_ids)
+
+
+@contextlib.contextmanager
+def _imports_out_of_collection() -> Iterator[None]:
+    """What was imported before a run stays, so the garbage collector need not walk through it again and again."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+def _light(row: Row) -> bool:
+    """Whether handing a post to a thread takes longer than making it ready: it has no image, or a tiny one."""
+    image = row["image"]
+    return image is None or (isinstance(image, Mapping) and len(image.get("bytes") or bytes(_LIGHT + 1)) <= _LIGHT)
 
 
 class _Runner:
@@ -187,7 +206,10 @@ class _Runner:
         self.stop()
 
     async def _post(self, row: Row) -> None:
-        post, record, error = await asyncio.get_running_loop().run_in_executor(self.pool, self._take_up, row)
+        if _light(row):
+            post, record, error = self._take_up(row)
+        else:
+            post, record, error = await asyncio.get_running_loop().run_in_executor(self.pool, self._take_up, row)
         self.report.posts += 1
         if error is not None:
             self._unusable(record, error)
@@ -212,7 +234,7 @@ class _Runner:
         self._show(asked=True)
 
     def _take_up(self, row: Row) -> tuple[PreparedPost | None, Record, PreparationError | None]:
-        """In a thread: the post made ready, if anything is wanted of it; its record; why it cannot be made ready."""
+        """The post made ready, if anything is wanted of it; its record; why it cannot be made ready."""
         record: Record = {"kind": "post", "id": str(row["id"]), "image_sha256": None, "text_sha256": None}
         record |= {"language": row["language"], "provenance": None}
         try:
