@@ -79,6 +79,7 @@ class ChoiceServer:
                 pass
 
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._http.socket.listen(256)  # 5 by default, and more are reset on a busy machine
         self._http.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._http.server_port}"
 

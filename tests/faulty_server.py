@@ -25,6 +25,11 @@ def answer(body, **changes):
     return {"choices": [choice], "usage": usage, "system_fingerprint": "build-1"}
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 256  # the default of 5 resets connections that come faster than a busy machine takes them
+
+
 class FaultyServer:
     """`script(number, body)` gives the reply to the request of that number (from 0): `None` for a good answer,
     `(status, headers, body)`, or `"reset"`, `"hang"`, `"die"`. A dead server refuses connections until `restart`.
@@ -53,8 +58,7 @@ class FaultyServer:
         with self._lock:
             if not self.dead:
                 return
-            self._http = ThreadingHTTPServer(("127.0.0.1", self._port), _handler(self))
-            self._http.daemon_threads = True
+            self._http = _Server(("127.0.0.1", self._port), _handler(self))
             self._port = self._http.server_port
             self.dead = False
             threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.005}, daemon=True).start()
