@@ -24,7 +24,7 @@ from datasets import DatasetDict
 from tqdm.auto import tqdm
 from transformers import HfArgumentParser
 
-from evaluation_mpt import write_metrics
+from evaluation_mpt import atomic_path, write_metrics
 from evaluation_mpt.comparison import (
     Entry,
     compare,
@@ -86,7 +86,7 @@ def main() -> int:
     with training_args.main_process_first(desc="building the dataset"):
         posts, data = load_splits(data_args)
     seeds = run_args.seeds or [training_args.seed]
-    cells = grid(own, rest, seeds, posts, output_dir)
+    cells = grid(own, rest, seeds, data_args.dataset, posts, output_dir)
     failed = {}
     for cell in (bar := tqdm(cells, desc="Cells", disable=not state.is_main_process)):
         bar.set_postfix_str(str(cell))
@@ -104,7 +104,9 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def grid(own: CompareArguments, rest: list[str], seeds: list[int], posts: DatasetDict, output_dir: Path) -> list[Cell]:
+def grid(
+    own: CompareArguments, rest: list[str], seeds: list[int], dataset: str, posts: DatasetDict, output_dir: Path
+) -> list[Cell]:
     """All cells, one seed after the other, so that a grid that is stopped early has compared all systems."""
     train = posts["train"]
     columns = [name for name in train.column_names if name.startswith("rationale_")]
@@ -124,7 +126,7 @@ def grid(own: CompareArguments, rest: list[str], seeds: list[int], posts: Datase
                     continue  # nothing in them is random
                 arguments = (None, None, None, None)
                 if system not in FLOORS:
-                    arguments = parse([*rest, *switches(system, rationales)], base=recipe_of(system, rest))
+                    arguments = parse([*rest, *switches(system, rationales)], base=recipe_of(system, dataset))
                 cells.append(Cell(system, rationales, seed, arguments, folder))
     return cells
 
@@ -143,9 +145,8 @@ def switches(system: str, rationales: bool) -> list[str]:
     return ["--model", system, "--use_rationales", str(rationales)]
 
 
-def recipe_of(system: str, rest: list[str]) -> Path:
+def recipe_of(system: str, dataset: str) -> Path:
     """The recipe that a system starts from."""
-    dataset = parse(rest)[1].dataset
     own = RECIPES / (f"{dataset}.yaml" if system == "mpt" else f"baselines/{system}.yaml")
     return own if own.is_file() else RECIPES / "mvsa_single.yaml"
 
@@ -205,9 +206,9 @@ def report(
     heading = f"{data.name}, split {data.protocol} (`{data.split_hash}`), {len(labels):,} test posts"
     table = comparison_markdown(rows)
     notes = [f"- {cell} failed: {error}" for cell, error in failed.items()]
-    text = "\n".join([f"# {heading}\n", table, *notes, ""]).replace("\n\n\n", "\n\n")
-    output_dir.mkdir(parents=True, exist_ok=True)
-    (output_dir / "comparison.md").write_text(text, encoding="utf-8")
+    text = "\n".join([f"# {heading}\n", table, *notes])
+    with atomic_path(output_dir / "comparison.md") as temporary:
+        temporary.write_text(text, encoding="utf-8")
     write_comparison_csv(output_dir / "comparison.csv", rows)
     write_metrics(output_dir / "comparison.json", {"rows": rows, "split": dataclasses.asdict(data)})
     plot_comparison(output_dir / "comparison.png", rows, heading.replace("`", ""))

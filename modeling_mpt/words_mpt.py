@@ -7,23 +7,25 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutput
 
+_WIDTH = 0.25
+
 
 class NewWords(nn.Embedding):
-    """Words drawn as Kim draws those that word2vec lacks. A Transformer's start at a tenth of that, which suits its
-    normalisation and leaves a CNN or an LSTM slow to learn."""
+    """Words drawn as Kim draws those that word2vec lacks, uniformly."""
 
     def init_weights(self) -> None:
-        init.uniform_(self.weight, -0.25, 0.25)
+        init.uniform_(self.weight, -_WIDTH, _WIDTH)
         if self.padding_idx is not None and not getattr(self.weight, "_is_hf_initialized", False):
             init.zeros_(self.weight[self.padding_idx])
 
 
 class WordEmbeddings(nn.Module):
-    """Word embeddings in the place of a text encoder.
+    """Word embeddings in the place of a text encoder, as wide as those that Kim draws: of variance 0.25² / 3. Those of
+    a Transformer are narrower, which suits the normalisation behind them and leaves a CNN or an LSTM slow to learn.
 
     Args:
         config ([`PreTrainedConfig`]): of the text encoder whose vocabulary they have.
-        encoder ([`PreTrainedModel`], *optional*): whose embeddings to start from.
+        encoder ([`PreTrainedModel`], *optional*): whose embeddings to start from, all scaled alike.
     """
 
     def __init__(self, config: PreTrainedConfig, encoder: PreTrainedModel | None = None) -> None:
@@ -33,6 +35,8 @@ class WordEmbeddings(nn.Module):
         self.embeddings = NewWords(config.vocab_size, self.size, padding_idx=config.pad_token_id)
         if encoder is not None:
             self.embeddings.load_state_dict(encoder.get_input_embeddings().state_dict())
+            with torch.no_grad():
+                self.embeddings.weight *= _WIDTH / 3**0.5 / self.embeddings.weight.std()
             self.embeddings.weight._is_hf_initialized = True  # or the initialisation of new layers would undo it
 
     def get_input_embeddings(self) -> nn.Embedding:

@@ -10,5 +10,6 @@ export MPT_OLDEST_TRANSFORMERS="$PWD/.venv/oldest-transformers"
     transformers==5.11.0 'huggingface_hub<2' 'tokenizers<0.23' typer typer-slim httpx httpcore h11 anyio sniffio
 .venv/bin/ruff check
 .venv/bin/ruff format --check
+unset HF_HUB_OFFLINE  # it would keep the tests from their own servers too
 # Two processes, each with one thread: as many as the smallest machine has cores.
 OMP_NUM_THREADS=1 .venv/bin/pytest --numprocesses 2 --dist loadfile --quiet "$@"

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from huggingface_hub import AsyncInferenceClient
+from huggingface_hub import AsyncInferenceClient, is_offline_mode
 from huggingface_hub.errors import HfHubHTTPError, InferenceTimeoutError
 from huggingface_hub.utils import get_async_session
 
@@ -99,7 +99,7 @@ class Endpoint:
         timeout: seconds after which an answer counts as lost.
 
     Raises:
-        ValueError: `url` is not an http(s) URL, or `profile` is unknown.
+        ValueError: `url` is not an http(s) URL, `profile` is unknown, or huggingface_hub is in offline mode.
     """
 
     def __init__(
@@ -109,6 +109,11 @@ class Endpoint:
             raise ValueError(f"{url!r} is not the address of a server; write it like http://localhost:8000.")
         if profile not in PROFILES:
             raise ValueError(f"There is no profile {profile!r}; choose one of {', '.join(PROFILES)}.")
+        if is_offline_mode():  # each request would fail, and look like a server that is gone
+            raise ValueError(
+                f"HF_HUB_OFFLINE=1 keeps huggingface_hub's client from every server, {url} too. Set HF_HUB_OFFLINE=0 "
+                "for this command."
+            )
         self.url = re.sub(r"/v1/?$", "", url).rstrip("/")
         self.model = model
         self.profile = PROFILES[profile]

@@ -92,7 +92,8 @@ def _imports_out_of_collection() -> Iterator[None]:
 def _light(row: Row) -> bool:
     """Whether handing a post to a thread takes longer than making it ready: it has no image, or a tiny one."""
     image = row["image"]
-    return image is None or (isinstance(image, Mapping) and len(image.get("bytes") or bytes(_LIGHT + 1)) <= _LIGHT)
+    content = image.get("bytes") if isinstance(image, Mapping) else None
+    return image is None or (content is not None and len(content) <= _LIGHT)
 
 
 class _Runner:

@@ -217,30 +217,29 @@ def test_several_processes_share_the_shards(tmp_path, lmm):
     assert done.stdout.count("Rationales are in") == 2
 
 
-def environment(tmp_path: Path) -> dict[str, str]:
+def environment(tmp_path: Path, offline: str = "1") -> dict[str, str]:
     return os.environ | {
         "HF_HOME": str(tmp_path / "hf"),
-        "HF_HUB_OFFLINE": "1",
+        "HF_HUB_OFFLINE": offline,
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": str(SCRIPT.parents[1]),
     }
 
 
+ABSENT = ["run", "--output_dir", "s", "--endpoint", "http://127.0.0.1:9", "--dataset_options", '{"num_posts": 2}']
+
+
 @pytest.mark.parametrize(
-    "words, code, said",
+    "words, offline, code, said",
     [
-        (
-            ["run", "--output_dir", "s", "--endpoint", "http://127.0.0.1:9", "--dataset_options", '{"num_posts": 2}'],
-            75,
-            "http://127.0.0.1:9 does not answer",
-        ),
-        (["status", "--output_dir", "s"], 1, "There is no store of rationales in s"),
+        (ABSENT, "0", 75, "http://127.0.0.1:9 does not answer"),
+        (ABSENT, "1", 1, "Set HF_HUB_OFFLINE=0"),
+        (["status", "--output_dir", "s"], "1", 1, "There is no store of rationales in s"),
     ],
 )
-def test_exit_codes_and_one_line_for_a_fault(tmp_path, words, code, said):
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), *words], cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True
-    )
+def test_exit_codes_and_one_line_for_a_fault(tmp_path, words, offline, code, said):
+    env = environment(tmp_path, offline)
+    done = subprocess.run([sys.executable, str(SCRIPT), *words], cwd=tmp_path, env=env, capture_output=True, text=True)
     assert done.returncode == code
     assert said in done.stderr and "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1].startswith("error: ")
