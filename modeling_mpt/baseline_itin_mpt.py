@@ -27,8 +27,8 @@ class ITINSentimentConfig(BaselineConfig):
     model_type = "itin_sentiment"
     title = "ITIN"
     source = (
-        "Zhu et al., *Multimodal Sentiment Analysis With Image-Text Interaction Network*, IEEE TMM 2022; its training "
-        "code and regions were not published"
+        "Zhu et al., *Multimodal Sentiment Analysis With Image-Text Interaction Network*, IEEE TMM 2022; partly a "
+        "reconstruction, its training code and regions were not published"
     )
     reads = ("text", "image", "scene")
     counts = (*BaselineConfig.counts, "num_heads", "context_size")

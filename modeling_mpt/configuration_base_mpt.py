@@ -30,7 +30,8 @@ class SentimentConfig(PreTrainedConfig):
         ValueError: for a misspelt field, or one that [`~SentimentConfig.check`] refuses.
     """
 
-    title = source = ""  # its name in tables and cards, and where it is from
+    # Its name in tables and cards, and the paper it is from; behind "; " what a table must say of it beside scores.
+    title = source = ""
     # Names of the fields that hold one number, whole number or switch; a subclass adds its own.
     numbers = ("dropout", "rationale_dropout", "label_smoothing")
     counts = ("hidden_size", "freeze_text_layers", "freeze_vision_layers")

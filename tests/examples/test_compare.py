@@ -65,6 +65,7 @@ def test_rows_hold_what_the_runs_measured(compared):
     assert int(row["parameters"]) == runs[0]["parameters"] > int(found["vit", False]["parameters"])
     assert float(row["relative_speed"]) == 1.0 and float(found["vit", False]["relative_speed"]) > 0
     assert found["vit", False]["remark"] == "image: vit_patches"
+    assert found["late_fusion", True]["remark"] == "not in the paper; text: encoder; image: vit_patches"
     assert found["majority", False]["parameters"] == ""
 
 
