@@ -101,6 +101,7 @@ def main() -> int:
     if state.is_main_process:
         finished = [cell for cell in cells if cell not in failed]
         report(finished, failed, data_args.dataset, data, posts, output_dir)
+    state.wait_for_everyone()  # the first process that ends with 1 ends the others
     return 1 if failed else 0
 
 
