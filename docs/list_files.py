@@ -20,6 +20,7 @@ DESCRIPTIONS = {
     "LICENSE": "Apache-2.0",
     "README.md": "this page",
     "docs/architecture.svg": "the figure above",
+    "docs/comparison.png": "the chart in comparison.md",
     "evaluation_mpt/metrics/mpt_sentiment/README.md": "the card of the `evaluate` module",
     "evaluation_mpt/metrics/mpt_sentiment/index.html": "the page of its Space on the Hub",
     "evaluation_mpt/metrics/mpt_sentiment/requirements.txt": "what it needs there",
