@@ -192,9 +192,9 @@ def report(
         metrics = [json.loads((cell.folder / "metrics.json").read_text(encoding="utf-8")) for cell in cells]
         speeds = [each["train_posts_per_second"] for each in metrics if each.get("train_posts_per_second")]
         providers = metrics[0].get("system", {}).get("providers", {})
-        remarks = [f"{what}: {provider}" for what, provider in providers.items() if provider]
-        if system in SYSTEMS:  # what a table must say of a system stands behind the paper it is from
-            remarks = [note for note in [SYSTEMS[system][0].source.partition("; ")[2]] if note] + remarks
+        # What a table must say of a system stands behind the paper it is from.
+        remarks = [SYSTEMS[system][0].source.partition("; ")[2]] if system in SYSTEMS else []
+        remarks += [f"{what}: {provider}" for what, provider in providers.items() if provider]
         entries.append(
             Entry(
                 system=system,
@@ -203,7 +203,7 @@ def report(
                 predictions=every[[finished.index(cell) for cell in cells]],
                 parameters=metrics[0].get("parameters"),
                 speed=sorted(speeds)[len(speeds) // 2] if speeds else None,
-                remark="; ".join(remarks),
+                remark="; ".join(filter(None, remarks)),
             )
         )
     rows = compare(entries, len(names), dataset)

@@ -9,8 +9,10 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Sequence
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from faulty_server import BusyServer
 
 FAULTS = (429, 500, "reset", "cut")
 
@@ -78,9 +80,7 @@ class ChoiceServer:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._http.socket.listen(256)  # 5 by default, and more are reset on a busy machine
-        self._http.daemon_threads = True
+        self._http = BusyServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._http.server_port}"
 
     def answer(self, body: dict[str, Any]) -> dict[str, Any]:

@@ -25,7 +25,9 @@ def answer(body, **changes):
     return {"choices": [choice], "usage": usage, "system_fingerprint": "build-1"}
 
 
-class _Server(ThreadingHTTPServer):
+class BusyServer(ThreadingHTTPServer):
+    """Takes connections as fast as a client of many threads opens them, and never waits for its own threads."""
+
     daemon_threads = True
     request_queue_size = 256  # the default of 5 resets connections that come faster than a busy machine takes them
 
@@ -58,7 +60,7 @@ class FaultyServer:
         with self._lock:
             if not self.dead:
                 return
-            self._http = _Server(("127.0.0.1", self._port), _handler(self))
+            self._http = BusyServer(("127.0.0.1", self._port), _handler(self))
             self._port = self._http.server_port
             self.dead = False
             threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.005}, daemon=True).start()

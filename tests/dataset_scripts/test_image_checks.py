@@ -84,7 +84,9 @@ def test_a_stopped_build_goes_on_without_decoding_anew(download, monkeypatch, nu
     monkeypatch.setattr(image_checks, "image_fault", lambda image: again.update([image.name]) or decode(image))
     assert len(load_posts("mvsa_single", download, num_proc=num_proc)) == POSTS
     assert again.total() <= POSTS - 39 + 16 * num_proc  # at most what was under way is decoded twice
-    # Of images that are decoded at the same time, any may be the fortieth; those before it in the rows are done.
+    # Of images that are decoded at the same time, any may be the fortieth: all before it in the rows are done, it and
+    # all behind it are not.
+    assert again == Counter(f"{number}.jpg" for number in range(POSTS - again.total(), POSTS))
     assert again.total() + 39 + (num_proc - 1) >= POSTS
     assert load_posts("mvsa_single", download, num_proc=num_proc)["id"][-1] == str(POSTS - 1)
 
