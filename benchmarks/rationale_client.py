@@ -35,12 +35,12 @@ from typing import Any
 import PIL.Image
 from huggingface_hub import AsyncInferenceClient
 
-from dataset_scripts.rationales.engine_endpoint import PROFILES, EndpointEngine, request_fields
+from dataset_scripts.rationales.engines.endpoint import PROFILES, EndpointEngine, request_fields
 from dataset_scripts.rationales.posts import prepare_post
 from dataset_scripts.rationales.prompts import load_prompt
-from dataset_scripts.rationales.runner import RunSettings, run
+from dataset_scripts.rationales.run.runner import RunSettings, run
 from dataset_scripts.rationales.spec import RationaleSpec
-from dataset_scripts.rationales.store import RationaleStore
+from dataset_scripts.rationales.store.store import RationaleStore
 
 PARTS = ("throughput", "memory", "tokens")
 CONCURRENCY = 64

@@ -9,16 +9,16 @@ from typing import Any
 
 from datasets import ClassLabel, Dataset, DatasetDict, concatenate_datasets, load_dataset, load_from_disk
 
-from .archives import ArchiveLimits, raw_folder
-from .authors import load_authors
-from .build import BuildReport, check_on_error, did_you_mean
-from .ch_mits import load_ch_mits
-from .folder import load_folder
-from .memotion import load_memotion
-from .mvsa import load_mvsa_multiple, load_mvsa_single
-from .rationale_files import join_rationales
-from .schema import LABELS, PERSPECTIVES, features, rationale_column
-from .splits import group_ids, split_hash, split_posts
+from dataset_scripts.loaders.authors import load_authors
+from dataset_scripts.loaders.ch_mits import load_ch_mits
+from dataset_scripts.loaders.folder import load_folder
+from dataset_scripts.loaders.memotion import load_memotion
+from dataset_scripts.loaders.mvsa import load_mvsa_multiple, load_mvsa_single
+from dataset_scripts.rationales.join import join_rationales
+from dataset_scripts.reading.archives import ArchiveLimits, raw_folder
+from dataset_scripts.reading.report import BuildReport, check_on_error, did_you_mean
+from dataset_scripts.schema import LABELS, PERSPECTIVES, features, rationale_column
+from dataset_scripts.splits import group_ids, split_hash, split_posts
 
 __all__ = [
     "LABELS",
@@ -128,7 +128,9 @@ def load_posts_with_report(
 
 
 def _load_sample(on_error: str, options: dict[str, Any]) -> Dataset:
-    from .sample import load_sample  # drawing needs fonts and a grammar that no other dataset needs
+    from dataset_scripts.loaders.sample.posts import (
+        load_sample,  # drawing needs fonts and a grammar that no other dataset needs
+    )
 
     _check_options("sample", load_sample, options)
     return load_sample(on_error=on_error, **options)
@@ -181,7 +183,7 @@ def _load_published(
 def _with_content(
     posts: Dataset | DatasetDict, name: str, data_dir: str | Path, on_error: str
 ) -> Dataset | DatasetDict:
-    from .publish import join_content  # which loads the original through this module
+    from dataset_scripts.writing.publish import join_content  # which loads the original through this module
 
     splits = list(posts.values()) if isinstance(posts, DatasetDict) else [posts]
     if any("text" in split.column_names or "image" in split.column_names for split in splits):

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from datasets import Dataset, DatasetDict
 
-from .build import did_you_mean
-from .duplicates import group_ids
+from dataset_scripts.duplicates import group_ids
+from dataset_scripts.reading.report import did_you_mean
 
 logger = logging.getLogger(__name__)
 

@@ -1,5 +1,5 @@
 """Rationales of a large multimodal model, one per perspective: prompts, engines, gate, store and runner."""
 
-from .spec import RationaleSpec, item_key
+from dataset_scripts.rationales.spec import RationaleSpec, item_key
 
 __all__ = ["RationaleSpec", "item_key"]

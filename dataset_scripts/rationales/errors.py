@@ -33,3 +33,7 @@ class OutageError(EngineError):
 
 class MisconfiguredError(EngineError):
     """Every request would fail alike (HTTP 401, 403, 404, a wrong model name): stop at once, record nothing."""
+
+
+class StoreError(RuntimeError):
+    """A store that cannot be written or read as it is. Nothing that was recorded is lost."""

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from datasets import Dataset, Image
 from tqdm.auto import tqdm
 
-from .errors import PreparationError
-from .posts import PreparedPost, prepare_post
+from dataset_scripts.rationales.errors import PreparationError
+from dataset_scripts.rationales.posts import PreparedPost, prepare_post
 
 if TYPE_CHECKING:
-    from .prompts import Prompt
-    from .spec import RationaleSpec
+    from dataset_scripts.rationales.prompts import Prompt
+    from dataset_scripts.rationales.spec import RationaleSpec
 
 COLUMNS = ("id", "text", "image", "language")
 SAMPLE = 5_000

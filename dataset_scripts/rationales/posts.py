@@ -17,7 +17,7 @@ from typing import Any
 import PIL.Image
 import PIL.ImageOps
 
-from .errors import PreparationError
+from dataset_scripts.rationales.errors import PreparationError
 
 logger = logging.getLogger(__name__)
 

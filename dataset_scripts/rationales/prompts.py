@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from .posts import LANGUAGES, PreparedPost
+from dataset_scripts.rationales.posts import LANGUAGES, PreparedPost
 
 _FOLDER = Path(__file__).parent / "prompts"
 _FIELDS = {"system", "text", "task", "support", "readings"}

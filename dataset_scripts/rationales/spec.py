@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import Any
 
-from ..schema import PERSPECTIVES
+from dataset_scripts.schema import PERSPECTIVES
 
 LANGUAGES = ("en", "zh", "auto")
 

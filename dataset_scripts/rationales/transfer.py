@@ -18,15 +18,15 @@ import pyarrow.parquet as pq
 from datasets import Dataset, Image
 from tqdm.auto import tqdm
 
-from ..authors import LAYOUTS, Layout, load_authors
-from ..build import BuildReport
-from ..rationale_files import load_rationales
-from ..schema import rationale_column
-from ..tables import table_columns, table_rows
-from ..tsv import tsv_records
-from .gate import check
-from .posts import language_of
-from .store import RationaleStore, is_store
+from dataset_scripts.loaders.authors import LAYOUTS, Layout, load_authors
+from dataset_scripts.rationales.join import load_rationales
+from dataset_scripts.rationales.posts import language_of
+from dataset_scripts.rationales.quality.gate import check
+from dataset_scripts.rationales.store.store import RationaleStore, is_store
+from dataset_scripts.reading.report import BuildReport
+from dataset_scripts.reading.tables import table_columns, table_rows
+from dataset_scripts.reading.tsv import tsv_records
+from dataset_scripts.schema import rationale_column
 
 AUTHORS = "released by the authors of the paper"
 _FACTS = ("language", "text_sha256", "image_sha256", "provenance")

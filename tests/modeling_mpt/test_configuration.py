@@ -7,7 +7,7 @@ import re
 import pytest
 from transformers import AutoConfig, BertConfig, CLIPConfig, TimmWrapperConfig, ViTConfig
 
-import tiny
+from helpers import tiny
 from modeling_mpt import MPTConfig, MPTModel
 
 

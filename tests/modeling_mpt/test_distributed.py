@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from helpers.training_runs import RESUMES_ON_CPUS, VIEWS, arguments, collate, posts, steps_of_one_epoch, tiny_model
 from modeling_mpt import MPTTrainer
-from training_runs import RESUMES_ON_CPUS, VIEWS, arguments, collate, posts, steps_of_one_epoch, tiny_model
 
 ROOT = Path(__file__).parents[2]
 

@@ -17,7 +17,7 @@ from transformers import (
     ViTModel,
 )
 
-import tiny
+from helpers import tiny
 from modeling_mpt import MPTConfig, MPTForSentimentClassification, MPTModel
 from modeling_mpt.encoders_mpt import (
     ConvNet,

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-import tiny
+from helpers import tiny
 from modeling_mpt.fusion_mpt import LightweightAttentionFusion, PerspectiveAttention, masked_softmax
 
 

@@ -20,9 +20,8 @@ from typing import Any
 import pytest
 import torch
 
-import tiny
-import tiny_processor
-from hub_round_trip import (
+from helpers import tiny, tiny_processor
+from helpers.hub_round_trip import (
     absolute,
     closure,
     imports,
@@ -32,7 +31,7 @@ from hub_round_trip import (
     run,
     without_dtypes_of_encoders,
 )
-from hub_server import HubServer, Repository
+from helpers.hub_server import HubServer, Repository
 from modeling_mpt import SYSTEMS, MPTConfig, MPTForSentimentClassification, MPTModel
 from processing_mpt import MPTProcessor
 

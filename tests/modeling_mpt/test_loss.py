@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-import tiny
+from helpers import tiny
 from modeling_mpt.loss_mpt import (
     classification_loss,
     cross_modal_contrastive_loss,

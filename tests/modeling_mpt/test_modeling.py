@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoModel, AutoModelForSequenceClassification
 
-import tiny
+from helpers import tiny
 from modeling_mpt import MPTForSentimentClassification, MPTModel
 from modeling_mpt import modeling_mpt as modeling_file
 

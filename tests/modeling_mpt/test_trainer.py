@@ -12,9 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 from transformers.utils import ModelOutput
 
-from modeling_mpt import MPTTrainer, MPTTrainingArguments
-from modeling_mpt.trainer_mpt import last_complete_checkpoint
-from training_runs import (
+from helpers.training_runs import (
     VIEWS,
     Call,
     Gradients,
@@ -29,6 +27,8 @@ from training_runs import (
     train,
     weights,
 )
+from modeling_mpt import MPTTrainer, MPTTrainingArguments
+from modeling_mpt.trainer_mpt import last_complete_checkpoint
 
 
 def different(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> list[str]:

@@ -9,11 +9,11 @@ from datasets import Dataset
 from torch.utils.data import DataLoader
 
 from dataset_scripts.schema import PERSPECTIVES, features, rationale_column
+from helpers.tiny_processor import image, processor
 from processing_mpt import MPTDataCollator
 from processing_mpt.collator_mpt import MODALITIES
 from processing_mpt.pipeline_mpt import PASSED_OVER
 from processing_mpt.processing_mpt import MODEL_INPUTS
-from tiny_processor import image, processor
 
 
 def row(**changes):

@@ -9,10 +9,10 @@ from datasets import Dataset
 from transformers import BertForSequenceClassification
 from transformers import pipeline as auto_pipeline
 
-import tiny
 from dataset_scripts.schema import features
+from helpers import tiny
+from helpers.tiny_processor import SENTENCES, image, pipeline, processor, run_elsewhere
 from processing_mpt import MPTPipeline
-from tiny_processor import SENTENCES, image, pipeline, processor, run_elsewhere
 
 POSTS = [
     {"text": SENTENCES[0], "image": image("red"), "rationales": {"positive": "a good day", "negative": "rain"}},

@@ -10,10 +10,10 @@ from PIL import Image
 from tokenizers import ByteLevelBPETokenizer
 from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer, PreTrainedTokenizerFast
 
-import tiny
+from helpers import tiny
+from helpers.tiny_processor import image, image_processor, processor, run_elsewhere, tokenizer
 from processing_mpt import MPTProcessor
 from processing_mpt.processing_mpt import MODEL_INPUTS, to_rgb
-from tiny_processor import image, image_processor, processor, run_elsewhere, tokenizer
 
 TEXTS = ["what a good day", "rain"]
 

@@ -10,8 +10,8 @@ import PIL.Image
 import pytest
 from transformers import AutoProcessor
 
-import tiny_lmm
 from dataset_scripts.rationales.posts import PreparationError, content_hashes, harmless, prepare_post
+from helpers import tiny_lmm
 
 MAX_PIXELS = 512 * 28 * 28
 

@@ -9,9 +9,9 @@ import PIL.Image
 import pytest
 from transformers import AutoProcessor
 
-import tiny_lmm
 from dataset_scripts.rationales.posts import prepare_post
 from dataset_scripts.rationales.prompts import load_prompt
+from helpers import tiny_lmm
 
 PROMPTS = list(itertools.product(("default", "paper"), ("en", "zh")))
 

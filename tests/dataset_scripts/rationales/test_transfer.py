@@ -6,11 +6,11 @@ import pytest
 from datasets import ClassLabel, Dataset, load_dataset
 
 from dataset_scripts import features, join_rationales, load_posts
-from dataset_scripts.authors import load_authors
+from dataset_scripts.loaders.authors import load_authors
 from dataset_scripts.rationales.posts import content_hashes
 from dataset_scripts.rationales.prompts import load_prompt
 from dataset_scripts.rationales.spec import RationaleSpec, item_key
-from dataset_scripts.rationales.store import RationaleStore
+from dataset_scripts.rationales.store.store import RationaleStore
 from dataset_scripts.rationales.transfer import export_authors, export_table, import_rationales
 
 GOOD = "画面里的人都在笑，配文也说今天玩得很开心，图文一致，读来轻松愉快。"

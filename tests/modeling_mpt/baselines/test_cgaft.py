@@ -6,8 +6,7 @@ import pytest
 import torch
 from transformers import AutoConfig
 
-import tiny
-import tiny_baselines
+from helpers import tiny, tiny_baselines
 from modeling_mpt.baseline_cgaft_mpt import MIXABLE, transformer_layers
 from modeling_mpt.baseline_mpt import Posts
 

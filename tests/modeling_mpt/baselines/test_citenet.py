@@ -7,8 +7,7 @@ import torch
 from torch.distributions import Normal, kl_divergence
 from torch.nn import functional as F
 
-import tiny
-import tiny_baselines
+from helpers import tiny, tiny_baselines
 from modeling_mpt.baseline_citenet_mpt import normal_divergence
 from modeling_mpt.baseline_mpt import Posts
 

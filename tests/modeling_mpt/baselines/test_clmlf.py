@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-import tiny
-import tiny_baselines
+from helpers import tiny, tiny_baselines
 from modeling_mpt.baseline_mpt import Posts
 
 

@@ -3,9 +3,8 @@
 import pytest
 import torch
 
-import slow_memory as slow
-import tiny
-import tiny_baselines
+from helpers import slow_memory as slow
+from helpers import tiny, tiny_baselines
 
 
 def expected(model, words: torch.Tensor, regions: torch.Tensor) -> torch.Tensor:

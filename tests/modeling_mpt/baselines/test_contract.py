@@ -9,8 +9,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, BertModel, ViTModel
 
-import tiny
-import tiny_baselines
+from helpers import tiny, tiny_baselines
 from modeling_mpt import SYSTEMS
 from modeling_mpt.baseline_mpt import BaselineConfig, BaselineForSentimentClassification
 

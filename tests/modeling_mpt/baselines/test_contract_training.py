@@ -3,10 +3,9 @@
 import pytest
 import torch
 
-import tiny
-import tiny_baselines
+from helpers import tiny, tiny_baselines
+from helpers.training_runs import steps_of_one_epoch
 from modeling_mpt import SYSTEMS
-from training_runs import steps_of_one_epoch
 
 every_system = pytest.mark.parametrize("name", tiny_baselines.NAMES)
 with_and_without = pytest.mark.parametrize("use_rationales", [False, True], ids=["plain", "with rationales"])

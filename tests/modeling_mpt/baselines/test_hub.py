@@ -5,10 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-import tiny
-import tiny_baselines
-import tiny_processor
-from hub_round_trip import closure, needs_oldest, round_trip, without_dtypes_of_encoders
+from helpers import tiny, tiny_baselines, tiny_processor
+from helpers.hub_round_trip import closure, needs_oldest, round_trip, without_dtypes_of_encoders
 from modeling_mpt import SYSTEMS
 from processing_mpt import MPTProcessor
 

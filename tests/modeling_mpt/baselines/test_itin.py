@@ -5,8 +5,7 @@ import math
 import pytest
 import torch
 
-import tiny
-import tiny_baselines
+from helpers import tiny, tiny_baselines
 
 
 def softmax(scores: list[torch.Tensor]) -> list[torch.Tensor]:

@@ -7,8 +7,7 @@ import pytest
 import torch
 from transformers import DetrConfig, ViTConfig
 
-import tiny
-import tiny_baselines
+from helpers import tiny, tiny_baselines
 from modeling_mpt import SYSTEMS
 from modeling_mpt.graphs_mpt import ClassGraph, PairCounter, k_means
 from modeling_mpt.visual_mpt import Tokens

@@ -5,8 +5,7 @@ import math
 import pytest
 import torch
 
-import tiny
-import tiny_baselines
+from helpers import tiny, tiny_baselines
 
 
 def linear(layer, row: torch.Tensor) -> torch.Tensor:

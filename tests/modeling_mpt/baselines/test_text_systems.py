@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-import tiny
-import tiny_baselines
+from helpers import tiny, tiny_baselines
 
 TEXTS = (0, 1, 2, 4)  # rows of the batch that have one, of 12, 3, 7 and 1 tokens
 

@@ -13,8 +13,7 @@ from transformers import (
     YolosConfig,
 )
 
-import tiny
-import tiny_baselines
+from helpers import tiny, tiny_baselines
 from modeling_mpt import SYSTEMS
 
 DETR = DetrConfig(

@@ -1,0 +1,5 @@
+"""Command `predict`."""
+
+from mpt_sentiment.predicting import main
+
+__all__ = ["main"]

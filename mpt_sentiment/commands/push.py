@@ -1,0 +1,5 @@
+"""Command `push`."""
+
+from mpt_sentiment.pushing import main
+
+__all__ = ["main"]

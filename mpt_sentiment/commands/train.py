@@ -1,0 +1,5 @@
+"""Command `train`."""
+
+from mpt_sentiment.training import main
+
+__all__ = ["main"]

@@ -1,0 +1,5 @@
+"""Command `zero-shot`."""
+
+from mpt_sentiment.zero_shot import main
+
+__all__ = ["main"]

@@ -1,0 +1,148 @@
+"""Figures of a run: the confusion matrix and the training curve.
+
+Figures are built without pyplot, so nothing here needs a display or touches the state of a notebook. The colours are
+those of Okabe and Ito, told apart with any colour vision; lines differ in their markers too.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from mpt_sentiment.evaluation.files import atomic_path
+
+BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#5F6368"
+DPI = 150
+
+# Key in the Trainer's log → legend, colour, marker, line style.
+LOSSES = {
+    "loss": ("train loss", BLUE, "o", "-"),
+    "loss_ce": ("train, cross-entropy part", GREEN, "s", ":"),
+    "loss_mlcl": ("train, contrastive part", PURPLE, "^", "-."),
+    "eval_loss": ("validation loss", ORANGE, "D", "-"),
+}
+EVAL_SCORES = {
+    "eval_f1_weighted": ("weighted F1", ORANGE, "D", "-"),
+    "eval_accuracy": ("accuracy", BLUE, "o", "-"),
+    "eval_f1_macro": ("macro F1", GREEN, "s", ":"),
+}
+
+
+def plot_confusion_matrix(
+    path: str | os.PathLike[str],
+    confusion: Sequence[Sequence[int]] | np.ndarray,
+    label_names: Sequence[str],
+    title: str = "Confusion matrix",
+) -> Path:
+    """Draw the confusion matrix: counts and shares of the true label in the cells, coloured by share.
+
+    Args:
+        path: The PNG to write.
+        confusion (`np.ndarray` of shape `(num_classes, num_classes)`): Counts; rows are true labels.
+        label_names (`Sequence[str]`): Name of each class.
+        title (`str`): Heading.
+    """
+    confusion = np.asarray(confusion)
+    size = len(label_names)
+    if confusion.shape != (size, size):
+        raise ValueError(
+            f"The confusion matrix has the shape {confusion.shape}: ({size}, {size}) is required for the labels "
+            f"{list(label_names)}."
+        )
+    support = confusion.sum(axis=1, keepdims=True)
+    shares = np.divide(confusion, support, out=np.zeros(confusion.shape), where=support > 0)
+
+    side = 2.4 + 0.95 * size
+    figure, axes = figure_with_axes(side + 0.9, side)
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for row, column in np.ndindex(size, size):
+        ink = "white" if shares[row, column] > 0.55 else "black"
+        bold = "bold" if row == column else "normal"
+        axes.text(column, row - 0.02, f"{confusion[row, column]:,}", ha="center", color=ink, size=12, weight=bold)
+        axes.text(column, row + 0.17, f"{shares[row, column]:.0%}", ha="center", color=ink, size=9)
+    axes.set_xticks(range(size), label_names)
+    axes.set_yticks(range(size), [f"{name}\n({support[row, 0]:,})" for row, name in enumerate(label_names)])
+    axes.set_xticks(np.arange(size + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(size + 1) - 0.5, minor=True)
+    axes.grid(which="minor", color="white", linewidth=2)
+    axes.tick_params(which="both", length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_xlabel("predicted label")
+    axes.set_ylabel("true label (posts)")
+    axes.set_title(title, weight="bold", pad=12)
+    bar = figure.colorbar(image, ax=axes, fraction=0.046, pad=0.04, format=PercentFormatter(1))
+    bar.outline.set_visible(False)
+    bar.set_label("share of the true label")
+    return save_figure(figure, path)
+
+
+def plot_training_curve(
+    path: str | os.PathLike[str], log_history: Sequence[Mapping[str, Any]], best_epoch: float | None = None
+) -> Path:
+    """Draw the losses (left) and the validation scores (right) by epoch.
+
+    Args:
+        path: The PNG to write.
+        log_history (`Sequence[Mapping]`):
+            The Trainer's `state.log_history`. Drawn are `loss`, `loss_ce`, `loss_mlcl`, `eval_loss` and
+            `eval_f1_weighted`, `eval_accuracy`, `eval_f1_macro`, each where it was logged.
+        best_epoch (`float`, *optional*): The epoch that was kept, marked in both panels.
+
+    Raises:
+        ValueError: Nothing in `log_history` can be drawn.
+    """
+    if not any(key in entry for entry in log_history for key in (*LOSSES, *EVAL_SCORES)):
+        raise ValueError(
+            f"log_history has {len(log_history)} entries and none holds any of {[*LOSSES, *EVAL_SCORES]}: pass the "
+            "`state.log_history` of a Trainer that has trained."
+        )
+    figure, (losses, scores) = figure_with_axes(10, 4.1, columns=2)
+    _draw_lines(losses, log_history, LOSSES)
+    losses.set_title("Loss", weight="bold", loc="left")
+    _draw_lines(scores, log_history, EVAL_SCORES)
+    scores.set_title("Validation scores", weight="bold", loc="left")
+    scores.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    for axes in (losses, scores):
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+        if best_epoch is not None:
+            axes.axvline(
+                best_epoch, color=GREY, linestyle="--", linewidth=1.2, zorder=1, label=f"kept: epoch {best_epoch:g}"
+            )
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(fontsize=9, framealpha=0.9, edgecolor="none")
+        else:
+            axes.text(0.5, 0.5, "not logged", transform=axes.transAxes, ha="center", color=GREY)
+    return save_figure(figure, path)
+
+
+def _draw_lines(axes: Axes, log_history: Sequence[Mapping[str, Any]], lines: Mapping[str, tuple[str, ...]]) -> None:
+    for key, (name, colour, marker, style) in lines.items():
+        points = [(entry["epoch"], entry[key]) for entry in log_history if key in entry and "epoch" in entry]
+        if points:
+            # A log of every step would be a thick row of markers; a few dozen points are told apart.
+            shown = marker if len(points) <= 40 else None
+            epochs, values = zip(*points, strict=True)
+            axes.plot(epochs, values, label=name, color=colour, linestyle=style, marker=shown, markersize=4.5)
+
+
+def figure_with_axes(width: float, height: float, columns: int = 1) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(1, columns)
+
+
+def save_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=DPI, bbox_inches="tight", pad_inches=0.15)
+    return Path(path)

@@ -1,0 +1,137 @@
+"""The authors' TSV files: CH-Mits without header, quoted line breaks, two encodings, paths of a Windows disk."""
+
+import pytest
+
+from dataset_scripts import load_posts, load_posts_with_report
+from dataset_scripts.loaders.authors import relative_image_path
+from dataset_scripts.reading.tsv import tsv_records
+
+DISK = "D:\\ei\\Sentiment_Analysis_Imdb-master/n/n168/image_0.jpg"
+ROWS = [
+    "1\tp/p0/cover.jpg\t一起 开心\t女孩 笑\t有人 离开",
+    f'0\t{DISK}\t好 累\t"第一行\n第二行，""引用"""\t疲惫',
+    '1\tp/p7/cover.jpg\t"喜欢\t  \t""',
+]
+
+
+def write(folder, rows=ROWS, encoding="utf-8", name="result.tsv"):
+    (folder / name).write_bytes(("\n".join(rows) + "\n").encode(encoding))
+    return folder
+
+
+def load(folder, **options):
+    return load_posts_with_report("authors", folder, **{"images": False} | options)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "gbk"])
+def test_ch_mits_reads_in_both_encodings(tmp_path, encoding):
+    posts, report = load(write(tmp_path, encoding=encoding))
+    assert posts["id"] == ["p0", "n168", "p7"]
+    assert posts.features["label"].names == ["positive", "negative"]
+    assert posts["label"] == [0, 1, 0]
+    assert posts["text"][:2] == ["一起 开心", "好 累"]
+    assert posts["rationale_positive"] == ["女孩 笑", '第一行\n第二行，"引用"', None]
+    assert posts["rationale_negative"] == ["有人 离开", "疲惫", None]
+    assert posts["rationale_neutral"] == [None] * 3
+    assert set(posts["language"]) == {"zh"} and set(posts["source"]) == {"ch_mits"}
+    assert report.notes == {"no positive rationale": 1, "no negative rationale": 1}
+
+
+def test_a_stray_quote_does_not_swallow_the_records_after_it():
+    lines = ['1\t"a\tb\n', "2\tc\td\n", '3\t"e"\tf\n', '4\t"two\n', 'lines"\tg\n']
+    assert [(number, fields) for number, fields, _ in tsv_records(lines, 3)] == [
+        (1, ["1", '"a', "b"]),
+        (2, ["2", "c", "d"]),
+        (3, ["3", "e", "f"]),
+        (4, ["4", "two\nlines", "g"]),
+    ]
+
+
+def test_a_tab_inside_quotes_is_text():
+    ((_, fields, _),) = tsv_records(['1\t"a\tb"\tc\n'], 3)
+    assert fields == ["1", "a\tb", "c"]
+
+
+def test_two_stray_quotes_do_not_join_two_records():
+    lines = ['1\ta\t"b\n', '2\tc\td"\n']
+    assert [fields for _, fields, _ in tsv_records(lines, 3)] == [["1", "a", '"b'], ["2", "c", 'd"']]
+
+
+def test_paths_of_the_authors_disk_become_relative():
+    assert relative_image_path(DISK) == "n/n168/image_0.jpg"
+    assert relative_image_path("D:\\ei\\Sentiment_Analysis_Imdb-master\\p/p0/cover.jpg") == "p/p0/cover.jpg"
+    assert relative_image_path("p/p0/cover.jpg") == "p/p0/cover.jpg"
+
+
+def test_images_are_found_under_the_folder(tmp_path, draw):
+    write(tmp_path, ROWS[:2])
+    draw(tmp_path / "p/p0/cover.jpg", size=5)
+    draw(tmp_path / "n/n168/image_0.jpg", size=6)
+    posts = load_posts("authors", tmp_path)
+    assert [post["image"].size for post in posts] == [(5, 5), (6, 6)]
+
+
+def test_a_missing_image_says_where_and_images_can_be_left_out(tmp_path):
+    write(tmp_path)
+    with pytest.raises(ValueError, match=r"result\.tsv, line 1: the image .*p/p0/cover\.jpg does not exist"):
+        load_posts("authors", tmp_path)
+    assert [post["image"] for post in load_posts("authors", tmp_path, images=False)] == [None] * 3
+
+
+def test_three_class_files_read_names_and_take_the_image_name_as_id(tmp_path):
+    rows = ["label\timage\ttext\tpos\tneu\tneg", "neutral\t1024.jpg\thello\tgood\tso so\tbad"]
+    posts, report = load(write(tmp_path, rows), dataset="mvsa_single")
+    assert report.read == 1
+    assert posts[0]["id"] == "1024" and posts["label"] == [1]
+    assert (posts[0]["rationale_positive"], posts[0]["rationale_neutral"]) == ("good", "so so")
+
+
+def test_codes_of_three_class_files_have_to_be_named(tmp_path):
+    write(tmp_path, ["2\t1.jpg\thello\ta\tb\tc"])
+    with pytest.raises(ValueError, match=r"label '2'; known are positive, neutral, negative.*label_names=\{'2': …\}"):
+        load(tmp_path, dataset="memotion")
+    posts, _ = load(tmp_path, dataset="memotion", label_names={0: "positive", 1: "neutral", 2: "negative"})
+    assert posts["label"] == [2]
+
+
+@pytest.mark.parametrize(
+    ("row", "reason", "message"),
+    [
+        ("1\tp/p8/a.jpg\thello\tgood", "malformed row", "line 5: 4 fields; ch_mits has 5: label, image path, text"),
+        ("7\tp/p8/a.jpg\thello\tgood\tbad", "unknown label", "line 5: label '7'; known are 1, 0"),
+        ("1\tp/p0/b.jpg\thello\tgood\tbad", "duplicate id", "line 5: id 'p0' is also on line 1"),
+        ("1\tp/p8/a.jpg\t \tgood\tbad", "empty text", "line 5: the text is empty"),
+        ("1\ta.jpg\thello\tgood\tbad", "no id", "line 5: image path 'a.jpg' has no folder"),
+    ],
+)
+def test_a_faulty_row_stops_or_is_a_counted_skip(tmp_path, row, reason, message):
+    write(tmp_path, [*ROWS, row])
+    with pytest.raises(ValueError, match=message):
+        load(tmp_path)
+    posts, report = load(tmp_path, on_error="skip")
+    assert report.skipped == {reason: 1} and len(posts) == 3
+
+
+def test_an_unknown_layout_mapping_or_file_gets_a_suggestion(tmp_path):
+    write(tmp_path)
+    with pytest.raises(ValueError, match="Did you mean 'ch_mits'"):
+        load(tmp_path, dataset="chmits")
+    with pytest.raises(ValueError, match="maps '1' to 'postive'.*Did you mean 'positive'"):
+        load(tmp_path, label_names={"1": "postive"})
+    with pytest.raises(ValueError, match="Did you mean 'result.tsv'"):
+        load(tmp_path, file="results.tsv")
+    write(tmp_path, name="second.tsv")
+    with pytest.raises(ValueError, match=r"holds 2 TSV files \(result.tsv, second.tsv\); name the one"):
+        load(tmp_path)
+
+
+def test_a_file_of_neither_encoding_is_refused(tmp_path):
+    (tmp_path / "result.tsv").write_bytes(b"1\tp/p0/a.jpg\t\xff\xff\ta\tb\n")
+    with pytest.raises(ValueError, match="neither UTF-8 nor GB18030.*save it as UTF-8"):
+        load(tmp_path)
+
+
+def test_the_released_ch_mits_file_gives_2023_posts(real_data):
+    posts, report = load(real_data, file="chmits_llm_result.tsv")
+    assert report.labels == {"positive": 1023, "negative": 1000}
+    assert len(set(posts["id"])) == 2023 and report.skipped == {} and report.notes == {}

@@ -1,0 +1,265 @@
+"""CH-Mits: note folders, their texts in several encodings, and the image list with paths of the authors' disk."""
+
+import zipfile
+from collections import Counter
+
+import pytest
+
+from dataset_scripts import load_posts, load_posts_with_report
+from dataset_scripts.loaders.ch_mits import CH_MITS, POLARITIES, address_rows, note_text, parse_note
+from dataset_scripts.reading.report import BuildReport
+from dataset_scripts.schema import features
+
+DISK = "D:\\ei\\Sentiment_Analysis_Imdb-master"
+NOTES = {
+    "p0": (
+        "笔记标题: 新年快乐\n笔记描述: 今天去爬山\n#周末[话题]# 好开心[笑哭R]\n笔记上传时间: 2023-01-02 10:11:12\n",
+        "utf-8",
+    ),
+    "p10": ("笔记标题：按摩椅\n笔记描述：太舒服了\n上传时间：2022-12-30\n", "gbk"),
+    "n0": ("笔记标题: 无标题\n笔记描述: 钱包丢了\n标签: 生活\n笔记上传时间: 2023-02-03\n", "utf-8-sig"),
+    "n1": ("笔记标题: 排队三小时\n笔记描述: 排队三小时，什么都没买到\n上传时间: 2023-02-03\n", "utf-16"),
+}
+IMAGES = {
+    "p0": ("cover.jpg", "image_0.png"),
+    "p10": ("image_0.jpg", "image_14.JPG"),
+    "n0": ("th (3).jpg",),
+    "n1": ("image_0.jpeg", "image_1.png", "image_2.png"),
+}
+# The real list mixes separators in this very way; image_14 and image_0 of n1 are listed under another ending.
+ADDRESSES = (
+    "labels,sentences\r\n"
+    f"1,{DISK}\\p/p0/cover.jpg\r\n"
+    f"1,{DISK}\\p/p10/image_14.jpg\r\n"
+    f"0,{DISK}/n/n0/th (3).jpg\r\n"
+    f"0,{DISK}/n/n1/image_0.jpg\r\n"
+)
+
+
+def write_notes(folder, draw, notes=NOTES):
+    for number, (note, (text, encoding)) in enumerate(notes.items()):
+        for place, image in enumerate(IMAGES.get(note, ("image_0.jpg",))):
+            draw(folder / note[0] / note / image, shade=10 * number + place)
+        (folder / note[0] / note / "detail.txt").write_bytes(text.encode(encoding))
+
+
+@pytest.fixture
+def download(tmp_path, draw):
+    write_notes(tmp_path, draw)
+    (tmp_path / "cv_address.csv").write_bytes(ADDRESSES.encode())
+    return tmp_path
+
+
+def image_names(posts):
+    return [stored["path"].rpartition("/")[2] for stored in posts.data.column("image").to_pylist()]
+
+
+def test_a_note_is_its_title_and_description_with_the_image_that_the_list_names(download):
+    posts, report = load_posts_with_report("ch_mits", download)
+    assert posts.features == features(POLARITIES)
+    assert list(posts.features) == list(features())
+    assert posts["id"] == ["p0", "p10", "n0", "n1"]
+    assert posts["text"] == [
+        "新年快乐\n今天去爬山\n#周末[话题]# 好开心[笑哭R]",
+        "按摩椅\n太舒服了",
+        "钱包丢了\n标签: 生活",
+        "排队三小时，什么都没买到",
+    ]
+    assert [posts.features["label"].int2str(label) for label in posts["label"]] == ["positive"] * 2 + ["negative"] * 2
+    assert image_names(posts) == ["cover.jpg", "image_14.JPG", "th (3).jpg", "image_0.jpeg"]
+    assert set(posts["language"]) == {"zh"} and set(posts["source"]) == {"ch_mits"}
+    assert report.notes == {
+        "text read as GB18030": 1,
+        "text read as UTF-16": 1,
+        "image found under another case or ending": 2,
+    }
+
+
+def test_its_columns_are_those_of_the_three_class_datasets_and_its_labels_are_two(download):
+    of_notes, of_others = load_posts("ch_mits", download).features, features()
+    assert {name: type(of_notes[name]) for name in of_notes} == {name: type(of_others[name]) for name in of_others}
+    assert of_notes["label"].names == ["positive", "negative"]
+
+
+def test_parts_as_downloaded_will_do_wherever_the_notes_lie_in_them(download, tmp_path_factory, draw):
+    parts = tmp_path_factory.mktemp("parts")
+    for name, inside in (("p0-330", "p0-330/{note}"), ("n0-333", "{note}"), ("p331-1022", "p/{note}")):
+        with zipfile.ZipFile(parts / f"{name}.zip", "w") as archive:
+            for note in {"p0-330": ["p0"], "n0-333": ["n0", "n1"], "p331-1022": ["p10"]}[name]:
+                for file in sorted((download / note[0] / note).iterdir()):
+                    archive.write(file, inside.format(note=note) + f"/{file.name}")
+    (parts / "cv_address.csv").write_bytes(ADDRESSES.encode())
+    whole, packed = load_posts("ch_mits", download), load_posts("ch_mits", parts)
+    columns = [name for name in whole.column_names if name != "image"]
+    assert packed.select_columns(columns).to_list() == whole.select_columns(columns).to_list()
+    assert image_names(packed) == image_names(whole)
+
+
+def test_a_repository_archive_with_the_parts_inside_will_do_too(download, tmp_path_factory):
+    outer = tmp_path_factory.mktemp("outer")
+    with zipfile.ZipFile(outer / "n0-1.zip", "w") as part:
+        for note in ("n0", "n1"):
+            for file in sorted((download / "n" / note).iterdir()):
+                part.write(file, f"{note}/{file.name}")
+    with zipfile.ZipFile(outer / "CH-Mits-main.zip", "w") as archive:
+        archive.write(outer / "n0-1.zip", "CH-Mits-main/n0-1.zip")
+    assert load_posts("ch_mits", outer / "CH-Mits-main.zip")["id"] == ["n0", "n1"]
+
+
+def test_notes_unpacked_beside_their_archive_are_read_once(download):
+    with zipfile.ZipFile(download / "p0-330.zip", "w") as archive:
+        archive.write(download / "p" / "p0" / "detail.txt", "p0/detail.txt")
+    assert load_posts("ch_mits", download)["id"] == ["p0", "p10", "n0", "n1"]
+
+
+def test_without_the_list_every_folder_is_a_post_with_its_only_image_or_only_jpeg(download):
+    (download / "cv_address.csv").unlink()
+    (download / "p" / "p10" / "image_0.jpg").unlink()
+    posts = load_posts("ch_mits", download)
+    assert posts["id"] == ["p0", "p10", "n0", "n1"]
+    assert image_names(posts) == ["cover.jpg", "image_14.JPG", "th (3).jpg", "image_0.jpeg"]
+
+
+def test_without_the_list_several_images_are_a_fault(download):
+    (download / "cv_address.csv").unlink()
+    with pytest.raises(ValueError, match="note p10: .*holds 2 images; add cv_address.csv"):
+        load_posts("ch_mits", download)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "gbk"])
+def test_the_list_is_read_in_the_encodings_of_chinese_windows(download, draw, encoding):
+    draw(download / "n" / "n0" / "封面.jpg")
+    listed = ADDRESSES.replace("th (3).jpg", "封面.jpg")
+    (download / "cv_address.csv").write_bytes(listed.encode(encoding))
+    assert image_names(load_posts("ch_mits", download))[2] == "封面.jpg"
+
+
+def test_folders_that_the_list_does_not_name_are_dropped_and_counted(download, draw):
+    write_notes(download, draw, {"n7": ("笔记标题: a\n笔记描述: b\n", "utf-8")})
+    posts, report = load_posts_with_report("ch_mits", download)
+    assert len(posts) == 4 and report.dropped == {"note folder that cv_address.csv does not list": 1}
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("笔记标题: a\n笔记描述: b\nc\n\nd\n上传时间: 2023-01-01\n", ("a", "b\nc\n\nd")),
+        ("笔记标题：a\n笔记描述：\n笔记上传时间：2023", ("a", "")),
+        ("笔记标题:\na\n笔记描述:\nb\n", ("a", "b")),
+        ("标题: a\n描述: b\n点赞数量: 5\n标签: ['c']\n上传时间: 2023-01-01 00:00:00\nip归属地: 上海\n", ("a", "b")),
+        ("笔记id: 64\n笔记类型: 图集\n笔记标题: a\n笔记描述: b\n笔记点赞数量: 5\n", ("a", "b")),
+        (
+            "笔记标题: a\n笔记描述: 时间：晚上\n描述: c\n上传时间：很晚\n上传时间: 2023-1-1",
+            ("a", "时间：晚上\n描述: c\n上传时间：很晚"),
+        ),
+        ("\n笔记描述: b\n笔记描述: c", ("", "b\n笔记描述: c")),
+        ("没有字段的文字\n两行", None),
+    ],
+)
+def test_fields_of_a_text_are_found_in_every_form(content, expected):
+    assert parse_note(content) == expected
+
+
+def test_a_title_is_not_said_twice_and_untitled_is_no_title():
+    assert note_text("排队", "排队三小时") == "排队三小时"
+    assert note_text("无标题", "b") == "b"
+    assert note_text("a", "") == "a"
+
+
+def test_a_text_without_fields_is_taken_whole_and_counted(download):
+    (download / "n" / "n0" / "detail.txt").write_text("钱包丢了", encoding="utf-8")
+    posts, report = load_posts_with_report("ch_mits", download)
+    assert posts["text"][2] == "钱包丢了"
+    assert report.notes["text without 笔记标题 and 笔记描述, taken whole"] == 1
+
+
+def _list_row(row):
+    def add(download):
+        with open(download / "cv_address.csv", "a", newline="") as table:
+            table.write(row + "\r\n")
+
+    return add
+
+
+def _write(note, content):
+    return lambda download: (download / note[0] / note / "detail.txt").write_bytes(content)
+
+
+def _unlink(name):
+    return lambda download: (download / name).unlink()
+
+
+def _truncate(download):
+    image = download / "p" / "p0" / "cover.jpg"
+    image.write_bytes(image.read_bytes()[:-80])
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason", "message"),
+    [
+        (
+            _unlink("n/n0/detail.txt"),
+            "missing text",
+            r"line 4: .*n0 must hold one text file, detail.txt; it holds none",
+        ),
+        (
+            _write("n0", "笔记标题: \n笔记描述: \n".encode()),
+            "empty text",
+            "line 4: .*has neither title nor description",
+        ),
+        (_write("n0", b"  "), "empty text", "line 4: .*has neither title nor description"),
+        (_unlink("n/n0/th (3).jpg"), "missing image", r"line 4: the image .*th \(3\).jpg does not exist"),
+        (_truncate, "unreadable image", "line 2: the image .*cover.jpg cannot be decoded"),
+        (
+            _list_row(f"1,{DISK}\\p/p99/cover.jpg"),
+            "missing note",
+            "line 6: there is no folder 'p99'; unpack all parts",
+        ),
+        (_list_row(f"0,{DISK}\\p/p0/cover.jpg"), "unknown label", "line 6: label '0' for note 'p0'; 1 is positive"),
+        (_list_row(f"2,{DISK}\\p/p98/cover.jpg"), "unknown label", "line 6: label '2'"),
+        (_list_row(f"1,{DISK}\\p/p0/cover.jpg"), "duplicate id", "line 6: note 'p0' is also on line 2"),
+        (_list_row("1"), "malformed row", "line 6: '1'; a row must read label,path/note/image"),
+    ],
+)
+def test_a_faulty_note_stops_with_file_row_and_remedy_or_is_a_counted_skip(download, damage, reason, message):
+    damage(download)
+    with pytest.raises(ValueError, match=message) as error:
+        load_posts("ch_mits", download)
+    assert 'on_error="skip"' in str(error.value)
+    posts, report = load_posts_with_report("ch_mits", download, on_error="skip")
+    assert report.skipped == {reason: 1} and len(posts) == report.read - 1
+
+
+def test_a_folder_without_notes_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="holds no note folder .* give the folder of the original download"):
+        load_posts("ch_mits", tmp_path)
+
+
+def test_a_partial_download_is_warned_of(download, caplog):
+    load_posts("ch_mits", download)
+    assert "4 rows read, a full download has 2,023" in caplog.text
+
+
+def test_the_real_image_list_has_2023_notes_one_image_each(real_data):
+    report = BuildReport("ch_mits")
+    rows = list(address_rows(report, real_data / "ch_mits_cv_address.csv"))
+    assert report.read == len(rows) == CH_MITS.rows == 2023
+    assert Counter(label for _, _, label, _ in rows) == CH_MITS.labels == {"positive": 1023, "negative": 1000}
+    assert rows[0][1:] == ("p0", "positive", "cover.jpg")
+    assert all(image.endswith(".jpg") for *_, image in rows)
+
+
+def test_the_real_list_gives_all_2023_posts_and_the_authors_rationales_join(real_data, tmp_path, draw):
+    """Every note of the real list with a text and an image made up, in the layout of the download."""
+    rows = list(address_rows(BuildReport("ch_mits"), real_data / "ch_mits_cv_address.csv"))
+    image = draw(tmp_path / "image.jpg").read_bytes()
+    for number, (_, note, _, name) in enumerate(rows):
+        folder = tmp_path / "download" / note[0] / note
+        folder.mkdir(parents=True)
+        (folder / name).write_bytes(image)
+        (folder / "detail.txt").write_text(f"笔记标题: 题{number}\n笔记描述: 文{number}\n", encoding="utf-8")
+    (tmp_path / "download" / "cv_address.csv").write_bytes((real_data / "ch_mits_cv_address.csv").read_bytes())
+    posts, report = load_posts_with_report("ch_mits", tmp_path / "download")
+    assert len(posts) == 2023 and report.labels == CH_MITS.labels and report.differences == []
+    authors = load_posts("authors", real_data, file="chmits_llm_result.tsv", images=False)
+    assert set(authors["id"]) == set(posts["id"])

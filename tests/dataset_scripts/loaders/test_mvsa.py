@@ -1,0 +1,214 @@
+"""MVSA-Single: the layout and the quirks of its original download, and MultiSentiNet's rule."""
+
+import logging
+import shutil
+from collections import Counter
+
+import pytest
+
+from dataset_scripts import load_posts, load_posts_with_report
+from dataset_scripts.loaders.mvsa import SINGLE, label_rows, merge_labels
+from dataset_scripts.reading.report import BuildReport
+from dataset_scripts.reading.text_files import decode_text
+from dataset_scripts.schema import features
+
+# The full download by (text label, image label).
+FULL_PAIRS = {
+    ("positive", "positive"): 1398,
+    ("neutral", "positive"): 1030,
+    ("negative", "negative"): 724,
+    ("neutral", "neutral"): 470,
+    ("neutral", "negative"): 421,
+    ("positive", "neutral"): 255,
+    ("negative", "neutral"): 213,
+    ("negative", "positive"): 280,
+    ("positive", "negative"): 78,
+}
+
+
+@pytest.fixture
+def download(tmp_path, draw):
+    """Five rows with gaps in the ids; CRLF as in some copies. Row 9 is a conflict."""
+    folder = tmp_path / "MVSA_Single"
+    rows = {
+        "1": (b"so happy https://t.co/x", "positive,neutral"),
+        "3": ("rain “again”…".encode("gb18030"), "neutral,negative"),
+        "4": ("café ?? ??".encode(), "neutral,neutral"),
+        "9": (b"great, just great", "positive,negative"),
+        "12": (b"RT @me: fine \r\n", "negative,negative"),
+    }
+    lines = ["ID\ttext,image"]
+    for post, (text, labels) in rows.items():
+        draw(folder / "data" / f"{post}.jpg", shade=int(post))
+        (folder / "data" / f"{post}.txt").write_bytes(text)
+        lines.append(f"{post}\t{labels}")
+    (folder / "labelResultAll.txt").write_bytes("\r\n".join(lines).encode() + b"\r\n")
+    return folder
+
+
+def add_row(download, line):
+    with open(download / "labelResultAll.txt", "ab") as file:
+        file.write(line.encode() + b"\r\n")
+
+
+def test_polarity_wins_over_neutral_and_opposites_are_dropped():
+    assert merge_labels("positive", "positive") == "positive"
+    assert merge_labels("neutral", "negative") == "negative"
+    assert merge_labels("positive", "neutral") == "positive"
+    assert merge_labels("neutral", "neutral") == "neutral"
+    assert merge_labels("positive", "negative") is None
+    assert merge_labels("negative", "positive") is None
+
+
+def test_the_full_download_gives_4511_of_4869(tmp_path):
+    pairs = [pair for pair, count in FULL_PAIRS.items() for _ in range(count)]
+    lines = ["ID\ttext,image", *(f"{number}\t{','.join(pair)}" for number, pair in enumerate(pairs, start=1))]
+    (tmp_path / "labelResultAll.txt").write_text("\n".join(lines))
+    report = BuildReport("mvsa_single")
+    labels = Counter(label for _, _, label, _, _ in label_rows(report, tmp_path / "labelResultAll.txt"))
+    assert report.read == SINGLE.rows == 4869
+    assert labels == SINGLE.labels == {"positive": 2683, "neutral": 470, "negative": 1358}
+    assert sorted(report.dropped.values()) == [78, 280]
+
+
+def test_posts_come_with_both_labels_and_decoded_texts(download):
+    posts, report = load_posts_with_report("mvsa_single", download)
+    assert posts.features == features()
+    assert posts["id"] == ["1", "3", "4", "12"]
+    assert posts["text"] == ["so happy https://t.co/x", "rain “again”…", "café ?? ??", "RT @me: fine"]
+    assert posts["label"] == [0, 2, 1, 2]
+    assert posts["text_label"] == [0, 1, 1, 2]
+    assert posts["image_label"] == [1, 2, 1, 2]
+    assert posts[0]["image"].size == (8, 8)
+    assert set(posts["language"]) == {"en"} and set(posts["source"]) == {"mvsa_single"}
+    assert report.dropped == {"opposite polarities (positive text, negative image)": 1}
+    assert report.notes == {"text read as GB18030": 1}
+
+
+def test_images_stay_where_they_are(download):
+    posts = load_posts("mvsa_single", download)
+    stored = posts.data.column("image").to_pylist()[0]
+    assert stored == {"bytes": None, "path": str(download / "data" / "1.jpg")}
+
+
+def test_bytes_of_no_encoding_are_replaced_and_counted(download):
+    (download / "data" / "1.txt").write_bytes(b"so \xa1\xad happy \xff\xff!")
+    posts, report = load_posts_with_report("mvsa_single", download)
+    assert posts["text"][0].startswith("so … happy") and "\ufffd" in posts["text"][0]
+    assert report.notes["text with bytes of no encoding, replaced by U+FFFD"] == 1
+
+
+def test_text_is_utf8_wherever_it_is_valid_utf8():
+    assert decode_text("“déjà vu”".encode()) == ("“déjà vu”", "utf-8-sig")
+    assert decode_text(b"\xef\xbb\xbfwith a mark") == ("with a mark", "utf-8-sig")
+    assert decode_text(b"quoted \xa1\xb0so\xa1\xb1") == ("quoted “so”", "gb18030")
+
+
+def _without_image(download):
+    (download / "data" / "3.jpg").unlink()
+
+
+def _truncated_image(download):
+    image = download / "data" / "3.jpg"
+    image.write_bytes(image.read_bytes()[:-80])
+
+
+def _no_image_at_all(download):
+    (download / "data" / "3.jpg").write_bytes(b"<html>404</html>")
+
+
+def _without_text(download):
+    (download / "data" / "3.txt").unlink()
+
+
+def _empty_text(download):
+    (download / "data" / "3.txt").write_bytes(b" \r\n")
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason", "message"),
+    [
+        (
+            _without_image,
+            "missing image",
+            r"line 3: the image .*3\.jpg does not exist; add the file or remove the row",
+        ),
+        (_truncated_image, "unreadable image", r"line 3: the image .*3\.jpg cannot be decoded .*[Tt]runcated"),
+        (_no_image_at_all, "unreadable image", r"line 3: the image .*3\.jpg cannot be decoded .*Unidentified"),
+        (_without_text, "missing text", r"line 3: the text .*3\.txt does not exist"),
+        (_empty_text, "empty text", r"line 3: the text .*3\.txt is empty; write it or remove the row"),
+        (
+            lambda folder: add_row(folder, "20\thappy,positive"),
+            "unknown label",
+            "line 7: label 'happy'; known are pos",
+        ),
+        (lambda folder: add_row(folder, "20\tpositve,neutral"), "unknown label", "Did you mean 'positive'"),
+        (lambda folder: add_row(folder, "20 positive"), "malformed row", r"line 7: '20 positive'; a row of mvsa_s"),
+        (lambda folder: add_row(folder, "3\tneutral,neutral"), "duplicate id", "line 7: id '3' is also on line 3"),
+    ],
+)
+def test_a_faulty_row_stops_with_file_row_and_remedy_or_is_a_counted_skip(download, damage, reason, message):
+    damage(download)
+    with pytest.raises(ValueError, match=message) as error:
+        load_posts("mvsa_single", download)
+    assert 'on_error="skip"' in str(error.value) and str(download) in str(error.value)
+    posts, report = load_posts_with_report("mvsa_single", download, on_error="skip")
+    assert report.skipped == {reason: 1}
+    assert report.read == report.kept + 1 + sum(report.dropped.values()) and len(posts) == report.kept
+    assert f"skipped: {reason} 1, e.g. {download}" in report.summary()
+
+
+def test_a_changed_file_is_noticed_and_an_unchanged_folder_is_not_read_twice(download):
+    first = load_posts("mvsa_single", download)
+    assert load_posts("mvsa_single", download).cache_files == first.cache_files
+    (download / "data" / "1.txt").write_bytes(b"so very happy")
+    assert load_posts("mvsa_single", download)["text"][0] == "so very happy"
+    _without_image(download)
+    with pytest.raises(ValueError, match="does not exist"):
+        load_posts("mvsa_single", download)
+
+
+def test_the_report_comes_back_from_the_cache_too(download):
+    _, first = load_posts_with_report("mvsa_single", download)
+    _, again = load_posts_with_report("mvsa_single", download)
+    assert again == first
+
+
+def test_a_download_that_is_not_whole_is_warned_of_and_the_report_says_so(download, caplog):
+    with caplog.at_level(logging.WARNING):
+        _, report = load_posts_with_report("mvsa_single", download)
+    assert "5 rows read, a full download has 4,869" in caplog.text
+    assert report.differences[1] == (
+        "4 posts (negative 2, neutral 1, positive 1) kept, published results are on "
+        "4,511 posts (negative 1,358, neutral 470, positive 2,683)"
+    )
+    assert f"differs: {report.differences[0]}" in report.summary()
+
+
+def test_the_folder_above_will_do_where_it_holds_one_download(download, tmp_path):
+    assert load_posts("mvsa_single", tmp_path)["id"] == ["1", "3", "4", "12"]
+    shutil.copytree(download, tmp_path / "copy")
+    with pytest.raises(ValueError, match=r"labelResultAll.txt in 2 folders .*; give one of them"):
+        load_posts("mvsa_single", tmp_path)
+
+
+def test_a_folder_without_download_is_refused_and_an_archive_in_it_pointed_at(tmp_path):
+    (tmp_path / "MVSA-Single.zip").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"has no labelResultAll.txt.*Did you mean '.*MVSA-Single.zip'"):
+        load_posts("mvsa_single", tmp_path)
+
+
+def test_nothing_left_is_an_error_that_says_why(download):
+    (download / "labelResultAll.txt").write_text("ID\ttext,image\n9\tpositive,negative\n")
+    with pytest.raises(ValueError, match=r"no row is left.\n.*1 rows read, 0 posts kept"):
+        load_posts("mvsa_single", download)
+
+
+def test_real_posts_load_whole(real_data):
+    posts, report = load_posts_with_report(
+        "mvsa_single", real_data / "mvsa_single", rationales=real_data / "mvsa_single" / "rationales.jsonl"
+    )
+    assert (report.read, len(posts), sum(report.dropped.values())) == (1580, 1500, 80)
+    assert report.skipped == {}
+    assert sum(text is not None for text in posts["rationale_negative"]) == 1243
+    assert not any("\ufffd" in text for text in posts["text"])

@@ -1,0 +1,158 @@
+"""MVSA-Multiple: three annotators, a majority for each modality, then MultiSentiNet's rule."""
+
+import itertools
+from collections import Counter
+
+import pytest
+
+from dataset_scripts import load_posts, load_posts_with_report
+from dataset_scripts.loaders.mvsa import MULTIPLE, MULTIPLE_WITH_UNLISTED, UNLISTED_IDS, label_rows, majority
+from dataset_scripts.reading.report import BuildReport
+from dataset_scripts.schema import LABELS, features
+
+# The full download by (text majority, image majority); None: the three annotators all differ.
+FULL_PAIRS = {
+    ("positive", "positive"): 7587,  # 3910 and 5995 among them
+    ("neutral", "neutral"): 4408,
+    ("neutral", "positive"): 1954,
+    ("positive", "neutral"): 1779,
+    ("negative", "negative"): 606,  # 15324 among them
+    ("neutral", "negative"): 450,
+    ("negative", "neutral"): 243,
+    ("positive", "negative"): 200,
+    ("negative", "positive"): 142,
+    (None, "positive"): 900,
+    (None, None): 294,
+    ("neutral", None): 1037,
+}
+HEADER = "ID\ttext,image\ttext,image\ttext,image"
+
+
+def votes(label, number):
+    """Three votes whose majority is `label`: all agree, or one of the others stands at a changing place."""
+    if label is None:
+        return list(itertools.permutations(LABELS))[number % 6]
+    given = [label] * 3
+    given[number % 3] = LABELS[number % 2 + LABELS.index(label) - 1] if number % 4 else label
+    return given
+
+
+def line(post, text_votes, image_votes):
+    return "\t".join([str(post), *(f"{text},{image}" for text, image in zip(text_votes, image_votes, strict=True))])
+
+
+@pytest.fixture(scope="module")
+def full_labels(tmp_path_factory):
+    """The label table of a full download, with the published counts."""
+    pools = {pair: iter(range(count)) for pair, count in FULL_PAIRS.items()}
+    fixed = {3910: ("positive", "positive"), 5995: ("positive", "positive"), 15324: ("negative", "negative")}
+    for pair in fixed.values():
+        next(pools[pair])
+    rest = (pair for pair, pool in pools.items() for _ in pool)
+    pairs = [fixed.get(post) or next(rest) for post in range(1, 19601)]
+    rows = [line(post, votes(pair[0], post), votes(pair[1], post // 3)) for post, pair in enumerate(pairs, start=1)]
+    file = tmp_path_factory.mktemp("full") / "labelResultAll.txt"
+    file.write_bytes("\r\n".join([HEADER, *rows, ""]).encode())
+    return file
+
+
+@pytest.fixture
+def download(tmp_path, draw):
+    """Six rows: two whose votes agree in part, one without majority, one with opposite ones, two plain ones."""
+    rows = {
+        "3": [("positive", "neutral", "positive"), ("neutral", "negative", "neutral")],
+        "8": [("positive", "neutral", "negative"), ("positive", "positive", "positive")],
+        "9": [("positive", "positive", "neutral"), ("negative", "negative", "neutral")],
+        "11": [("neutral", "neutral", "neutral"), ("negative", "negative", "positive")],
+        "3910": [("positive", "positive", "positive"), ("positive", "positive", "positive")],
+        "20001": [("neutral", "neutral", "positive"), ("neutral", "neutral", "neutral")],
+    }
+    for post in rows:
+        draw(tmp_path / "data" / f"{post}.jpg", shade=int(post))
+        (tmp_path / "data" / f"{post}.txt").write_bytes(f"post {post} …".encode("gb18030" if post == "3" else "utf-8"))
+    table = "\n".join([HEADER, *(line(post, *pair) for post, pair in rows.items())])
+    (tmp_path / "labelResultAll.txt").write_text(table + "\n")
+    return tmp_path
+
+
+def test_a_majority_is_two_of_three():
+    assert majority(("neutral", "positive", "neutral")) == "neutral"
+    assert majority(("negative", "negative", "negative")) == "negative"
+    assert majority(("negative", "neutral", "positive")) is None
+
+
+def test_the_full_download_gives_17027_of_19600_by_the_rules_alone(full_labels):
+    report = BuildReport("mvsa_multiple")
+    kept = Counter(row[2] for row in label_rows(report, full_labels, "mvsa_multiple"))
+    assert report.read == 19600 and kept.total() == 17027
+    assert kept == MULTIPLE_WITH_UNLISTED.labels == {"positive": 11320, "neutral": 4408, "negative": 1299}
+    no_majority = {rule: count for rule, count in report.dropped.items() if rule.startswith("no majority")}
+    assert sum(no_majority.values()) == 2231
+    assert sum(count for rule, count in no_majority.items() if "text" in rule) == 1194
+    assert sum(count for rule, count in report.dropped.items() if rule.startswith("opposite")) == 342
+
+
+def test_without_the_three_ids_that_no_published_list_has_it_is_17024(full_labels):
+    report = BuildReport("mvsa_multiple")
+    kept = Counter(row[2] for row in label_rows(report, full_labels, "mvsa_multiple", UNLISTED_IDS))
+    assert kept.total() == 17024
+    assert kept == MULTIPLE.labels == {"positive": 11318, "neutral": 4408, "negative": 1298}
+    assert report.dropped["in no published list (ids 3910, 5995, 15324); keep_unlisted=True keeps them"] == 3
+
+
+def test_merging_each_annotator_first_would_keep_other_posts(tmp_path):
+    """Annotators agree post by post on nothing here, modality by modality on both: kept, and positive."""
+    file = tmp_path / "labelResultAll.txt"
+    file.write_text("1\tpositive,negative\tpositive,positive\tnegative,positive\n")
+    ((_, post, label, text_label, image_label),) = label_rows(BuildReport("x"), file, "mvsa_multiple")
+    assert (post, label, text_label, image_label) == ("1", "positive", "positive", "positive")
+
+
+def test_posts_come_with_the_majority_of_both_modalities(download):
+    posts, report = load_posts_with_report("mvsa_multiple", download)
+    assert posts.features == features()
+    assert posts["id"] == ["3", "11", "20001"]
+    assert posts["label"] == [0, 2, 1]
+    assert posts["text_label"] == [0, 1, 1]
+    assert posts["image_label"] == [1, 2, 1]
+    assert posts["text"][0] == "post 3 …"
+    assert set(posts["source"]) == {"mvsa_multiple"}
+    assert report.dropped == {
+        "no majority of the annotators (text)": 1,
+        "opposite polarities (positive text, negative image)": 1,
+        "in no published list (ids 3910, 5995, 15324); keep_unlisted=True keeps them": 1,
+    }
+    assert report.read == report.kept + sum(report.dropped.values()) == 6
+
+
+def test_the_unlisted_posts_can_be_kept(download):
+    assert load_posts("mvsa_multiple", download, keep_unlisted=True)["id"] == ["3", "11", "3910", "20001"]
+
+
+def test_fewer_posts_than_table_1_are_warned_of(download, caplog):
+    _, report = load_posts_with_report("mvsa_multiple", download)
+    assert "6 rows read, a full download has 19,600" in caplog.text
+    assert "published results are on 17,024 posts" in report.differences[1]
+
+
+@pytest.mark.parametrize(
+    ("row", "reason", "message"),
+    [
+        ("30\tpositive,neutral\tpositive,neutral", "malformed row", "a row of mvsa_multiple must read ID<TAB>text,i"),
+        ("30\tpositive,neutral", "malformed row", r"line 8: .* Is this mvsa_single\?"),
+        ("30\tpositive,neutral\tgood,neutral\tpositive,neutral", "unknown label", "line 8: label 'good'"),
+        (line("11", ["neutral"] * 3, ["neutral"] * 3), "duplicate id", "line 8: id '11' is also on line 5"),
+    ],
+)
+def test_a_faulty_row_stops_with_file_row_and_remedy_or_is_a_counted_skip(download, row, reason, message):
+    with open(download / "labelResultAll.txt", "a") as table:
+        table.write(row + "\n")
+    with pytest.raises(ValueError, match=message):
+        load_posts("mvsa_multiple", download)
+    posts, report = load_posts_with_report("mvsa_multiple", download, on_error="skip")
+    assert report.skipped == {reason: 1} and len(posts) == 3
+
+
+def test_labels_of_the_other_dataset_are_recognised(download):
+    with pytest.raises(ValueError, match=r"Is this mvsa_multiple\?"):
+        load_posts("mvsa_single", download)

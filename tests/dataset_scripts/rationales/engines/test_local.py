@@ -1,0 +1,170 @@
+"""A model in this process reads a post once, and writes what it would have written when asked three times."""
+
+import asyncio
+import dataclasses
+
+import PIL.Image
+import pytest
+import torch
+
+from dataset_scripts.rationales.engines import local
+from dataset_scripts.rationales.engines.local import TransformersEngine, process_shards
+from dataset_scripts.rationales.errors import MisconfiguredError, PermanentError, RetryableError
+from dataset_scripts.rationales.posts import prepare_post
+from dataset_scripts.rationales.prompts import load_prompt
+from dataset_scripts.rationales.spec import RationaleSpec
+from helpers import tiny_lmm
+
+PROMPT = load_prompt("default", "auto")
+MAX_PIXELS = 28 * 28 * 100
+
+
+def post(name, text, size=None, shade="red"):
+    image = None if size is None else PIL.Image.new("RGB", size, shade)
+    return prepare_post({"id": name, "text": text, "image": image}, MAX_PIXELS)
+
+
+POSTS = [
+    post("wide", "a nice day <|im_end|>", (300, 200)),
+    post("no image", "only words, and many of them"),
+    post("no text", None, (200, 90), "blue"),
+    post("chinese", "今天天气很好", (80, 200)),
+    post("tiny", "x", (1, 1)),
+]
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory):
+    folder = tiny_lmm.build(tmp_path_factory.mktemp("lmm"))
+    spec = RationaleSpec(model=str(folder), prompt_hash=PROMPT.hash, max_tokens=20, max_pixels=MAX_PIXELS)
+    return TransformersEngine.from_pretrained(spec, PROMPT, device="cpu")
+
+
+@pytest.fixture
+def vision_passes(engine):
+    passes = []
+    hook = engine.model.model.visual.register_forward_hook(lambda *_: passes.append(1))
+    engine._openings.clear()
+    yield passes
+    hook.remove()
+
+
+def answers(engine, posts, attempt=0, separately=False):
+    async def all_of_them():
+        ask = engine.generate_separately if separately else engine.generate
+        tasks = [ask(one, perspective, attempt) for one in posts for perspective in engine.spec.perspectives]
+        return await asyncio.gather(*tasks)
+
+    return asyncio.run(all_of_them())
+
+
+@pytest.mark.parametrize("attempt", [0, 1], ids=["greedy", "sampled"])
+def test_the_tokens_are_those_of_separate_calls(engine, attempt):
+    shared, separate = answers(engine, POSTS, attempt), answers(engine, POSTS, attempt, separately=True)
+    assert [dataclasses.replace(answer, cached_tokens=0) for answer in shared] == separate
+    assert len({answer.text for answer in shared}) > len(POSTS)
+
+
+def test_posts_may_be_asked_in_any_order(engine):
+    expected = {one.post_id: answers(engine, [one], separately=True) for one in POSTS}
+
+    async def crosswise():
+        return {
+            (one.post_id, number): await engine.generate(one, perspective, 0)
+            for number, perspective in enumerate(engine.spec.perspectives)
+            for one in POSTS
+        }
+
+    for (name, number), answer in asyncio.run(crosswise()).items():
+        assert answer.text == expected[name][number].text
+
+
+def test_an_image_goes_through_the_vision_tower_once_for_all_perspectives(engine, vision_passes):
+    answers(engine, POSTS[:1])
+    assert len(vision_passes) == 1
+    answers(engine, POSTS[:1], attempt=1)
+    assert len(vision_passes) == 1
+
+
+def test_all_but_the_first_perspective_take_the_post_from_the_cache(engine, vision_passes):
+    first, *others = answers(engine, POSTS[:1])
+    assert first.cached_tokens == 0
+    fence = engine.processor.tokenizer(">>>\n\n")["input_ids"]
+    ids = engine._inputs(POSTS[0], "positive")["input_ids"][0].tolist()
+    end_of_post = next(at for at in range(len(ids)) if ids[at : at + len(fence)] == fence) + len(fence)
+    assert all(answer.cached_tokens >= end_of_post for answer in others)
+
+
+def test_memory_holds_few_posts(engine, vision_passes):
+    many = [post(f"{number}", f"text {number}", (30, 30)) for number in range(9)]
+    answers(engine, many)
+    assert len(vision_passes) == 9 and len(engine._openings) == local._KEPT_POSTS
+
+
+def test_the_settings_beside_the_weights_do_not_leak_in(engine):
+    """The tiny model's own generation_config.json samples, with a repetition penalty."""
+    spec = dataclasses.replace(engine.spec, repetition_penalty=None)
+    plain = TransformersEngine(engine.model, engine.processor, spec, PROMPT)
+    inputs = plain._inputs(POSTS[0], "positive")
+    tokens = plain.model.generate(**inputs, do_sample=False, repetition_penalty=1.0, max_new_tokens=20)
+    expected = plain.processor.decode(tokens[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    assert answers(plain, POSTS[:1])[0].text == expected
+
+
+def test_sampling_leaves_the_random_numbers_of_others_alone(engine):
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    answers(engine, POSTS[:1], attempt=1)
+    assert torch.equal(torch.rand(2), expected)
+
+
+def test_an_answer_that_was_cut_off_says_so(engine):
+    short = TransformersEngine(engine.model, engine.processor, dataclasses.replace(engine.spec, max_tokens=2), PROMPT)
+    assert {answer.finish_reason for answer in answers(short, POSTS[:1])} == {"length"}
+
+
+def test_the_model_ends_an_answer_by_its_end_token(engine, monkeypatch):
+    first = engine.processor.tokenizer("x")["input_ids"][0]
+
+    def generate(**inputs):
+        end = torch.tensor([[first, engine.model.generation_config.eos_token_id]])
+        return torch.cat([inputs["input_ids"], end], dim=1)
+
+    monkeypatch.setattr(engine.model, "generate", generate)
+    answer = answers(engine, POSTS[:1])[0]
+    assert (answer.text, answer.finish_reason, answer.completion_tokens) == ("x", "stop", 2)
+
+
+@pytest.mark.parametrize(
+    ("fault", "expected"),
+    [
+        (torch.OutOfMemoryError("out of memory"), RetryableError),
+        (ValueError("odd image"), PermanentError),
+        (RuntimeError("shape mismatch"), PermanentError),
+        (RuntimeError("CUDA error: device-side assert triggered"), MisconfiguredError),
+    ],
+)
+def test_failures_of_a_device_are_sorted_like_those_of_a_server(engine, monkeypatch, fault, expected):
+    def generate(**_):
+        raise fault
+
+    monkeypatch.setattr(engine.model, "generate", generate)
+    with pytest.raises(expected, match="'wide'"):
+        answers(engine, POSTS[:1])
+
+
+def test_a_folder_without_a_model_is_misconfigured(tmp_path, engine):
+    spec = dataclasses.replace(engine.spec, model=str(tmp_path))
+    with pytest.raises(MisconfiguredError, match="cannot be loaded as an image-text-to-text model"):
+        TransformersEngine.from_pretrained(spec, PROMPT)
+
+
+@pytest.mark.parametrize(("shards", "processes"), [(8, 3), (3, 8), (1, 1), (2500, 64)])
+def test_the_processes_of_a_launch_share_the_shards(monkeypatch, shards, processes):
+    taken = []
+    for index in range(processes):
+        state = type("State", (), {"process_index": index, "num_processes": processes})
+        monkeypatch.setattr(local, "PartialState", lambda state=state: state)
+        taken.extend(process_shards(shards))
+    assert taken == list(range(shards))

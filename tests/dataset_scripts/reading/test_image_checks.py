@@ -1,0 +1,159 @@
+"""Images are decoded in parallel, in the order of the rows, and once: a stopped build goes on where it was."""
+
+import threading
+from collections import Counter
+
+import pytest
+
+from dataset_scripts import load_posts, load_posts_with_report
+from dataset_scripts.reading import image_checks
+from dataset_scripts.reading.image_checks import Journal, Unchecked, checked_rows
+from dataset_scripts.reading.report import BuildReport
+
+POSTS = 60
+
+
+@pytest.fixture
+def download(tmp_path, draw):
+    lines = ["ID\ttext,image"]
+    for post in range(POSTS):
+        draw(tmp_path / "data" / f"{post}.jpg", shade=post)
+        (tmp_path / "data" / f"{post}.txt").write_text(f"post {post}")
+        lines.append(f"{post}\tpositive,neutral")
+    (tmp_path / "labelResultAll.txt").write_text("\n".join(lines))
+    return tmp_path
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """How often each image was decoded, by name."""
+    counts, decode = Counter(), image_checks.image_fault
+
+    def counting(image):
+        counts[getattr(image, "name", "(bytes)")] += 1
+        return decode(image)
+
+    monkeypatch.setattr(image_checks, "image_fault", counting)
+    return counts
+
+
+def test_two_images_are_decoded_at_the_same_time(download, monkeypatch):
+    """Each decoding waits until another one has begun; one at a time, they would wait in vain."""
+    together = threading.Barrier(2, timeout=30)
+
+    def sound(image):
+        together.wait()
+
+    monkeypatch.setattr(image_checks, "image_fault", sound)
+    assert len(load_posts("mvsa_single", download, num_proc=2)) == POSTS
+
+
+def test_the_number_of_workers_changes_neither_rows_nor_cache(download):
+    one, four = load_posts("mvsa_single", download), load_posts("mvsa_single", download, num_proc=4)
+    assert four["id"] == one["id"] == [str(post) for post in range(POSTS)]
+    assert four.cache_files == one.cache_files
+
+
+@pytest.mark.parametrize("num_proc", [1, 4])
+def test_the_first_faulty_row_is_the_one_that_is_told(download, num_proc):
+    (download / "data" / "20.jpg").write_bytes(b"no image")
+    (download / "data" / "25.jpg").write_bytes(b"no image")
+    (download / "data" / "22.txt").unlink()  # found while image 20 may still be decoded
+    with pytest.raises(ValueError, match=r"line 22: the image .*20\.jpg cannot be decoded"):
+        load_posts("mvsa_single", download, num_proc=num_proc)
+    posts, report = load_posts_with_report("mvsa_single", download, on_error="skip", num_proc=num_proc)
+    assert report.skipped == {"unreadable image": 2, "missing text": 1} and len(posts) == POSTS - 3
+
+
+@pytest.mark.parametrize("num_proc", [1, 3])
+def test_a_stopped_build_goes_on_without_decoding_anew(download, monkeypatch, num_proc):
+    decode, begun, lock = image_checks.image_fault, Counter(), threading.Lock()
+
+    def stop_at_the_fortieth(image):
+        with lock:
+            begun[image.name] += 1
+            number = begun.total()
+        if number == 40:
+            raise KeyboardInterrupt
+        return decode(image)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(image_checks, "image_fault", stop_at_the_fortieth)
+        with pytest.raises(KeyboardInterrupt):
+            load_posts("mvsa_single", download, num_proc=num_proc)
+    again = Counter()
+    monkeypatch.setattr(image_checks, "image_fault", lambda image: again.update([image.name]) or decode(image))
+    assert len(load_posts("mvsa_single", download, num_proc=num_proc)) == POSTS
+    assert again.total() <= POSTS - 39 + 16 * num_proc  # at most what was under way is decoded twice
+    # Of images that are decoded at the same time, any may be the fortieth: all before it in the rows are done, it and
+    # all behind it are not.
+    assert again == Counter(f"{number}.jpg" for number in range(POSTS - again.total(), POSTS))
+    assert again.total() + 39 + (num_proc - 1) >= POSTS
+    assert load_posts("mvsa_single", download, num_proc=num_proc)["id"][-1] == str(POSTS - 1)
+
+
+def test_after_raise_stopped_skip_does_not_decode_again(download, decoded):
+    (download / "data" / f"{POSTS - 1}.jpg").write_bytes(b"no image")
+    with pytest.raises(ValueError, match="cannot be decoded"):
+        load_posts("mvsa_single", download)
+    load_posts("mvsa_single", download, on_error="skip")
+    assert decoded.total() == POSTS
+
+
+def test_a_changed_folder_costs_the_changed_images_only(download, decoded, draw):
+    load_posts("mvsa_single", download)
+    draw(download / "data" / "7.jpg", shade=200, size=9)
+    (download / "data" / "8.txt").write_text("another text")
+    posts = load_posts("mvsa_single", download)
+    assert posts["text"][8] == "another text" and posts[7]["image"].size == (9, 9)
+    assert decoded["7.jpg"] == 2 and decoded.total() == POSTS + 1
+
+
+def test_an_unchanged_folder_costs_nothing(download, decoded):
+    load_posts("mvsa_single", download)
+    decoded.clear()
+    assert len(load_posts("mvsa_single", download)) == POSTS
+    assert not decoded
+
+
+def test_a_journal_cut_off_in_a_line_is_read_up_to_there(tmp_path, draw, decoded):
+    images = [draw(tmp_path / f"{number}.jpg", shade=number) for number in range(3)]
+    images[1].write_bytes(b"no image")
+    journal = Journal(tmp_path / "journal")
+    for image in images:
+        key, fault = journal.look(image)
+        journal.write(key, fault)
+    journal.close()
+    content = journal.file.read_bytes()
+    journal.file.write_bytes(content[:-5])  # the last entry is torn
+    decoded.clear()
+    again = Journal(journal.file)
+    assert again.look(images[0]) == (None, None)
+    assert again.look(images[1])[1].startswith("UnidentifiedImageError")
+    assert not decoded
+    key, fault = again.look(images[2])
+    assert decoded == {"2.jpg": 1} and fault is None
+    again.write(key, fault)
+    again.close()
+    assert Journal(journal.file).look(images[2]) == (None, None)
+
+
+def test_rows_are_read_a_bounded_number_ahead(tmp_path, draw):
+    image, read = draw(tmp_path / "a.jpg"), []
+
+    def rows():
+        for number in range(1000):
+            read.append(number)
+            yield Unchecked({"image": str(image)}, f"row {number}")
+
+    checked = checked_rows(rows(), BuildReport("x"), Journal(tmp_path / "journal"), num_proc=2)
+    for _ in range(10):
+        next(checked)
+    assert len(read) <= 10 + 32
+    checked.close()
+
+
+@pytest.mark.parametrize("num_proc", [0, -1, 1.5, True, "2"])
+def test_a_number_of_workers_that_is_none_is_refused(download, num_proc):
+    with pytest.raises(ValueError, match="num_proc=.*; write how many images to decode at a time"):
+        load_posts("mvsa_single", download, num_proc=num_proc)

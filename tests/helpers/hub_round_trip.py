@@ -1,0 +1,125 @@
+"""Saved folders opened and saved again where nothing of ours can be imported, and the files that travel for that."""
+
+import ast
+import inspect
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from helpers import tiny_processor
+
+OLDEST = os.environ.get("MPT_OLDEST_TRANSFORMERS")
+needs_oldest = pytest.mark.skipif(not OLDEST, reason="MPT_OLDEST_TRANSFORMERS names no folder with that version")
+
+# Opens each folder with each Auto class, notes what came back, and saves it all again.
+ROUND_TRIP = (
+    tiny_processor.BLOCK
+    + """
+from pathlib import Path
+
+import torch
+from PIL import Image
+from transformers import (
+    AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoProcessor, __version__, pipeline
+)
+
+source, target = Path(sys.argv[1]), Path(sys.argv[2])
+batches = torch.load(source.parent / "batches.pt")
+for folder in sorted(source.iterdir()):
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=True)
+    features = AutoModel.from_pretrained(folder, trust_remote_code=True)
+    model = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True)
+    processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
+    pipe = pipeline("multimodal-sentiment", model=str(folder), trust_remote_code=True, device="cpu")
+    with torch.no_grad():
+        output = model(**batches[folder.name])
+        found = {
+            "version": __version__,
+            "classes": [type(each).__name__ for each in (config, features, model, processor, pipe)],
+            "modules": sorted({type(each).__module__.split(".")[0] for each in (config, features, model, processor)}),
+            "config": config.to_dict(),
+            "frozen": [name for name, p in model.named_parameters() if not p.requires_grad],
+            "weights": model.state_dict(),
+            "logits": output.logits,
+            "fused": output.fused_embeds,
+            "features": features(**batches[folder.name]).fused_embeds,
+            "input_ids": processor(text=["what a good day"])["input_ids"],
+            "answer": pipe({"text": "what a good day", "image": Image.new("RGB", (40, 30))}),
+        }
+    model.save_pretrained(target / folder.name)
+    processor.save_pretrained(target / folder.name)
+    torch.save(found, target.parent / f"{target.name}-{folder.name}.pt")
+"""
+)
+
+
+def run(code: str, *arguments: Path, folder: Path, environment: dict[str, str] | None = None) -> None:
+    """Run `code` where nothing of ours can be imported and nobody can answer a question, with no network."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH" and not name.startswith("HF_")}
+    isolated = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "home")}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        cwd=folder,
+        env=kept | (isolated if environment is None else environment) | {"HF_MODULES_CACHE": str(folder / "modules")},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+    assert done.returncode == 0, "\n".join(done.stderr.splitlines()[-30:])
+
+
+def round_trip(source: Path, target: Path, oldest: bool = False) -> dict[str, dict[str, Any]]:
+    """What a process found that opened every folder in `source`; it saved each again in `target`."""
+    work = target.parent / f"work-{target.name}"
+    work.mkdir()
+    environment = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(work / "home")}
+    run(ROUND_TRIP, source, target, folder=work, environment=environment | ({"PYTHONPATH": OLDEST} if oldest else {}))
+    names = [folder.name for folder in source.iterdir()]
+    return {name: torch.load(target.parent / f"{target.name}-{name}.pt", weights_only=False) for name in names}
+
+
+def closure(classes: Iterable[type]) -> set[Path]:
+    """The files that these classes reach, starting from the ones that define them."""
+    reached: set[Path] = set()
+    pending = [Path(inspect.getfile(each)) for each in classes]
+    while pending:
+        path = pending.pop()
+        if path not in reached:
+            reached.add(path)
+            pending += [path.parent / f"{node.module}.py" for node in imports(path) if relative(node) and node.module]
+    return reached
+
+
+def imports(path: Path) -> list[ast.Import | ast.ImportFrom]:
+    return [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, (ast.Import, ast.ImportFrom))]
+
+
+def relative(node: ast.Import | ast.ImportFrom) -> bool:
+    return isinstance(node, ast.ImportFrom) and node.level > 0
+
+
+def absolute(path: Path) -> set[str]:
+    """Top-level packages that a file imports by name."""
+    names = set()
+    for node in imports(path):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif not relative(node):
+            names.add(node.module.split(".")[0])
+    return names
+
+
+def without_dtypes_of_encoders(file: Path) -> dict[str, Any]:
+    """Loading notes in each encoder's configuration what its weights were loaded as."""
+    fields = json.loads(file.read_text())
+    for part in ("text_config", "vision_config", "cnn_config"):
+        (fields.get(part) or {}).pop("dtype", None)
+    return fields

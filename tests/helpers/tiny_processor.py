@@ -1,0 +1,66 @@
+"""A processor for the models of `tiny`, its tokenizer learnt from a few sentences, and a folder that holds both."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from PIL import Image
+from transformers import ViTImageProcessor
+
+from helpers import tiny
+from mpt_sentiment.backbones import train_tokenizer
+from processing_mpt import MPTPipeline, MPTProcessor
+
+SENTENCES = ["what a good day at the sea", "nothing but rain and a missed train", "the bus leaves at ten"]
+
+
+def tokenizer():
+    return train_tokenizer(Dataset.from_dict({"text": SENTENCES}), [], tiny.text_config())
+
+
+def image_processor(side: int = 32) -> ViTImageProcessor:
+    return ViTImageProcessor(size={"height": side, "width": side})
+
+
+def processor(**changes: Any) -> MPTProcessor:
+    return MPTProcessor(image_processor(), tokenizer(), **changes)
+
+
+def image(colour: Any = "red", mode: str = "RGB", size: tuple[int, int] = (40, 30)) -> Image.Image:
+    return Image.new(mode, size, colour)
+
+
+def pipeline(**config: Any) -> MPTPipeline:
+    changes = {"perspectives": config["perspectives"]} if "perspectives" in config else {}
+    return MPTPipeline(model=tiny.model(**config), processor=processor(**changes), device="cpu")
+
+
+BLOCK = """
+import sys
+
+
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("modeling_mpt", "processing_mpt", "dataset_scripts", "evaluation_mpt"):
+            raise ModuleNotFoundError(f"{name} is out of reach here")
+
+
+sys.meta_path.insert(0, Block())
+"""
+
+
+def run_elsewhere(code: str, folder: Path) -> str:
+    """What `code` prints in a process that cannot import our packages, `folder` being its working directory."""
+    done = subprocess.run(
+        [sys.executable, "-c", BLOCK + code],
+        cwd=folder,
+        env=os.environ | {"HF_MODULES_CACHE": str(folder / "modules"), "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout

@@ -1,0 +1,132 @@
+"""The model card says what a run was, in valid metadata, and nothing of the machine."""
+
+import ast
+import re
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from huggingface_hub import ModelCard
+
+from mpt_sentiment.evaluation import TrainingData, aggregate_runs, environment, evaluate_predictions, write_model_card
+
+NAMES = ["positive", "neutral", "negative"]
+
+
+def config(**changed):
+    values = {
+        "model_type": "mpt_sentiment",
+        "weights_returned": ["modality_weights", "perspective_weights"],
+        "perspectives": NAMES,
+        "modalities": ["text", "image", "rationales"],
+        "text_branches": ["sknet", "lstm"],
+        "image_branches": ["cnn", "vit"],
+        "text_config": SimpleNamespace(_name_or_path="google-bert/bert-base-uncased"),
+        "vision_config": SimpleNamespace(_name_or_path="/home/someone/models/vit"),
+        "cnn_config": None,
+    }
+    return SimpleNamespace(**values | changed)
+
+
+def report(signal=2.0):
+    rng = np.random.default_rng(0)
+    labels = rng.choice(3, 120, p=[0.6, 0.1, 0.3])
+    logits = rng.normal(size=(120, 3))
+    logits[np.arange(120), labels] += signal
+    return evaluate_predictions(logits, labels, NAMES)
+
+
+def write(folder, **changed):
+    arguments = {
+        "config": config(),
+        "metrics": report(),
+        "data": TrainingData(
+            name="/home/someone/data/My posts",
+            sizes={"train": 960, "validation": 120, "test": 120},
+            protocol="grouped",
+            split_seed=42,
+            split_hash="0a1b2c",
+            dropped={"opposite polarities": 358},
+            notes=["Rationales from /home/someone/rationales.tsv."],
+        ),
+        "hyperparameters": {"learning_rate": 1e-5, "output_dir": "/home/someone/runs/first", "warmup_steps": None},
+        "num_parameters": 1_234_567,
+        "num_trainable_parameters": 890_123,
+        "environment": environment(),
+    } | changed
+    return write_model_card(folder, **arguments)
+
+
+def test_the_header_is_valid_and_carries_the_scores(tmp_path):
+    metrics = report()
+    header = ModelCard.load(write(tmp_path / "my-model", metrics=metrics)).data
+    assert header.license == "apache-2.0" and header.library_name == "transformers"
+    assert header.base_model == ["google-bert/bert-base-uncased"]
+    assert "mpt_sentiment" in header.tags
+    scores = {result.metric_name: result.metric_value for result in header.eval_results}
+    assert scores["Accuracy"] == pytest.approx(metrics["accuracy"], abs=1e-4)
+    assert scores["Weighted F1"] == pytest.approx(metrics["f1_weighted"], abs=1e-4)
+    assert {result.dataset_split for result in header.eval_results} == {"test"}
+    assert header.model_name == "my-model"
+
+
+def test_the_card_has_every_section_and_the_run_in_it(tmp_path):
+    metrics = report()
+    runs = aggregate_runs([metrics, report(1.0)], seeds=[1, 2])
+    text = write(tmp_path, metrics=metrics, aggregate=runs, best_epoch=3.0).read_text()
+    sections = ["How to use", "Results", "Training data", "Training", "Limitations", "Citation"]
+    assert re.findall(r"^## (.+)$", text, re.M) == sections
+    low, high = metrics["intervals"]["accuracy"]
+    accuracy = f"| Accuracy | **{100 * metrics['accuracy']:.1f}** | {100 * low:.1f} – {100 * high:.1f} |"
+    assert f"{accuracy} {100 * metrics['majority']['accuracy']:.1f} |" in text
+    for expected in ("2 training seeds (1, 2)", "`grouped`", "`0a1b2c`", "opposite polarities | 358", "1,234,567"):
+        assert expected in text
+    for expected in ("890,123", "`1e-05`", "Epoch 3 was kept", "10.1145/3746252.3761328", "| neutral |"):
+        assert expected in text
+    assert "warmup_steps" not in text and "{{" not in text
+
+
+def test_the_card_holds_no_path_of_the_machine(tmp_path):
+    text = write(tmp_path).read_text()
+    assert "someone" not in text and str(tmp_path) not in text
+    assert "My posts" in text
+
+
+def test_the_example_is_python_and_follows_the_modalities(tmp_path):
+    def example(**changed):
+        code = re.search(r"```python\n(.*?)```", write(tmp_path, **changed).read_text(), re.S)[1]
+        ast.parse(code)
+        return code
+
+    assert "images=" in example() and '"negative": ' in example()
+    text_only = example(config=config(modalities=["text"]))
+    assert "images=" not in text_only and "rationales=" not in text_only
+
+
+def test_a_synthetic_dataset_makes_the_card_say_that_it_is_a_demonstration(tmp_path):
+    data = TrainingData("MPT sample", {"train": 10, "validation": 2, "test": 2}, synthetic=True)
+    assert "**This model is a demonstration.**" in write(tmp_path, data=data).read_text()
+    assert "demonstration" not in write(tmp_path).read_text()
+
+
+def test_scores_that_reach_down_to_the_floor_are_called_so(tmp_path):
+    assert "do not show that it learnt" in write(tmp_path, metrics=report(signal=0.0)).read_text()
+    assert "do not show that it learnt" not in write(tmp_path).read_text()
+
+
+def test_figures_are_shown_where_they_lie_in_the_folder(tmp_path):
+    assert "![" not in write(tmp_path).read_text()
+    (tmp_path / "confusion_matrix.png").write_bytes(b"")
+    assert "![Confusion matrix](confusion_matrix.png)" in write(tmp_path).read_text()
+
+
+def test_a_dataset_on_the_hub_is_linked(tmp_path):
+    data = TrainingData("MVSA-Single", {"train": 10}, hub_id="someone/mvsa-single")
+    path = write(tmp_path, data=data)
+    assert ModelCard.load(path).data.datasets == ["someone/mvsa-single"]
+    assert "(https://huggingface.co/datasets/someone/mvsa-single)" in path.read_text()
+
+
+def test_the_card_says_that_no_post_was_dropped_only_where_it_was_told(tmp_path):
+    assert "No post was left out" in write(tmp_path, data=TrainingData("A", {"test": 9}, dropped={})).read_text()
+    assert "left out" not in write(tmp_path, data=TrainingData("A", {"test": 9})).read_text()

@@ -1,0 +1,48 @@
+"""Figures are written whole, as readable PNGs."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mpt_sentiment.evaluation import plot_confusion_matrix, plot_training_curve
+
+HISTORY = [
+    {"epoch": 0.5, "step": 5, "loss": 1.2, "loss_ce": 1.0, "loss_mlcl": 2.0, "learning_rate": 1e-5},
+    {"epoch": 1.0, "step": 10, "eval_loss": 1.0, "eval_accuracy": 0.5, "eval_f1_weighted": 0.4, "eval_f1_macro": 0.3},
+    {"epoch": 1.5, "step": 15, "loss": 0.8, "loss_ce": 0.7, "loss_mlcl": 1.0, "learning_rate": 5e-6},
+    {"epoch": 2.0, "step": 20, "eval_loss": 0.9, "eval_accuracy": 0.6, "eval_f1_weighted": 0.5, "eval_f1_macro": 0.4},
+    {"epoch": 2.0, "step": 20, "train_loss": 1.0, "train_runtime": 3.0},
+]
+
+
+def pixels(path):
+    with Image.open(path) as image:
+        assert image.format == "PNG" and min(image.size) > 400
+        return np.asarray(image.convert("RGB"))
+
+
+def test_the_confusion_matrix_is_drawn_and_shows_its_counts(tmp_path):
+    names = ["positive", "neutral", "negative"]
+    one = pixels(plot_confusion_matrix(tmp_path / "a.png", [[9, 1, 0], [2, 5, 3], [0, 0, 0]], names, "Test"))
+    other = pixels(plot_confusion_matrix(tmp_path / "b.png", [[90, 10, 0], [20, 50, 30], [0, 0, 0]], names, "Test"))
+    assert len(np.unique(one.reshape(-1, 3), axis=0)) > 20
+    # Same shares, so the same colours: only the counts can differ.
+    assert one.shape != other.shape or (one != other).any()
+
+
+def test_the_training_curve_marks_the_epoch_that_was_kept(tmp_path):
+    plain = pixels(plot_training_curve(tmp_path / "a.png", HISTORY))
+    marked = pixels(plot_training_curve(tmp_path / "b.png", HISTORY, best_epoch=2.0))
+    assert plain.shape != marked.shape or (plain != marked).any()
+
+
+def test_a_run_without_evaluation_is_drawn_too(tmp_path):
+    pixels(plot_training_curve(tmp_path / "a.png", HISTORY[:1]))
+
+
+def test_what_cannot_be_drawn_is_refused_and_no_file_is_left(tmp_path):
+    with pytest.raises(ValueError, match="state.log_history"):
+        plot_training_curve(tmp_path / "a.png", [{"epoch": 1.0, "train_runtime": 3.0}])
+    with pytest.raises(ValueError, match=r"\(2, 2\) is required"):
+        plot_confusion_matrix(tmp_path / "a.png", np.eye(3), ["positive", "negative"])
+    assert not list(tmp_path.iterdir())

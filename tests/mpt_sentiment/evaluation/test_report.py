@@ -1,0 +1,188 @@
+"""Scores, their intervals and floors, comparisons and aggregation."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, f1_score
+
+from mpt_sentiment.evaluation import aggregate_runs, compute_metrics, evaluate_predictions, paired_bootstrap
+
+NAMES = ["positive", "neutral", "negative"]
+
+
+def one_hot(predictions, num_classes=3):
+    return np.eye(num_classes)[np.asarray(predictions)]
+
+
+def noisy_outputs(num_posts=300, seed=0, signal=1.0):
+    rng = np.random.default_rng(seed)
+    labels = rng.choice(3, num_posts, p=[0.6, 0.1, 0.3])
+    logits = rng.normal(size=(num_posts, 3))
+    logits[np.arange(num_posts), labels] += signal
+    return logits, labels
+
+
+def test_scores_equal_the_values_computed_by_hand():
+    # labels 0 0 0 1 1 2, predictions 0 0 1 1 2 2: hits 2, 1, 1.
+    report = evaluate_predictions(one_hot([0, 0, 1, 1, 2, 2]), [0, 0, 0, 1, 1, 2], NAMES)
+    assert report["accuracy"] == pytest.approx(4 / 6)
+    assert report["per_class"]["positive"] == pytest.approx({"precision": 1, "recall": 2 / 3, "f1": 0.8, "support": 3})
+    assert report["per_class"]["neutral"] == pytest.approx({"precision": 0.5, "recall": 0.5, "f1": 0.5, "support": 2})
+    assert report["per_class"]["negative"] == pytest.approx({"precision": 0.5, "recall": 1, "f1": 2 / 3, "support": 1})
+    assert report["f1_weighted"] == pytest.approx((3 * 0.8 + 2 * 0.5 + 2 / 3) / 6)
+    assert report["f1_macro"] == pytest.approx((0.8 + 0.5 + 2 / 3) / 3)
+    assert report["confusion_matrix"] == [[2, 1, 0], [0, 1, 1], [0, 0, 1]]
+
+
+def test_every_report_has_the_floor_of_always_answering_the_majority_label():
+    report = evaluate_predictions(one_hot([0, 0, 0, 0]), [0, 0, 0, 2], NAMES)
+    assert report["majority"]["label"] == "positive"
+    for score in ("accuracy", "f1_weighted", "f1_macro"):
+        assert report["majority"][score] == pytest.approx(report[score])
+    assert report["majority"]["accuracy"] == 0.75
+
+
+def test_scores_equal_scikit_learn_also_with_a_class_that_never_occurs():
+    logits, labels = noisy_outputs()
+    labels[labels == 1] = 0
+    report = evaluate_predictions(logits, labels, NAMES)
+    predictions = logits.argmax(axis=1)
+    common = {"labels": range(3), "zero_division": 0}
+    assert report["accuracy"] == pytest.approx(accuracy_score(labels, predictions))
+    assert report["f1_weighted"] == pytest.approx(f1_score(labels, predictions, average="weighted", **common))
+    assert report["f1_macro"] == pytest.approx(f1_score(labels, predictions, average="macro", **common))
+
+
+def test_intervals_hold_the_score_and_repeat_with_the_seed():
+    logits, labels = noisy_outputs()
+    report = evaluate_predictions(logits, labels, NAMES, seed=3)
+    for score, (low, high) in report["intervals"].items():
+        assert low < report[score] < high
+    assert evaluate_predictions(logits, labels, NAMES, seed=3) == report
+    assert evaluate_predictions(logits, labels, NAMES, seed=4)["intervals"] != report["intervals"]
+
+
+def test_intervals_equal_those_of_a_loop_that_draws_posts_one_by_one():
+    logits, labels = noisy_outputs(num_posts=150)
+    predictions = logits.argmax(axis=1)
+    rng = np.random.default_rng(1)
+    drawn = {"accuracy": [], "f1_weighted": [], "f1_macro": []}
+    for _ in range(600):
+        rows = rng.integers(len(labels), size=len(labels))
+        y, p = labels[rows], predictions[rows]
+        drawn["accuracy"].append(accuracy_score(y, p))
+        for average in ("weighted", "macro"):
+            drawn[f"f1_{average}"].append(f1_score(y, p, average=average, labels=range(3), zero_division=0))
+    report = evaluate_predictions(logits, labels, NAMES, num_resamples=20_000)
+    for score, values in drawn.items():
+        # Two estimates of one quantile: they differ by the loop's own sampling error, a tenth of the width at most.
+        width = np.subtract(*report["intervals"][score][::-1])
+        assert np.quantile(values, [0.025, 0.975]) == pytest.approx(report["intervals"][score], abs=0.12 * width)
+
+
+def test_accuracy_interval_covers_the_truth_about_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    covered = 0
+    for repeat in range(200):
+        correct = rng.random(200) < 0.7
+        report = evaluate_predictions(one_hot(np.where(correct, 0, 1), 2), np.zeros(200, int), ["a", "b"], 500, repeat)
+        low, high = report["intervals"]["accuracy"]
+        covered += low <= 0.7 <= high
+    assert 0.9 <= covered / 200 <= 0.99
+
+
+def test_a_report_is_plain_json():
+    logits, labels = noisy_outputs()
+    report = evaluate_predictions(logits, labels, NAMES)
+    assert json.loads(json.dumps(report, allow_nan=False)) == report
+
+
+def test_logits_and_their_probabilities_give_the_same_report():
+    logits, labels = noisy_outputs()
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    from_logits, from_probabilities = (evaluate_predictions(x, labels, NAMES) for x in (logits, probabilities))
+    assert from_logits.pop("expected_calibration_error") == pytest.approx(
+        from_probabilities.pop("expected_calibration_error")
+    )
+    assert from_logits == from_probabilities
+
+
+def test_calibration_error_is_the_gap_between_confidence_and_accuracy():
+    always_80_percent_sure = np.tile([0.8, 0.2], (10, 1))
+    report = evaluate_predictions(always_80_percent_sure, [0] * 5 + [1] * 5, ["a", "b"])
+    assert report["expected_calibration_error"] == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "labels", "message"),
+    [
+        (one_hot([0, 1]), [0], r"2 probabilities, 1 labels"),
+        (one_hot([0, 1]), [0, 3], r"labels\[1\] is 3: a class index from 0 to 2"),
+        (one_hot([0, 1]), [0, None], r"leave posts without a label out"),
+        (one_hot([0, 1], 2), [0, 1], r"shape \(2, 2\): \(num_posts, 3\)"),
+        (np.array([[0.2, np.nan, 0.1]]), [0], r"not finite in 1 of 1 rows, the first is row 0"),
+        (np.empty((0, 3)), [], r"at least one class index"),
+    ],
+)
+def test_bad_input_is_refused_with_its_place_and_remedy(probabilities, labels, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate_predictions(probabilities, labels, NAMES)
+
+
+def test_compute_metrics_takes_the_first_of_the_trainers_outputs():
+    logits, labels = noisy_outputs()
+    report = evaluate_predictions(logits, labels, NAMES)
+    expected = {score: report[score] for score in ("accuracy", "f1_weighted", "f1_macro")}
+    assert compute_metrics(SimpleNamespace(predictions=logits, label_ids=labels)) == expected
+    assert compute_metrics(SimpleNamespace(predictions=(logits, labels), label_ids=labels)) == expected
+
+
+def test_paired_bootstrap_finds_the_better_system_and_no_difference_between_equals():
+    labels = np.arange(300) % 3
+    good, poor = labels.copy(), labels.copy()
+    good[:30] = (good[:30] + 1) % 3
+    poor[:90] = (poor[:90] + 1) % 3
+    better = paired_bootstrap(labels, good, poor, 3)
+    assert better["accuracy"]["difference"] == pytest.approx(0.2)
+    assert better["accuracy"]["p_value"] < 0.001
+    assert better["f1_weighted"]["interval"][0] > 0
+    same = paired_bootstrap(labels, good, good, 3)
+    assert {score: result["p_value"] for score, result in same.items()} == dict.fromkeys(same, 1.0)
+    swapped = paired_bootstrap(labels, poor, good, 3)
+    assert swapped["f1_macro"]["difference"] == -better["f1_macro"]["difference"]
+
+
+def test_paired_bootstrap_equals_a_loop_that_draws_posts_for_both_systems():
+    logits, labels = noisy_outputs(num_posts=120, signal=1.2)
+    a, b = logits.argmax(axis=1), noisy_outputs(num_posts=120, seed=0, signal=0.6)[0].argmax(axis=1)
+    rng = np.random.default_rng(0)
+    rows = rng.integers(120, size=(4000, 120))
+    differences = (a[rows] == labels[rows]).mean(axis=1) - (b[rows] == labels[rows]).mean(axis=1)
+    result = paired_bootstrap(labels, a, b, 3)["accuracy"]
+    assert np.quantile(differences, [0.025, 0.975]) == pytest.approx(result["interval"], abs=0.015)
+
+
+def test_runs_are_averaged_with_the_sample_standard_deviation():
+    runs = [evaluate_predictions(*noisy_outputs(seed=seed), NAMES) for seed in range(3)]
+    summary = aggregate_runs(runs, seeds=[1, 2, 3])
+    values = [run["f1_weighted"] for run in runs]
+    assert summary["seeds"] == [1, 2, 3]
+    score = summary["f1_weighted"]
+    assert score["values"] == values
+    assert score["mean"] == pytest.approx(np.mean(values)) and score["std"] == pytest.approx(np.std(values, ddof=1))
+    assert (score["min"], score["max"]) == (min(values), max(values))
+    assert summary["per_class"]["neutral"]["recall"]["max"] == max(r["per_class"]["neutral"]["recall"] for r in runs)
+    assert json.loads(json.dumps(summary, allow_nan=False)) == summary
+
+
+def test_a_single_run_has_no_standard_deviation():
+    assert aggregate_runs([evaluate_predictions(*noisy_outputs(), NAMES)])["accuracy"]["std"] is None
+
+
+def test_runs_on_other_classes_are_not_averaged():
+    logits, labels = noisy_outputs()
+    runs = [evaluate_predictions(logits, labels, names) for names in (NAMES, NAMES[::-1])]
+    with pytest.raises(ValueError, match="Run 1 has the classes"):
+        aggregate_runs(runs)
