@@ -9,7 +9,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-from dataset_scripts.rationales.engines.base.zero_shot_local import TransformersDecisions
+from dataset_scripts.rationales.engines.zero_shot_local import TransformersDecisions
 
 from dataset_scripts.rationales.engines import zero_shot_local
 from dataset_scripts.rationales.engines.zero_shot import (
