@@ -9,7 +9,6 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-from dataset_scripts.rationales.engines.zero_shot_local import TransformersDecisions
 
 from dataset_scripts.rationales.engines import zero_shot_local
 from dataset_scripts.rationales.engines.zero_shot import (
@@ -19,6 +18,7 @@ from dataset_scripts.rationales.engines.zero_shot import (
     normalized,
     read_log_probs,
 )
+from dataset_scripts.rationales.engines.zero_shot_local import TransformersDecisions
 from dataset_scripts.rationales.errors import MisconfiguredError, StoreError
 from dataset_scripts.rationales.posts import prepare_post
 from dataset_scripts.rationales.run.failures import RunSettings
