@@ -1,0 +1,45 @@
+"""Images of posts: their stored bytes, the errors of decoding them, and their conversion to RGB."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import PIL.Image
+import PIL.ImageOps
+
+logger = logging.getLogger(__name__)
+
+# Everything that Pillow raises for a damaged, truncated or oversized image.
+DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, PIL.Image.DecompressionBombError)
+
+
+def stored_bytes(image: Mapping[str, Any]) -> bytes:
+    """Return the file content of an undecoded image, `{"bytes": …, "path": …}`.
+
+    Raises:
+        OSError: the image is stored by its path, and the file cannot be read.
+    """
+    return image["bytes"] if image["bytes"] is not None else Path(image["path"]).read_bytes()
+
+
+def to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
+    """Convert the first frame to RGB: upright by its EXIF orientation, transparency on white.
+
+    Values of 16 bits are scaled by 1/257 to 8 bits. The pixels equal those of `processing_mpt.processing_mpt.to_rgb`.
+    Broken EXIF data are ignored.
+
+    Raises:
+        one of `DECODING_ERRORS`: the image cannot be decoded.
+    """
+    image.load()
+    try:
+        image = PIL.ImageOps.exif_transpose(image)
+    except Exception as error:  # Pillow's parser raises errors of any type for broken metadata
+        logger.debug("EXIF data ignored: %s", error)
+    if image.mode.startswith("I") and (image.mode != "I" or image.getextrema()[1] > 255):
+        # Pillow opens some 16-bit images as mode "I"; its own conversion clips all values above 255.
+        image = image.convert("I").point(lambda value: value * (1 / 257)).convert("L")
+    if image.has_transparency_data:
+        image = PIL.Image.alpha_composite(PIL.Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+    return image.convert("RGB")
