@@ -8,6 +8,7 @@ from datasets import ClassLabel, Features, Image, Value
 # model sees its perspectives; changing it would relabel every published dataset.
 LABELS = ("positive", "neutral", "negative")
 PERSPECTIVES = LABELS
+CONTENT = ("image", "text")  # the columns that may belong to others: posts can be published without them
 
 
 def rationale_column(perspective: str) -> str:

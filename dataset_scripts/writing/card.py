@@ -184,7 +184,7 @@ def _loading(records: list[BuildRecord]) -> str:
             "`mpt-sentiment`) then joins the two by id and checks that every post is there:",
             "",
             "```python",
-            "from dataset_scripts.writing.publish import join_content",
+            "from dataset_scripts import join_content",
             "",
             f'posts = join_content(load_dataset("PATH_OR_ID", "{first.config_name}"), "{first.dataset}", '
             'data_dir="FOLDER_OF_THE_DOWNLOAD")',

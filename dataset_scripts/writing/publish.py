@@ -11,19 +11,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, DatasetDict, DatasetInfo, SplitDict, SplitInfo, concatenate_datasets
+from datasets import Dataset, DatasetDict, DatasetInfo, SplitDict, SplitInfo
 from datasets.info import DatasetInfosDict
 from huggingface_hub import DatasetCardData
 
 from dataset_scripts.facts import facts_of
 from dataset_scripts.reading.report import BuildReport
+from dataset_scripts.schema import CONTENT
 from dataset_scripts.splits import split_hash
 from dataset_scripts.writing.card import RECORD_FILE, BuildRecord, is_config_name, read_records, render_card
 from dataset_scripts.writing.parquet import ShardPlan, plan_shards, write_shards
 
 logger = logging.getLogger(__name__)
 
-CONTENT = ("image", "text")
 MAX_SHARD_BYTES = 300 * 1024**2
 
 
@@ -120,96 +120,6 @@ def save_posts(
     else:
         logger.info("%s is up to date: no shard was written", target)
     return SavedPosts(record, target, written)
-
-
-def join_content(
-    published: Dataset | DatasetDict,
-    name: str,
-    data_dir: str | Path,
-    *,
-    on_missing: str = "raise",
-    **options: Any,
-) -> Dataset | DatasetDict:
-    """Puts the texts and images of an original download into posts that were published without them.
-
-    Args:
-        published (`Dataset` or `DatasetDict`): ids, labels and rationales, as `load_dataset` opens them.
-        name (`str`): loader of the original: `"mvsa_single"`, `"ch_mits"`, … as for `load_posts`.
-        data_dir (`str` or `Path`): folder of the original download.
-        on_missing (`str`, defaults to `"raise"`):
-            `"skip"` leaves out, counted and logged, the posts that the download does not have.
-        options: of `load_posts`, e.g. `on_error="skip"` where the download has faulty posts.
-
-    Returns:
-        As `published`, with `image` and `text` in the places that `schema.features` gives them.
-
-    Raises:
-        ValueError: posts already have their content, ids that the download lacks, or another label in the download
-            (ids alone do not tell MVSA-Single from MVSA-Multiple).
-    """
-    from dataset_scripts import load_posts  # the package imports nothing of this file but through here
-
-    if on_missing not in ("raise", "skip"):
-        raise ValueError(f'on_missing={on_missing!r}; write "raise" or "skip".')
-    parts = published if isinstance(published, DatasetDict) else {"posts": published}
-    for posts in parts.values():
-        if any(column in posts.column_names for column in CONTENT):
-            raise ValueError(
-                f"the posts already have {CONTENT} (columns: {posts.column_names}); there is nothing to join."
-            )
-    original = load_posts(name, data_dir, **options)
-    if isinstance(original, DatasetDict):
-        original = concatenate_datasets(list(original.values()))
-    place = {post: row for row, post in enumerate(original["id"])}
-    joined = {
-        split: _join(posts, split, original, place, name, data_dir, on_missing) for split, posts in parts.items()
-    }
-    return DatasetDict(joined) if isinstance(published, DatasetDict) else joined["posts"]
-
-
-def _join(
-    posts: Dataset,
-    split: str,
-    original: Dataset,
-    place: dict[str, int],
-    name: str,
-    data_dir: str | Path,
-    on_missing: str,
-) -> Dataset:
-    ids = list(posts["id"])
-    missing = [post for post in ids if post not in place]
-    if missing:
-        message = (
-            f"{len(missing):,} of {len(ids):,} posts of {split!r} are not in {name} of {data_dir} (first: "
-            f"{', '.join(missing[:3])})"
-        )
-        if on_missing == "raise" or len(missing) == len(ids):
-            raise ValueError(
-                f"{message}. Give the whole download of the dataset that was published"
-                + ("." if len(missing) == len(ids) else ', or leave such posts out with on_missing="skip".')
-            )
-        logger.warning("%s; left out", message)
-        posts = posts.select([row for row, post in enumerate(ids) if post in place])
-        ids = list(posts["id"])
-    content = original.select([place[post] for post in ids])
-    _compare_labels(posts, content, ids, name, data_dir)
-    order = [column for column in original.column_names if column in CONTENT or column in posts.column_names]
-    order += [column for column in posts.column_names if column not in order]
-    return concatenate_datasets([posts, content.select_columns(list(CONTENT))], axis=1).select_columns(order)
-
-
-def _compare_labels(posts: Dataset, content: Dataset, ids: list[str], name: str, data_dir: str | Path) -> None:
-    names, original_names = posts.features["label"].names, content.features["label"].names
-    differing = [
-        f"{post} is {names[ours]} here, {original_names[theirs]} there"
-        for post, ours, theirs in zip(ids, posts["label"], content["label"], strict=True)
-        if ours is not None and theirs is not None and names[ours] != original_names[theirs]
-    ]
-    if differing:
-        raise ValueError(
-            f"{len(differing):,} of {len(ids):,} posts have another label in {name} of {data_dir} (first: "
-            f"{differing[0]}); is this the dataset that was published? Equal ids can be other posts."
-        )
 
 
 def _check(splits: DatasetDict, config_name: str, max_shard_size: int) -> None:
