@@ -22,7 +22,7 @@ from transformers import HfArgumentParser
 
 from dataset_scripts import BuildReport, load_posts_with_report, split_posts
 from dataset_scripts.facts import FACTS
-from dataset_scripts.rationales.transfer import provenance_of
+from dataset_scripts.rationales.transfer import store_provenance
 from dataset_scripts.writing.publish import SavedPosts, save_posts
 
 
@@ -135,7 +135,7 @@ def provenance(name: str, args: BuildArguments) -> dict[str, str]:
     known: dict[str, str] = {}
     if args.rationales is not None:
         known["file"] = Path(args.rationales).name
-        known |= provenance_of(args.rationales)
+        known |= store_provenance(args.rationales)
     elif name == "authors":
         known["file"] = "released by the authors of the paper"
     known |= args.rationales_info

@@ -36,11 +36,11 @@ from datasets import Dataset, DatasetDict, concatenate_datasets
 from dataset_scripts import load_posts_with_report
 from dataset_scripts.rationales.engines.base import Engine, FakeEngine
 from dataset_scripts.rationales.engines.endpoint import EndpointEngine
-from dataset_scripts.rationales.engines.server_check import examine, table
+from dataset_scripts.rationales.engines.server_check import check_server, checks_table
 from dataset_scripts.rationales.errors import OutageError
 from dataset_scripts.rationales.plan import Prices, num_shards_for, plan_run, plan_table
 from dataset_scripts.rationales.prompts import Prompt, load_prompt
-from dataset_scripts.rationales.quality.report import gate_report, report_table
+from dataset_scripts.rationales.quality.summary import summarize_gate, summary_table
 from dataset_scripts.rationales.run.runner import RunReport, RunSettings, run
 from dataset_scripts.rationales.spec import RationaleSpec
 from dataset_scripts.rationales.store.store import RationaleStore, is_store
@@ -48,7 +48,7 @@ from dataset_scripts.rationales.transfer import (
     export_authors,
     export_table,
     import_rationales,
-    rationales_alone,
+    load_rationale_table,
 )
 from dataset_scripts.reading.tables import table_columns
 from mpt_sentiment.rationale_arguments import (
@@ -95,10 +95,10 @@ def doctor(spec_args: SpecArguments, engine_args: EngineArguments) -> int:
         engines = engines_of(engine_args, spec, prompt)
         try:
             await wait_for(engines, engine_args.wait_for_server)
-            reports = [await examine(engine, spec) for engine in engines]
+            reports = [await check_server(engine, spec) for engine in engines]
         finally:
             await close(engines)
-        print("\n\n".join(table(checks) for checks in reports))
+        print("\n\n".join(checks_table(checks) for checks in reports))
         return all(check.passed is not False for checks in reports for check in checks)
 
     return 0 if asyncio.run(examined()) else 1
@@ -170,19 +170,19 @@ def validate(post_args: PostArguments, args: ValidateArguments) -> int:
     )
 
     if post_args.dataset is None:
-        posts = rationales_alone(args.rationales)
+        posts = load_rationale_table(args.rationales)
     else:
         there = set(table_columns(Path(args.rationales)))
         posts = load(post_args, args.rationales)
         own = [name for name in posts.column_names if name.startswith("rationale_") and name not in there]
         posts = posts.remove_columns(own)
-    report = gate_report(posts, language=args.language)
+    report = summarize_gate(posts, language=args.language)
     if "label" in posts.column_names:
         try:
             report["leak"] = leak_probe(posts, seed=args.seed, folds=args.folds, language=args.language)
         except ValueError as error:
             print(f"No leak probe: {error}", file=sys.stderr)
-    print(report_table(report))
+    print(summary_table(report))
     if args.output_file:
         write_json(args.output_file, report)
     parts = report["perspectives"].values()

@@ -25,7 +25,7 @@ from datasets import DatasetDict, concatenate_datasets
 from transformers import HfArgumentParser
 
 from dataset_scripts.rationales.engines.base import Engine
-from dataset_scripts.rationales.engines.zero_shot import EndpointDecisions, Question, average_orders, read_log_probs
+from dataset_scripts.rationales.engines.zero_shot import EndpointZeroShot, Question, average_orders, read_log_probs
 from dataset_scripts.rationales.run.runner import RunReport, RunSettings, run
 from dataset_scripts.rationales.spec import RationaleSpec
 from dataset_scripts.rationales.store.store import RationaleStore
@@ -76,7 +76,7 @@ def main(argv: list[str]) -> int:
     for name in ("httpx", "httpx2", "huggingface_hub"):
         logging.getLogger(name).setLevel(logging.ERROR)
     splits, data = load_splits(data_args)
-    question = Question.about(splits["test"].features["label"].names)
+    question = Question.for_labels(splits["test"].features["label"].names)
     changes = {"instructions": args.instructions, "criteria": args.criteria}
     question = dataclasses.replace(question, **{name: value for name, value in changes.items() if value is not None})
     spec = question.spec(args.model, revision=args.revision, max_pixels=args.max_pixels)
@@ -133,10 +133,10 @@ async def ask(
 
 def engines_of(args: EngineArguments, spec: RationaleSpec, question: Question) -> list[Engine]:
     if args.engine == "transformers":
-        from dataset_scripts.rationales.engines.base.zero_shot_local import TransformersDecisions
+        from dataset_scripts.rationales.engines.zero_shot_local import TransformersZeroShot
 
-        return [TransformersDecisions.from_pretrained(spec, question, device=args.device, dtype=args.dtype)]
-    return [EndpointDecisions(url, spec, question, **args.server_options()) for url in args.endpoint]
+        return [TransformersZeroShot.from_pretrained(spec, question, device=args.device, dtype=args.dtype)]
+    return [EndpointZeroShot(url, spec, question, **args.server_options()) for url in args.endpoint]
 
 
 def write_results(

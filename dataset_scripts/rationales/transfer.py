@@ -151,8 +151,8 @@ def _gated(
     return result
 
 
-def rationales_alone(source: str | Path) -> Dataset:
-    """The rationales of a store or file without their posts, for `report.gate_report`; where the file does not tell
+def load_rationale_table(source: str | Path) -> Dataset:
+    """The rationales of a store or file without their posts, for `report.summarize_gate`; where the file does not tell
     their language, it is the one that they are written in."""
     table, _ = load_rationales(source)
     if "language" in table.column_names:
@@ -178,7 +178,7 @@ def export_table(source: str | Path, output: str | Path) -> int:
     if not perspectives:
         raise ValueError(f"{source} has no column {_PREFIX}…; name a store, or a file of rationales.")
     count = 0
-    origin = "; ".join(f"{name} {value}" for name, value in provenance_of(source).items()) or None
+    origin = "; ".join(f"{name} {value}" for name, value in store_provenance(source).items()) or None
 
     def rows() -> Iterator[dict[str, Any]]:
         nonlocal count
@@ -192,7 +192,7 @@ def export_table(source: str | Path, output: str | Path) -> int:
     return count
 
 
-def provenance_of(source: str | Path) -> dict[str, str]:
+def store_provenance(source: str | Path) -> dict[str, str]:
     """How the rationales of a store were made, for a dataset card; `{}` for a file."""
     if not is_store(source):
         return {}

@@ -30,7 +30,7 @@ _COUNTERS = ("vllm:prefix_cache_hits_total", "vllm:prefix_cache_queries_total")
 
 
 @dataclasses.dataclass(frozen=True)
-class Check:
+class ServerCheck:
     """One finding; `passed` is `None` where the engine does not let itself be checked, or the finding is a remark."""
 
     name: str
@@ -38,7 +38,7 @@ class Check:
     detail: str
 
 
-async def examine(engine: Engine, spec: RationaleSpec) -> list[Check]:
+async def check_server(engine: Engine, spec: RationaleSpec) -> list[ServerCheck]:
     """Examine an engine by about ten answers. The first failure that makes the others pointless ends it.
 
     Args:
@@ -50,8 +50,8 @@ async def examine(engine: Engine, spec: RationaleSpec) -> list[Check]:
         model in this process whether the shared beginning changes its answers.
     """
     if not await engine.healthy():
-        return [Check("health", False, f"{engine.name} does not answer its health check; is it running, and loaded?")]
-    checks = [Check("health", True, engine.name)]
+        return [ServerCheck("health", False, f"{engine.name} does not answer its health check; is it running, and loaded?")]
+    checks = [ServerCheck("health", True, engine.name)]
     if isinstance(engine, EndpointEngine):
         checks.append(await _model(engine, spec))
     for name, check in (
@@ -65,13 +65,13 @@ async def examine(engine: Engine, spec: RationaleSpec) -> list[Check]:
             passed, detail = await check(engine, spec)
         except EngineError as error:
             passed, detail = False, f"{type(error).__name__}: {error}"
-        checks.append(Check(name, passed, detail))
+        checks.append(ServerCheck(name, passed, detail))
         if name == "answer" and not passed:
             break
     return checks
 
 
-def table(checks: Sequence[Check]) -> str:
+def checks_table(checks: Sequence[ServerCheck]) -> str:
     """The findings, a line each."""
     marks = {True: "ok", False: "FAILED", None: "note"}
     return "\n".join(f"{marks[check.passed]:<8}{check.name:<18}{check.detail}" for check in checks)
@@ -80,16 +80,16 @@ def table(checks: Sequence[Check]) -> str:
 Finding = tuple[bool | None, str]
 
 
-async def _model(engine: EndpointEngine, spec: RationaleSpec) -> Check:
+async def _model(engine: EndpointEngine, spec: RationaleSpec) -> ServerCheck:
     try:
         names = [model["id"] for model in json.loads(await engine.endpoint.get("/v1/models") or "")["data"]]
     except (ValueError, KeyError, TypeError):
         names = []
     if not names:
-        return Check("model", None, "the server lists no models; a wrong name shows in the first answer.")
+        return ServerCheck("model", None, "the server lists no models; a wrong name shows in the first answer.")
     if spec.model in names:
-        return Check("model", True, spec.model)
-    return Check("model", False, f"the server has {', '.join(names[:5])}, not {spec.model!r}; name one of these.")
+        return ServerCheck("model", True, spec.model)
+    return ServerCheck("model", False, f"the server has {', '.join(names[:5])}, not {spec.model!r}; name one of these.")
 
 
 async def _answer(engine: Engine, spec: RationaleSpec) -> Finding:

@@ -71,7 +71,7 @@ class Question:
             raise ValueError(f"criteria for {', '.join(unknown)}, which are not among {', '.join(self.labels)}.")
 
     @classmethod
-    def about(cls, labels: Sequence[str]) -> Question:
+    def for_labels(cls, labels: Sequence[str]) -> Question:
         """The question with the readings that rationales are asked for, where a label is one of theirs."""
         readings = load_prompt("default", "en").to_dict()["en"]["readings"]
         return cls(tuple(labels), {label: readings[label] for label in labels if label in readings})
@@ -193,7 +193,7 @@ class Question:
         return named.pop() if len(named) == 1 else None
 
 
-class EndpointDecisions(EndpointEngine):
+class EndpointZeroShot(EndpointEngine):
     """Answers from a server: its log-probabilities of the letters where it tells them, else its words.
 
     vLLM and SGLang are held to the letters, so that all of them are among the most probable tokens. `transformers

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from dataset_scripts.rationales.spec import RationaleSpec
 
 
-class TransformersDecisions(TransformersEngine):
+class TransformersZeroShot(TransformersEngine):
     """Answers from a model in this process: the probabilities of the letters, after one forward pass for each order.
 
     Its `prompt` is a `Question`.
@@ -34,7 +34,7 @@ class TransformersDecisions(TransformersEngine):
         )
 
     @classmethod
-    def from_pretrained(cls, *args: Any, **options: Any) -> TransformersDecisions:
+    def from_pretrained(cls, *args: Any, **options: Any) -> TransformersZeroShot:
         """As `TransformersEngine.from_pretrained`.
 
         Raises:

@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 from dataset_scripts.duplicates import group_ids
 from dataset_scripts.rationales.quality.gate import HARD
-from dataset_scripts.rationales.quality.report import judge, perspectives_of
+from dataset_scripts.rationales.quality.summary import judge, perspectives_of
 from dataset_scripts.schema import rationale_column
 
 

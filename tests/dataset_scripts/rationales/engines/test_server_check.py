@@ -8,7 +8,7 @@ import pytest
 from dataset_scripts.rationales.engines.base import Answer, FakeEngine
 from dataset_scripts.rationales.engines.endpoint import EndpointEngine
 from dataset_scripts.rationales.engines.local import TransformersEngine
-from dataset_scripts.rationales.engines.server_check import examine, table
+from dataset_scripts.rationales.engines.server_check import check_server, checks_table
 from dataset_scripts.rationales.errors import MisconfiguredError
 from dataset_scripts.rationales.prompts import load_prompt
 from dataset_scripts.rationales.spec import RationaleSpec
@@ -33,7 +33,7 @@ class Scripted(FakeEngine):
 
 
 def findings(engine, spec=SPEC):
-    return {check.name: check for check in asyncio.run(examine(engine, spec))}
+    return {check.name: check for check in asyncio.run(check_server(engine, spec))}
 
 
 def test_a_sound_engine_passes():
@@ -82,7 +82,7 @@ def test_a_cache_that_shares_little_is_a_remark():
 
 
 def test_the_table_has_a_line_for_each_finding():
-    lines = table(asyncio.run(examine(Scripted(alive=False), SPEC))).splitlines()
+    lines = checks_table(asyncio.run(check_server(Scripted(alive=False), SPEC))).splitlines()
     assert len(lines) == 1 and lines[0].startswith("FAILED  health")
 
 

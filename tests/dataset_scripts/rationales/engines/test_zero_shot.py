@@ -12,13 +12,13 @@ import torch
 
 from dataset_scripts.rationales.engines import zero_shot_local
 from dataset_scripts.rationales.engines.zero_shot import (
-    EndpointDecisions,
+    EndpointZeroShot,
     Question,
     average_orders,
     normalized,
     read_log_probs,
 )
-from dataset_scripts.rationales.engines.zero_shot_local import TransformersDecisions
+from dataset_scripts.rationales.engines.zero_shot_local import TransformersZeroShot
 from dataset_scripts.rationales.errors import MisconfiguredError, StoreError
 from dataset_scripts.rationales.posts import prepare_post
 from dataset_scripts.rationales.run.failures import RunSettings
@@ -29,7 +29,7 @@ from helpers import tiny_lmm
 from helpers.choice_server import FAULTS, ChoiceServer, score
 
 LABELS = ("positive", "neutral", "negative")
-QUESTION = Question.about(LABELS)
+QUESTION = Question.for_labels(LABELS)
 MAX_PIXELS = 28 * 28 * 64
 
 
@@ -60,7 +60,7 @@ def ask(folder, url, rows=ROWS, profile="vllm", question=QUESTION, **settings):
     store = RationaleStore.create(folder, spec, question)
 
     async def once():
-        engine = EndpointDecisions(url, spec, question, profile=profile)
+        engine = EndpointZeroShot(url, spec, question, profile=profile)
         try:
             return await run(
                 rows,
@@ -104,9 +104,9 @@ def test_the_post_comes_first_and_is_the_same_in_all_orders():
 def test_whatever_is_asked_otherwise_has_another_hash():
     others = [
         Question(LABELS),
-        Question.about(LABELS[::-1]),
+        Question.for_labels(LABELS[::-1]),
         Question(LABELS, QUESTION.criteria, "What do you feel?"),
-        Question.about(("positive", "negative")),
+        Question.for_labels(("positive", "negative")),
     ]
     assert len({QUESTION.hash, *(one.hash for one in others)}) == 5
     assert QUESTION.spec("qwen").spec_hash != QUESTION.spec("qwen-2").spec_hash
@@ -262,7 +262,7 @@ def checkpoint(tmp_path_factory):
 @pytest.fixture(scope="module")
 def in_process(checkpoint):
     spec = QUESTION.spec(str(checkpoint), max_pixels=MAX_PIXELS)
-    return TransformersDecisions.from_pretrained(spec, QUESTION, device="cpu", dtype="float32")
+    return TransformersZeroShot.from_pretrained(spec, QUESTION, device="cpu", dtype="float32")
 
 
 def log_probs(engine, posts=POSTS):
@@ -298,13 +298,13 @@ def test_a_model_in_this_process_is_asked_what_a_server_is_asked(in_process):
 def test_a_transformers_without_decisions_is_named(checkpoint, monkeypatch):
     monkeypatch.setattr(zero_shot_local.PIPELINE_REGISTRY, "get_supported_tasks", lambda: ["text-generation"])
     with pytest.raises(MisconfiguredError, match="install transformers >= 5.23, or ask a server"):
-        TransformersDecisions.from_pretrained(QUESTION.spec(str(checkpoint)), QUESTION)
+        TransformersZeroShot.from_pretrained(QUESTION.spec(str(checkpoint)), QUESTION)
 
 
 @pytest.mark.skipif(tiny_lmm.missing_for_serve() is not None, reason=str(tiny_lmm.missing_for_serve()))
 def test_transformers_serve_answers_like_the_model_in_this_process(checkpoint, in_process, tmp_path):
     with tiny_lmm.serve(checkpoint, tmp_path / "home") as url:
-        engine = EndpointDecisions(url, in_process.spec, QUESTION, profile="transformers")
+        engine = EndpointZeroShot(url, in_process.spec, QUESTION, profile="transformers")
 
         async def answered():
             answer = await engine.generate(POSTS[0], "order_0", 0)
@@ -312,7 +312,7 @@ def test_transformers_serve_answers_like_the_model_in_this_process(checkpoint, i
 
         assert asyncio.run(answered()) > POSTS[0].image_tokens
         served = log_probs(engine)
-        wrong = EndpointDecisions(f"{url}/elsewhere", in_process.spec, QUESTION, profile="transformers")
+        wrong = EndpointZeroShot(f"{url}/elsewhere", in_process.spec, QUESTION, profile="transformers")
         with pytest.raises(MisconfiguredError, match="since transformers 5.23"):
             log_probs(wrong)
     np.testing.assert_allclose(served, log_probs(in_process), atol=1e-4)

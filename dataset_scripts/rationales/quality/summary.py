@@ -1,9 +1,9 @@
 """What the gate finds in a whole dataset, written by this package or imported: counts as JSON, and as a table.
 
 judged = judge(posts)                  # one column of codes for each perspective
-report = gate_report(posts)            # {"posts": 2023, "perspectives": {"positive": {"hard": 35, ...
+report = summarize_gate(posts)            # {"posts": 2023, "perspectives": {"positive": {"hard": 35, ...
 report["leak"] = leak_probe(posts)
-print(report_table(report))
+print(summary_table(report))
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def _language(tag: str | None) -> str | None:
     return base if base in LEXICONS else None
 
 
-def gate_report(posts: Dataset, *, language: str | None = None, num_proc: int | None = None) -> dict[str, Any]:
+def summarize_gate(posts: Dataset, *, language: str | None = None, num_proc: int | None = None) -> dict[str, Any]:
     """Coverage, flags and lengths of a dataset's rationales; plain JSON values.
 
     Where posts have labels, flags are also counted by class. That is for people to see: a perspective that fails far
@@ -176,8 +176,8 @@ def _not_judged(posts: Dataset, present: np.ndarray, language: str | None) -> di
     return dict(sorted(counts.items()))
 
 
-def report_table(report: Mapping[str, Any]) -> str:
-    """A report of `gate_report`, with what `leak_probe` found under `"leak"` if it is there, as Markdown tables."""
+def summary_table(report: Mapping[str, Any]) -> str:
+    """A report of `summarize_gate`, with what `leak_probe` found under `"leak"` if it is there, as Markdown tables."""
     parts = report["perspectives"]
     cover = report["coverage"]
     lines = [

@@ -11,7 +11,7 @@ from dataset_scripts.loaders.mvsa import load_mvsa_single
 from dataset_scripts.rationales.join import join_rationales
 from dataset_scripts.rationales.quality.gate import HARD, check
 from dataset_scripts.rationales.quality.leak_probe import leak_probe
-from dataset_scripts.rationales.quality.report import gate_report, judge, report_table
+from dataset_scripts.rationales.quality.summary import summarize_gate, judge, summary_table
 from dataset_scripts.schema import LABELS, features
 
 GOOD = "The wide smiles and the bright balloons show that the author enjoys the party with {}."
@@ -66,7 +66,7 @@ def test_labels_do_not_change_the_verdicts(posts):
 
 
 def test_the_report_counts_posts_rationales_codes_and_classes(posts):
-    report = gate_report(posts)
+    report = summarize_gate(posts)
     assert report["posts"] == 5
     assert report["coverage"] == {"all": 2, "some": 2, "none": 1}
     assert report["not_judged"] == {"de": 1}
@@ -90,22 +90,22 @@ def test_the_report_counts_posts_rationales_codes_and_classes(posts):
 
 
 def test_a_given_language_replaces_that_of_the_posts(posts):
-    report = gate_report(posts, language="zh")
+    report = summarize_gate(posts, language="zh")
     assert report["not_judged"] == {}
     assert report["perspectives"]["positive"]["codes"]["language"] == 3
-    assert gate_report(posts, language="fr")["not_judged"] == {"fr": 4}
+    assert summarize_gate(posts, language="fr")["not_judged"] == {"fr": 4}
 
 
 def test_posts_need_neither_labels_nor_images_but_rationales(posts):
-    report = gate_report(posts.select_columns(["id", "text", "rationale_negative"]), language="en")
+    report = summarize_gate(posts.select_columns(["id", "text", "rationale_negative"]), language="en")
     assert report["perspectives"]["negative"]["by_label"] == {}
     with pytest.raises(ValueError, match=r"No post has a rationale.*join"):
-        gate_report(posts.select([3]))
+        summarize_gate(posts.select([3]))
 
 
 def test_the_table_shows_what_was_found(posts):
-    report = gate_report(posts)
-    table = report_table(report)
+    report = summarize_gate(posts)
+    table = summary_table(report)
     assert "posts with a hard flag 2 (40.0%)" in table
     assert "not judged, language 'de': 1 posts" in table
     assert "| **any hard flag** | 0 (0.0%) | 2 (66.7%) |" in table
@@ -115,7 +115,7 @@ def test_the_table_shows_what_was_found(posts):
     widths = {line.count("|") for line in table.splitlines() if line.startswith("|")}
     assert widths == {4}
     leak = {"folds": 3, "posts": 4, "groups": 4, "inputs": {"text": {"accuracy": 0.5, "f1_macro": 0.25}}}
-    assert "| text | 50.0% | 25.0% |" in report_table(report | {"leak": leak})
+    assert "| text | 50.0% | 25.0% |" in summary_table(report | {"leak": leak})
 
 
 def words(generator: random.Random) -> str:
@@ -196,7 +196,7 @@ def mvsa(real_data) -> Dataset:
 
 def test_the_released_ch_mits_rationales_fail_mostly_against_the_truth(ch_mits):
     """By eye, 38 of 40 flagged negative rationales of positive posts argue for the wrong side, and 2 of 40 others."""
-    report = gate_report(ch_mits)
+    report = summarize_gate(ch_mits)
     assert report["coverage"] == {"all": 2023, "some": 0, "none": 0}
     assert 0.12 < report["posts_hard"] / 2023 < 0.18
     positive, negative = (report["perspectives"][name] for name in ("positive", "negative"))
@@ -230,7 +230,7 @@ def test_text_and_rationales_of_ch_mits_tell_about_as_much(ch_mits):
 
 
 def test_mvsa_rationales_pass_and_know_more_than_the_text(mvsa):
-    report = gate_report(mvsa)
+    report = summarize_gate(mvsa)
     assert report["coverage"] == {"all": 1243, "some": 0, "none": 257}
     for part in report["perspectives"].values():
         assert part["hard"] / part["rationales"] < 0.01
