@@ -5,13 +5,14 @@ from dataset_scripts.rationales.join import join_rationales
 from dataset_scripts.reading.archives import ArchiveLimits
 from dataset_scripts.reading.report import BuildReport
 from dataset_scripts.schema import LABELS, PERSPECTIVES, features, rationale_column
-from dataset_scripts.splits import group_ids, split_hash, split_posts
+from dataset_scripts.splits import content_hash, group_ids, split_hash, split_posts
 
 __all__ = [
     "LABELS",
     "PERSPECTIVES",
     "ArchiveLimits",
     "BuildReport",
+    "content_hash",
     "features",
     "group_ids",
     "join_content",

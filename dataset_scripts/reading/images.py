@@ -1,5 +1,6 @@
 """Images of posts: their stored bytes, the errors of decoding them, and their conversion to RGB."""
 
+import hashlib
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +22,20 @@ def stored_bytes(image: Mapping[str, Any]) -> bytes:
         OSError: the image is stored by its path, and the file cannot be read.
     """
     return image["bytes"] if image["bytes"] is not None else Path(image["path"]).read_bytes()
+
+
+def image_digest(image: Mapping[str, Any], post_id: str) -> bytes:
+    """Hash the file content of an undecoded image with SHA-256.
+
+    Raises:
+        ValueError: the image file cannot be read; the message names the post.
+    """
+    try:
+        return hashlib.sha256(stored_bytes(image)).digest()
+    except OSError as error:
+        raise ValueError(
+            f"post {post_id!r}: its image {image['path']} cannot be read ({error}); load the posts again."
+        ) from None
 
 
 def to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:

@@ -1,18 +1,18 @@
-"""Splits: sizes, strata, no post twice, no duplicate on two sides; the protocols of the literature by name."""
+"""Splits of every protocol: sizes, strata, duplicates; and the hashes of splits."""
 
 import json
 import random
 from collections import Counter
 
 import pytest
-from datasets import Dataset
+from datasets import Dataset, DatasetDict, concatenate_datasets
 
 from dataset_scripts import group_ids, load_posts, split_hash, split_posts
-from dataset_scripts.duplicates import normalize_text
+from dataset_scripts.reading.id_lists import read_id_list
 from dataset_scripts.schema import LABELS, features
-from dataset_scripts.splits import read_id_list
+from dataset_scripts.splits import content_hash
 
-# What MultiSentiNet's rule keeps of the full MVSA-Single, by (text label, image label, label).
+# Posts of the full MVSA-Single that MultiSentiNet's rule keeps, by (text label, image label, label).
 FULL_KEPT = {
     ("positive", "positive", "positive"): 1398,
     ("neutral", "positive", "positive"): 1030,
@@ -38,13 +38,13 @@ def posts_of(labels, texts=None, images=None, schema=None):
 def full_size():
     kept = [pair for pair, count in FULL_KEPT.items() for _ in range(count)]
     posts = posts_of([label for _, _, label in kept]).remove_columns(["text_label", "image_label"])
-    for place, name in enumerate(("text_label", "image_label")):
-        posts = posts.add_column(name, [LABELS.index(pair[place]) for pair in kept])
+    for position, name in enumerate(("text_label", "image_label")):
+        posts = posts.add_column(name, [LABELS.index(pair[position]) for pair in kept])
     return posts.select_columns(list(features())).cast(features())
 
 
 def noisy(count=400, seed=0):
-    """Posts of which a quarter repeat the text of another one, with whatever label."""
+    """Make posts of which a quarter repeat the text of another one, with a random label."""
     rng = random.Random(seed)
     labels = rng.choices(LABELS, weights=(6, 1, 3), k=count)
     texts = [
@@ -53,8 +53,8 @@ def noisy(count=400, seed=0):
     return posts_of(labels, texts)
 
 
-def sides_of(splits):
-    return {post: name for name, split in splits.items() for post in split["id"]}
+def split_by_id(splits):
+    return {post_id: name for name, split in splits.items() for post_id in split["id"]}
 
 
 def counts_of(split):
@@ -82,34 +82,23 @@ def test_consistent_keeps_the_2592_posts_whose_labels_agree():
 
 
 @pytest.mark.parametrize("protocol", ["grouped", "folds"])
-def test_duplicates_stay_on_one_side_and_strata_hold(protocol):
+def test_duplicates_stay_in_one_split_and_strata_hold(protocol):
     posts = noisy()
-    groups = dict(zip(posts["id"], group_ids(posts), strict=True))
     splits = split_posts(posts, protocol)
-    sides = sides_of(splits)
-    assert len(sides) == len(posts) == sum(len(split) for split in splits.values())
-    side_of_group = {}
-    for post, side in sides.items():
-        assert side_of_group.setdefault(groups[post], side) == side
-    whole = counts_of(posts)
+    split_of = split_by_id(splits)
+    assert len(split_of) == len(posts) == sum(len(split) for split in splits.values())
+    split_of_group = {}
+    for post_id, group in zip(posts["id"], group_ids(posts), strict=True):
+        assert split_of_group.setdefault(group, split_of[post_id]) == split_of[post_id]
     for name in ("validation", "test"):
-        assert all(abs(part - count / 10) <= 1.5 for part, count in zip(counts_of(splits[name]), whole, strict=True))
-
-
-def test_paper_lets_duplicates_leak_which_is_why_it_is_not_the_default():
-    posts = noisy()
-    sides = sides_of(split_posts(posts, "paper"))
-    together = {}
-    for post, group in zip(posts["id"], group_ids(posts), strict=True):
-        together.setdefault(group, set()).add(sides[post])
-    assert any(len(found) > 1 for found in together.values())
+        shares = zip(counts_of(splits[name]), counts_of(posts), strict=True)
+        assert all(abs(part - count / 10) <= 1.5 for part, count in shares)
 
 
 def test_ten_folds_cover_every_post_once_and_validation_is_the_next_fold():
     posts = noisy()
     folds = [split_posts(posts, "folds", fold=fold) for fold in range(10)]
-    tested = [post for splits in folds for post in splits["test"]["id"]]
-    assert sorted(tested) == sorted(posts["id"])
+    assert sorted(post_id for splits in folds for post_id in splits["test"]["id"]) == sorted(posts["id"])
     for fold, splits in enumerate(folds):
         assert splits["validation"]["id"] == folds[(fold + 1) % 10]["test"]["id"]
         assert abs(len(splits["test"]) - 40) <= 2
@@ -129,6 +118,39 @@ def test_splits_of_a_seed_are_the_same_on_every_machine_and_version():
     assert split_hash(split_posts(noisy())) == "70926067d6f0dae6"
 
 
+def test_the_content_hash_changes_with_everything_that_training_reads(tmp_path):
+    rows = posts_of([*LABELS] * 2).to_list()
+    for row in rows:
+        row["image"] = {"bytes": b"image " + row["id"].encode(), "path": None}
+    original = Dataset.from_list(rows, features=features())
+    expected = content_hash(DatasetDict(train=original))
+
+    def changed(**change):
+        return content_hash(DatasetDict(train=Dataset.from_list([rows[0] | change, *rows[1:]], features=features())))
+
+    hashes = [
+        changed(id="other"),
+        changed(text="other"),
+        changed(label=2),
+        changed(rationale_neutral="other"),
+        changed(image={"bytes": b"other", "path": None}),
+        changed(image=None),
+        content_hash(DatasetDict(test=original)),
+        content_hash(DatasetDict(train=original.rename_column("rationale_neutral", "rationale_sarcasm"))),
+        content_hash(DatasetDict(train=original.select([1, 0, 2, 3, 4, 5]))),
+    ]
+    assert len({expected, *hashes}) == 1 + len(hashes)
+    assert changed(source="other") == expected
+
+    file = tmp_path / "image"
+    file.write_bytes(rows[0]["image"]["bytes"])
+    assert changed(image={"bytes": None, "path": str(file)}) == expected
+    DatasetDict(train=original).save_to_disk(tmp_path / "saved", num_shards={"train": 3})
+    assert content_hash(DatasetDict.load_from_disk(tmp_path / "saved")) == expected
+    pieces = concatenate_datasets([original.select([row]) for row in range(6)])
+    assert content_hash(DatasetDict(train=pieces)) == expected
+
+
 def test_the_same_text_with_other_links_mentions_and_signs_is_one_group():
     texts = [
         "RT @amy: So HAPPY!! #sunshine http://t.co/abc",
@@ -142,13 +164,12 @@ def test_the_same_text_with_other_links_mentions_and_signs_is_one_group():
     assert group_ids(posts_of(["positive"] * 7, texts)) == [0, 0, 0, 1, 2, 2, 2]
 
 
-def test_texts_without_words_group_nothing():
+def test_texts_without_words_join_no_group():
     texts = ["http://t.co/a", "http://t.co/b", "@amy", "RT", "😀 !!", "??"]
-    assert [normalize_text(text) for text in texts] == [""] * 6
     assert group_ids(posts_of(["positive"] * 6, texts)) == [0, 1, 2, 3, 4, 5]
 
 
-def test_images_group_by_their_bytes_stored_as_file_or_inside_and_sharing_is_transitive(tmp_path, draw):
+def test_equal_images_form_a_group_as_files_or_embedded_and_groups_are_transitive(tmp_path, draw):
     files = [str(draw(tmp_path / f"{number}.png", shade)) for number, shade in enumerate((1, 2, 1, 3))]
     inside = {"bytes": (tmp_path / "1.png").read_bytes(), "path": None}
     posts = posts_of(
@@ -156,11 +177,11 @@ def test_images_group_by_their_bytes_stored_as_file_or_inside_and_sharing_is_tra
         texts=["one", "two", "three", "THREE!", "four", "five"],
         images=[*({"bytes": None, "path": file} for file in files), inside, None],
     )
-    # 0 and 2 share an image, 2 and 3 a text; 1 and 4 share an image, once as a file and once embedded
+    # 0 and 2 share an image, 2 and 3 a text; 1 and 4 share an image, as a file and embedded.
     assert group_ids(posts) == [0, 1, 0, 0, 1, 2]
 
 
-def test_an_image_that_has_gone_names_the_post(tmp_path):
+def test_the_error_of_a_missing_image_names_the_post(tmp_path):
     posts = posts_of(["positive"], images=[{"bytes": None, "path": str(tmp_path / "gone.png")}])
     with pytest.raises(ValueError, match=r"post 'post-0': its image .*gone\.png cannot be read"):
         group_ids(posts)
@@ -168,7 +189,7 @@ def test_an_image_that_has_gone_names_the_post(tmp_path):
 
 @pytest.fixture
 def lists(tmp_path):
-    """CLMLF's two formats for six posts."""
+    """Write lists of six posts in the two formats of CLMLF."""
     (tmp_path / "mine_train_ids.txt").write_text("post-0\npost-1\n\npost-5\n")
     (tmp_path / "mine_dev_ids.txt").write_text("post-2\r\n")
     (tmp_path / "mine_test.json").write_text(json.dumps([{"id": "post-3", "text": "x"}, {"id": "post-4"}]))
@@ -191,16 +212,15 @@ def test_clmlf_follows_the_lists_given_as_folder_prefix_or_files(lists):
         }
 
 
-def test_clmlf_stops_where_lists_and_posts_differ_or_goes_on_and_counts(lists, caplog):
-    fewer = posts_of(["positive"] * 6).select(range(5))
-    with pytest.raises(ValueError, match=r"1 listed ids have no post \(first: post-5\).*on_missing=\"skip\""):
+def test_clmlf_raises_or_skips_where_lists_and_posts_differ(lists, caplog):
+    fewer, more = posts_of(["positive"] * 5), posts_of(["positive"] * 8)
+    with pytest.raises(ValueError, match=r"1 listed ids have no post .*post-5.*on_missing=\"skip\""):
         split_posts(fewer, "clmlf", id_lists=lists)
-    more = posts_of(["positive"] * 8)
-    with pytest.raises(ValueError, match=r"2 posts are in none of the lists \(first: post-6, post-7\)"):
+    with pytest.raises(ValueError, match=r"2 posts are in no list .*post-6, post-7"):
         split_posts(more, "clmlf", id_lists=lists)
     splits = split_posts(more, "clmlf", id_lists=lists, on_missing="skip")
     assert sum(len(split) for split in splits.values()) == 6
-    assert "2 posts are in none of the lists" in caplog.text
+    assert "2 posts are in no list" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -218,27 +238,21 @@ def test_broken_id_lists_are_refused(lists, damage, message):
         split_posts(posts_of(["positive"] * 6), "clmlf", id_lists=lists)
 
 
-def test_clmlf_needs_lists_that_fit():
-    posts = posts_of(["positive"] * 6)
-    with pytest.raises(ValueError, match="needs id_lists"):
-        split_posts(posts, "clmlf")
-    with pytest.raises(ValueError, match=r"must name train, validation, test .missing: \['validation', 'test'\]"):
-        split_posts(posts, "clmlf", id_lists={"train": "a.txt"})
-
-
 @pytest.mark.parametrize(
     ("labels", "options", "message"),
     [
         (["positive"] * 9, {"protocol": "group"}, "Did you mean 'grouped'"),
-        (["positive"] * 9, {"protocol": "folds", "fold": 10}, "there are 10 folds, write 0 to 9"),
-        (["positive"] * 9 + ["neutral"] * 2, {}, "label 'neutral' has 2 posts; this protocol needs at least 3"),
-        (["positive"] * 9, {"protocol": "folds"}, "label 'positive' has 9 posts; this protocol needs at least 10"),
-        (["positive"] * 9, {"protocol": "paper"}, "9 posts are too few for 8:1:1"),
+        (["positive"] * 9, {"protocol": "folds", "fold": 10}, "must be 0 to 9, got 10"),
+        (["positive"] * 9 + ["neutral"] * 2, {}, "label 'neutral' has 2 posts; .* at least 3"),
+        (["positive"] * 9, {"protocol": "folds"}, "label 'positive' has 9 posts; .* at least 10"),
+        (["positive"] * 9, {"protocol": "paper"}, "9 posts are too few"),
         (["positive", None], {}, "1 of 2 posts have no label"),
-        (["positive"] * 9, {"protocol": "consistent"}, "only MVSA carries them"),
+        (["positive"] * 9, {"protocol": "consistent"}, "only MVSA"),
+        (["positive"] * 9, {"protocol": "clmlf"}, "needs `id_lists`"),
+        (["positive"] * 9, {"protocol": "clmlf", "id_lists": {"train": "a.txt"}}, "missing: validation, test"),
     ],
 )
-def test_what_cannot_be_split_says_what_to_do(labels, options, message):
+def test_errors_name_the_cause_and_a_fix(labels, options, message):
     with pytest.raises(ValueError, match=message):
         split_posts(posts_of(labels), **options)
 
@@ -250,7 +264,7 @@ def test_repeated_ids_are_refused():
         split_posts(twice)
 
 
-def test_real_posts_split_8_1_1_to_a_hundredth_with_no_text_or_image_on_two_sides(real_data):
+def test_real_posts_split_8_1_1_within_a_hundredth_and_duplicates_stay_together(real_data):
     posts = load_posts("mvsa_single", real_data / "mvsa_single")
     splits = split_posts(posts)
     shares = Counter(posts["label"])
@@ -258,21 +272,19 @@ def test_real_posts_split_8_1_1_to_a_hundredth_with_no_text_or_image_on_two_side
         assert len(splits[name]) / len(posts) == pytest.approx(share, abs=0.002)
         for label, count in Counter(splits[name]["label"]).items():
             assert count / len(splits[name]) == pytest.approx(shares[label] / len(posts), abs=0.01)
-    sides = sides_of(splits)
-    side_of_group = {}
-    for post, group in zip(posts["id"], group_ids(posts), strict=True):
-        assert side_of_group.setdefault(group, sides[post]) == sides[post]
-    assert len(side_of_group) < len(posts)
+    split_of, split_of_group = split_by_id(splits), {}
+    for post_id, group in zip(posts["id"], group_ids(posts), strict=True):
+        assert split_of_group.setdefault(group, split_of[post_id]) == split_of[post_id]
+    assert len(split_of_group) < len(posts)
 
 
-def test_clmlfs_real_lists_have_table_1s_sizes_and_cover_the_posts(real_data):
+def test_clmlfs_published_lists_have_the_sizes_of_table_1_and_cover_the_posts(real_data):
     folder = real_data / "clmlf_splits"
-    lists = {name: read_id_list(folder / f"mvsa_single_{name}_ids.txt") for name in ("train", "dev", "test")}
-    assert [len(posts) for posts in lists.values()] == [3611, 450, 450]
-    multiple = [len(read_id_list(folder / f"mvsa_multiple_{name}.json")) for name in lists]
-    assert multiple == [13624, 1700, 1700]
+    names = ("train", "dev", "test")
+    assert [len(read_id_list(folder / f"mvsa_single_{name}_ids.txt")) for name in names] == [3611, 450, 450]
+    assert [len(read_id_list(folder / f"mvsa_multiple_{name}.json")) for name in names] == [13624, 1700, 1700]
     posts = load_posts("mvsa_single", real_data / "mvsa_single")
     splits = split_posts(posts, "clmlf", id_lists=folder / "mvsa_single", on_missing="skip")
-    assert sum(len(split) for split in splits.values()) == len(posts) == 1500
-    with pytest.raises(ValueError, match="3,011 listed ids have no post"):
+    assert sum(len(split) for split in splits.values()) == len(posts) == 3997
+    with pytest.raises(ValueError, match="514 listed ids have no post"):
         split_posts(posts, "clmlf", id_lists=folder / "mvsa_single")
