@@ -1,4 +1,4 @@
-"""What the configurations of all models of this package share: labels, perspectives, encoders, and their checks."""
+"""Base configuration of all models: shared fields, labels, encoders, and validation."""
 
 import copy
 import difflib
@@ -12,33 +12,114 @@ from transformers import AutoConfig, PreTrainedConfig
 MODALITIES = ("text", "image", "rationales")
 SENTIMENTS = ("positive", "neutral", "negative")
 VISION_POOLINGS = ("cls", "mean")
-# The processor, saved beside the model, brings this file.
+# Model types that stand in for an encoder that is not given. Without a CNN, the plain ConvNet is built.
+DEFAULT_ENCODERS = {"text_config": "bert", "vision_config": "vit", "scene_config": "vit"}
+# The processor, saved in the same folder, carries this file.
 CUSTOM_PIPELINES = {
     "multimodal-sentiment": {"impl": "pipeline_mpt.MPTPipeline", "pt": ["AutoModelForSequenceClassification"]}
 }
 
 
 class SentimentConfig(PreTrainedConfig):
-    """Base of [`MPTConfig`] and of [`BaselineConfig`]. A subclass sets its fields in an `__init__` of its own and then
-    calls this one, which completes the labels and checks everything.
+    """
+    Base of [`MPTConfig`] and [`BaselineConfig`] with the fields that all models have. A subclass sets its own fields
+    first and then calls this `__init__`, which validates all of them.
 
     Args:
-        kwargs: what the subclass did not take: `id2label`, `label2id`, `num_labels`, and what [`PreTrainedConfig`]
-            takes.
+        text_config (`dict` or [`PreTrainedConfig`], *optional*, defaults to BERT-base):
+            Text encoder: any encoder of `AutoModel` that takes `input_ids` and returns token states.
+        vision_config (`dict` or [`PreTrainedConfig`], *optional*, defaults to ViT-B/16):
+            Vision encoder: any of `AutoModel` that takes `pixel_values`; the vision part of a dual encoder such as
+            CLIP. A baseline with another visual provider has an object detector or an image classifier here.
+        cnn_config (`dict` or [`TimmWrapperConfig`], *optional*):
+            CNN: any timm model. `None` builds the plain three-layer ConvNet of the paper's authors.
+        hidden_size (`int`, defaults to 768):
+            Size H of the vectors of modalities and of the fused post (paper, Table 2: "Embedding Size"). MPT needs an
+            even number. In a baseline, the size of its own layers.
+        perspectives (`list[str]`, defaults to positive, neutral, negative):
+            Names of the rationales of a post, in the order of the rationale axis. Any number, at least one.
+        share_text_encoder (`bool`, defaults to `True`):
+            Whether rationales are encoded by the text encoder of the post. `False` doubles its parameters.
+        cnn_channels (`list[int]`, defaults to 64, 128, 256):
+            Channels of the plain ConvNet. Read only if `cnn_config` is `None`.
+        vision_pooling (`str`, defaults to `"cls"`):
+            `"cls"` takes the class token of the vision encoder, `"mean"` averages its states. Encoders without a class
+            token, such as SigLIP or ConvNeXt, need `"mean"`.
+        pixel_mean, pixel_std (`list[float]`, default 0.5 each):
+            Statistics with which the processor normalized `pixel_values`. The pixels of a timm CNN are converted to
+            the statistics that it was trained with.
+        dropout (`float`, defaults to 0.1):
+            Dropout in the new layers.
+        rationale_dropout (`float`, defaults to 0.0):
+            Probability that a training post loses all its rationales, which trains the model for posts without any.
+        freeze_text_layers, freeze_vision_layers (`int`, default 0):
+            Freeze the embeddings and the first k layers of the encoder; -1 freezes all of it.
+        freeze_cnn (`bool`, defaults to `False`):
+            Freeze the CNN.
+        freeze_batch_norm (`bool`, defaults to `True`):
+            Keep the running statistics of batch normalization, so that the features of a post do not depend on its
+            batch. Set it to `False` for a timm CNN that is trained from scratch.
+        class_weights (`list[float]`, *optional*):
+            Weight of each label in the cross-entropy, for imbalanced data. `None` weighs all equally.
+        label_smoothing (`float`, defaults to 0.0):
+            Label smoothing of the cross-entropy.
+        kwargs:
+            `id2label`, `label2id`, `num_labels` and the arguments of [`PreTrainedConfig`]. The labels default to
+            positive, neutral, negative; with `num_labels` other than 3, to LABEL_0, LABEL_1, … One of `id2label` and
+            `label2id` is enough.
 
     Raises:
-        ValueError: for a misspelt field, or one that [`~SentimentConfig.check`] refuses.
+        ValueError: For a misspelt field, or a value outside the documented range.
     """
 
-    # Its name in tables and cards, and the paper it is from; behind "; " what a table must say of it beside scores.
-    title = source = ""
-    # Names of the fields that hold one number, whole number or switch; a subclass adds its own.
+    # Name in tables and cards, paper, and a reservation that a table must print next to the scores.
+    title = source = remark = ""
+    # Names of the fields that hold a number, an integer, a switch. Subclasses extend them.
     numbers = ("dropout", "rationale_dropout", "label_smoothing")
     counts = ("hidden_size", "freeze_text_layers", "freeze_vision_layers")
     switches = ("share_text_encoder", "freeze_cnn", "freeze_batch_norm")
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        text_config: dict[str, Any] | PreTrainedConfig | None = None,
+        vision_config: dict[str, Any] | PreTrainedConfig | None = None,
+        cnn_config: dict[str, Any] | PreTrainedConfig | None = None,
+        hidden_size: int = 768,
+        perspectives: list[str] | tuple[str, ...] = SENTIMENTS,
+        share_text_encoder: bool = True,
+        cnn_channels: list[int] | tuple[int, ...] = (64, 128, 256),
+        vision_pooling: str = "cls",
+        pixel_mean: list[float] | tuple[float, ...] = (0.5, 0.5, 0.5),
+        pixel_std: list[float] | tuple[float, ...] = (0.5, 0.5, 0.5),
+        dropout: float = 0.1,
+        rationale_dropout: float = 0.0,
+        freeze_text_layers: int = 0,
+        freeze_vision_layers: int = 0,
+        freeze_cnn: bool = False,
+        freeze_batch_norm: bool = True,
+        class_weights: list[float] | tuple[float, ...] | None = None,
+        label_smoothing: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
         _check_names(type(self).__name__, kwargs, known=self.field_names())
+        self.text_config = self.encoder_config("text_config", text_config)
+        self.vision_config = self.encoder_config("vision_config", vision_config)
+        self.cnn_config = self.encoder_config("cnn_config", cnn_config)
+        self.hidden_size = hidden_size
+        self.perspectives = as_list("perspectives", perspectives)
+        self.share_text_encoder = share_text_encoder
+        self.cnn_channels = as_list("cnn_channels", cnn_channels)
+        self.vision_pooling = vision_pooling
+        self.pixel_mean = as_list("pixel_mean", pixel_mean)
+        self.pixel_std = as_list("pixel_std", pixel_std)
+        self.dropout = dropout
+        self.rationale_dropout = rationale_dropout
+        self.freeze_text_layers = freeze_text_layers
+        self.freeze_vision_layers = freeze_vision_layers
+        self.freeze_cnn = freeze_cnn
+        self.freeze_batch_norm = freeze_batch_norm
+        self.class_weights = class_weights if class_weights is None else as_list("class_weights", class_weights)
+        self.label_smoothing = label_smoothing
         _complete_labels(kwargs)
         kwargs.setdefault("auto_map", self.own_auto_map())
         kwargs.setdefault("custom_pipelines", copy.deepcopy(CUSTOM_PIPELINES))
@@ -47,35 +128,50 @@ class SentimentConfig(PreTrainedConfig):
 
     @classmethod
     def field_names(cls) -> list[str]:
-        """Names of the documented fields, those of the class's parents after its own."""
+        """List the documented fields, those of the class before those of its bases."""
         classes = [each for each in cls.__mro__ if issubclass(each, SentimentConfig) and "__init__" in vars(each)]
         names = [name for each in classes for name in inspect.signature(each.__init__).parameters]
         return list(dict.fromkeys(name for name in names if name not in ("self", "kwargs")))
 
     @property
     def providers(self) -> dict[str, str]:
-        """Of text, image and scene, which provider's tokens the model reads, where there is a choice."""
+        """Map text, image and scene to the provider of their tokens, in systems that offer several."""
         return {}
 
     @property
     def weights_returned(self) -> list[str]:
-        """Which weights, by which a user sees what decided, the model returns beside its logits."""
+        """List the output fields with weights that explain a prediction."""
         return []
 
+    def encoder_classes(self) -> dict[str, type]:
+        """Map the configuration fields of the encoders that the network has to their Auto classes."""
+        raise NotImplementedError
+
+    def encoder_config(self, field: str, value: dict[str, Any] | PreTrainedConfig | None) -> PreTrainedConfig | None:
+        """Return the configuration object of an encoder, `None` if the network has no such encoder."""
+        if field not in self.encoder_classes():
+            return None
+        config = sub_config(field, value, DEFAULT_ENCODERS.get(field))
+        return config if field == "text_config" else getattr(config, "vision_config", config)
+
     def own_auto_map(self) -> dict[str, str]:
-        """For each Auto class the file and the class that open a saved folder. Each must be named: `save_pretrained`
-        records only the class that is being saved."""
+        """Map each Auto class to the file and class that open a saved folder.
+
+        All are listed because `save_pretrained` records only the class that is being saved.
+        """
         raise NotImplementedError
 
     def save_pretrained(self, save_directory: Any, push_to_hub: bool = False, **kwargs: Any) -> None:
-        """As [`PreTrainedConfig.save_pretrained`]. The code is saved beside it, so `auto_map` names the files there,
-        also where this config came from a Hub repository (whose name is then in front of each entry)."""
+        """Save the configuration with an `auto_map` that names the files saved in the same folder.
+
+        The entries of a configuration loaded from the Hub begin with the name of its repository, which is removed.
+        """
         self.auto_map = {k: v.split("--")[-1] for k, v in self.auto_map.items()} | self.own_auto_map()
         super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
 
     def to_dict(self) -> dict[str, Any]:
-        """As [`PreTrainedConfig.to_dict`]. `pipeline` puts classes into `custom_pipelines`, which JSON cannot hold.
-        Where an encoder was read from a folder, that folder's name stays on this machine."""
+        """Return all fields as JSON values, without the names of local folders that encoders were loaded from."""
+        # `pipeline` puts classes into `custom_pipelines`, which JSON cannot hold.
         fields = super().to_dict() | {"custom_pipelines": copy.deepcopy(CUSTOM_PIPELINES)}
         for encoder in (fields.get(name) for name in self.sub_configs):
             if encoder and os.path.isdir(encoder.get("_name_or_path") or ""):
@@ -83,61 +179,71 @@ class SentimentConfig(PreTrainedConfig):
         return fields
 
     def to_diff_dict(self) -> dict[str, Any]:
-        """As [`PreTrainedConfig.to_diff_dict`], which leaves out LABEL_0 and LABEL_1 as its own defaults: not ours."""
+        """Return the fields that differ from the defaults, and always the labels."""
+        # PreTrainedConfig omits LABEL_0 and LABEL_1, which are its defaults and not ours.
         return super().to_diff_dict() | {"id2label": dict(self.id2label), "label2id": dict(self.label2id)}
 
     def check(self) -> None:
-        """Raise a `ValueError` that says what to write instead. The models call it too: `from_pretrained(folder,
-        dropout=2)` sets fields after construction."""
+        """Validate all fields.
+
+        The models call it too, because `from_pretrained(folder, dropout=2)` sets fields after construction.
+
+        Raises:
+            ValueError: For a value outside the documented range.
+        """
         for name in self.numbers:
             if not isinstance(getattr(self, name), Real) or isinstance(getattr(self, name), bool):
                 raise ValueError(
-                    f"{name}={getattr(self, name)!r}: write a number (in YAML 1.0e-8: it reads 1e-8 as text)."
+                    f"`{name}` must be a number, got {getattr(self, name)!r}. (YAML reads 1e-8 as text: write 1.0e-8.)"
                 )
         for name in self.counts:
             if not isinstance(getattr(self, name), int) or isinstance(getattr(self, name), bool):
-                raise ValueError(f"{name}={getattr(self, name)!r}: write a whole number.")
+                raise ValueError(f"`{name}` must be an integer, got {getattr(self, name)!r}.")
         for name in self.switches:
             if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"{name}={getattr(self, name)!r}: write true or false.")
+                raise ValueError(f"`{name}` must be true or false, got {getattr(self, name)!r}.")
         check_choice("vision_pooling", self.vision_pooling, VISION_POOLINGS)
         if not self.perspectives or len(set(self.perspectives)) < len(self.perspectives):
             raise ValueError(
-                f"perspectives={self.perspectives}: write one distinct name or more, e.g. {list(SENTIMENTS)}. To "
-                f"train without rationales, {self.without_rationales}."
+                f"`perspectives` must be one or more distinct names, e.g. {list(SENTIMENTS)}, got "
+                f"{self.perspectives}. To train without rationales, {self.without_rationales}."
             )
         if not self.cnn_channels or any(c < 1 for c in self.cnn_channels):
-            raise ValueError(f"cnn_channels={self.cnn_channels}: write positive numbers, e.g. {[64, 128, 256]}.")
+            raise ValueError(
+                f"`cnn_channels` must be positive integers, e.g. [64, 128, 256], got {self.cnn_channels}."
+            )
         for name in ("dropout", "rationale_dropout", "label_smoothing"):
             if not 0.0 <= getattr(self, name) < 1.0:
-                raise ValueError(f"{name}={getattr(self, name)}: write a probability from 0.0 to below 1.0.")
+                raise ValueError(f"`{name}` must be at least 0 and below 1, got {getattr(self, name)}.")
         if self.class_weights is not None and (
             len(self.class_weights) != self.num_labels or min(self.class_weights) < 0 or sum(self.class_weights) == 0
         ):
             raise ValueError(
-                f"class_weights={self.class_weights}: write one non-negative number for each of the {self.num_labels} "
-                f"labels, in the order {list(self.id2label.values())}."
+                f"`class_weights` must be one non-negative number for each of the {self.num_labels} labels "
+                f"{list(self.id2label.values())}, not all 0, got {self.class_weights}."
             )
         for name in ("freeze_text_layers", "freeze_vision_layers"):
             if getattr(self, name) < -1:
-                raise ValueError(f"{name}={getattr(self, name)}: write 0 (none), k (the first k layers) or -1 (all).")
+                raise ValueError(
+                    f"`{name}` must be 0 (none), k (the first k layers) or -1 (all), got {getattr(self, name)}."
+                )
         if len(self.pixel_mean) != 3 or len(self.pixel_std) != 3 or min(self.pixel_std) <= 0:
             raise ValueError(
-                f"pixel_mean={self.pixel_mean}, pixel_std={self.pixel_std}: write three numbers each, as `image_mean` "
-                "and `image_std` of the image processor, e.g. [0.5, 0.5, 0.5]."
+                "`pixel_mean` and `pixel_std` must be three numbers each, those of `pixel_std` positive, as "
+                f"`image_mean` and `image_std` of the image processor, got {self.pixel_mean} and {self.pixel_std}."
             )
 
 
 def sub_config(name: str, value: dict | PreTrainedConfig | None, default: str | None) -> PreTrainedConfig | None:
-    """A config object from an object, from a dict with its `model_type`, or from the default's name."""
+    """Build an encoder's configuration from an object, a dict with its `model_type`, or a default model type."""
     if value is None:
         return None if default is None else AutoConfig.for_model(default)
     if isinstance(value, PreTrainedConfig):
         return value
     if not isinstance(value, dict) or "model_type" not in value:
         raise ValueError(
-            f"{name}={value!r}: write a configuration object of transformers or a dict with its 'model_type', e.g. "
-            "{'model_type': 'bert', 'hidden_size': 128}. To start from pretrained weights, use the model's "
+            f"`{name}` must be a configuration object of transformers or a dict with its 'model_type', e.g. "
+            f"{{'model_type': 'bert', 'hidden_size': 128}}, got {value!r}. For pretrained weights, use the model's "
             "`from_backbones`."
         )
     value = dict(value)
@@ -147,22 +253,37 @@ def sub_config(name: str, value: dict | PreTrainedConfig | None, default: str | 
 
 
 def as_list(name: str, values: Any) -> list:
+    """Return a list or tuple as a new list."""
     if not isinstance(values, list | tuple):
-        raise ValueError(f"{name}={values!r}: write a list, e.g. [{values!r}].")
+        raise ValueError(f"`{name}` must be a list, e.g. [{values!r}], got {values!r}.")
     return list(values)
 
 
+def check_subset(name: str, values: list[str], known: tuple[str, ...]) -> None:
+    """Raise an error unless `values` are distinct names out of `known`, at least one."""
+    if not values or len(set(values)) < len(values) or not set(values) <= set(known):
+        raise ValueError(f"`{name}` must be one or more of {list(known)}, each at most once, got {values}.")
+
+
+def check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
+    """Raise an error unless `value` is one of `known`."""
+    if value not in known:
+        raise ValueError(f"`{name}` must be one of {list(known)}, got {value!r}.")
+
+
 def _check_names(config: str, kwargs: dict[str, Any], known: list[str]) -> None:
-    """Refuse a misspelt field, which `PreTrainedConfig` would keep as an attribute that nothing reads. Other unknown
-    ones stay: transformers and later versions of this file add some."""
+    """Raise an error for a misspelt field, which `PreTrainedConfig` would keep as an unused attribute.
+
+    Other unknown fields are kept: transformers and later versions of this file add some.
+    """
     for name in kwargs:
         close = difflib.get_close_matches(name, known, n=1, cutoff=0.85)
         if close:
-            raise ValueError(f"{name}={kwargs[name]!r}: {config} has no such field. Did you mean {close[0]!r}?")
+            raise ValueError(f"{config} has no field `{name}`. Did you mean `{close[0]}`?")
 
 
 def _complete_labels(kwargs: dict[str, Any]) -> None:
-    """Set `id2label` and `label2id` in `kwargs` from whichever is there, or from the default."""
+    """Set `id2label` and `label2id` in `kwargs` from one of them, or to the default labels."""
     id2label, label2id = kwargs.get("id2label"), kwargs.get("label2id")
     if id2label is None and label2id is not None:
         id2label = {index: name for name, index in label2id.items()}
@@ -174,16 +295,8 @@ def _complete_labels(kwargs: dict[str, Any]) -> None:
         or sorted(map(int, id2label)) != list(range(len(id2label)))
         or len(set(id2label.values())) < len(id2label)
     ):
-        raise ValueError(f"id2label={id2label!r}: number distinct labels from 0, e.g. {dict(enumerate(SENTIMENTS))}.")
+        raise ValueError(
+            f"`id2label` must number distinct labels from 0, e.g. {dict(enumerate(SENTIMENTS))}, got {id2label!r}."
+        )
     kwargs["id2label"] = {int(index): name for index, name in id2label.items()}
     kwargs["label2id"] = label2id or {name: index for index, name in kwargs["id2label"].items()}
-
-
-def check_subset(name: str, values: list[str], known: tuple[str, ...]) -> None:
-    if not values or len(set(values)) < len(values) or not set(values) <= set(known):
-        raise ValueError(f"{name}={values}: write one or more of {list(known)}, each at most once.")
-
-
-def check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise ValueError(f"{name}={value!r}: write one of {list(known)}.")

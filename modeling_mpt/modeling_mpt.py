@@ -54,7 +54,7 @@ class MPTModel(MPTPreTrainedModel):
         super().__init__(config)
         config.check()
         reads = config.modalities
-        token_size = config.text_config.hidden_size
+        token_size = getattr(config.text_config, "hidden_size", None)
         self.text_encoder = self.rationale_encoder = self.text_branches = None
         self.image_branches = self.perspective_attention = None
         shared = config.share_text_encoder or "text" not in reads
