@@ -8,11 +8,11 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from .attention_mpt import TransformerLayer, check_heads
 from .baseline_config_mpt import BaselineOutput, ignored_at_inference
-from .baseline_mpt import BaselineConfig, BaselineForSentimentClassification, Posts, Tokens
-from .encoders_mpt import masked_mean
-from .visual_mpt import VitPatches, as_tokens
+from .baselines_attention_mpt import TransformerLayer, check_heads
+from .baselines_modeling_mpt import BaselineConfig, BaselineForSentimentClassification, Posts, Tokens
+from .baselines_visual_mpt import VitPatches, as_tokens
+from .packing_mpt import masked_mean
 
 MIXABLE = ("vit", "deit", "dinov2", "dinov2_with_registers", "clip_vision_model", "siglip_vision_model")
 

@@ -7,11 +7,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .attention_mpt import TransformerLayer, check_heads
 from .baseline_config_mpt import BaselineOutput, ignored_at_inference
-from .baseline_mpt import BaselineConfig, BaselineForSentimentClassification, Tokens
-from .encoders_mpt import masked_mean
+from .baselines_attention_mpt import TransformerLayer, check_heads
+from .baselines_modeling_mpt import BaselineConfig, BaselineForSentimentClassification, Tokens
 from .loss_mpt import classification_loss, instance_contrastive_loss
+from .packing_mpt import masked_mean
 
 # A deviation is never smaller: the divergence divides by it.
 MIN_DEVIATION = 1e-2

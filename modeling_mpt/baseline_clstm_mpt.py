@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from .baseline_mpt import BaselineConfig, BaselineForSentimentClassification, Tokens
-from .words_mpt import last_states, run_rnn
+from .baselines_modeling_mpt import BaselineConfig, BaselineForSentimentClassification, Tokens
+from .baselines_words_mpt import last_states, run_rnn
 
 
 class CLSTMSentimentConfig(BaselineConfig):

@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from .baseline_mpt import BaselineConfig, BaselineForSentimentClassification, Tokens
-from .visual_mpt import VisualProvider
+from .baselines_modeling_mpt import BaselineConfig, BaselineForSentimentClassification, Tokens
+from .baselines_visual_mpt import VisualProvider
 
 
 class ImageCNNSentimentConfig(BaselineConfig):

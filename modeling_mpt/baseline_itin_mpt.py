@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from .baseline_mpt import BaselineConfig, BaselineForSentimentClassification, Tokens
-from .encoders_mpt import masked_mean
+from .baselines_modeling_mpt import BaselineConfig, BaselineForSentimentClassification, Tokens
+from .baselines_words_mpt import run_rnn
 from .fusion_mpt import masked_softmax
-from .words_mpt import run_rnn
+from .packing_mpt import masked_mean
 
 
 class ITINSentimentConfig(BaselineConfig):

@@ -8,10 +8,10 @@ from torch import nn
 from transformers import initialization as init
 from transformers.utils import logging
 
-from .baseline_mpt import BaselineConfig, BaselineForSentimentClassification, Posts, Tokens
-from .encoders_mpt import compact, readable
-from .graphs_mpt import ClassGraph, DrawnEmbedding, PairCounter, TextGraph
-from .words_mpt import run_rnn
+from .baselines_graphs_mpt import ClassGraph, DrawnEmbedding, PairCounter, TextGraph
+from .baselines_modeling_mpt import BaselineConfig, BaselineForSentimentClassification, Posts, Tokens
+from .baselines_words_mpt import run_rnn
+from .packing_mpt import compact, nonempty_mask
 
 logger = logging.get_logger(__name__)
 
@@ -150,7 +150,7 @@ class GuidedReading(nn.Module):
     def forward(self, question: torch.Tensor, memory: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """`(batch, size)`, `(batch, entries, size)` and its mask to `(batch, size)`. Nothing is read of an empty
         memory, and the vector stays."""
-        padding, there = ~readable(mask).bool(), mask.any(dim=1).view(-1, 1, 1)
+        padding, there = ~nonempty_mask(mask).bool(), mask.any(dim=1).view(-1, 1, 1)
         question = question.unsqueeze(1)
         for attention, norm in zip(self.attentions, self.norms, strict=True):
             read, _ = attention(question, memory, memory, key_padding_mask=padding, need_weights=False)

@@ -5,10 +5,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from .baseline_mpt import BaselineConfig, BaselineForSentimentClassification, Tokens
-from .encoders_mpt import masked_mean
-from .memory_mpt import MemoryRead, QuestionUpdate
-from .words_mpt import run_rnn
+from .baselines_memory_mpt import MemoryRead, QuestionUpdate
+from .baselines_modeling_mpt import BaselineConfig, BaselineForSentimentClassification, Tokens
+from .baselines_words_mpt import run_rnn
+from .packing_mpt import masked_mean
 
 
 class MVANSentimentConfig(BaselineConfig):

@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from .baseline_image_cnn_mpt import FlattenedCnn
-from .baseline_mpt import BaselineConfig, BaselineForSentimentClassification, Posts
+from .baselines_modeling_mpt import BaselineConfig, BaselineForSentimentClassification, Posts
+from .baselines_words_mpt import last_states, run_rnn
+from .branches_mpt import SelectiveKernel
 from .configuration_base_mpt import as_list
-from .encoders_mpt import SelectiveKernel
 from .fusion_mpt import LightweightAttentionFusion, masked_softmax
-from .words_mpt import last_states, run_rnn
 
 
 class PEMNetSentimentConfig(BaselineConfig):

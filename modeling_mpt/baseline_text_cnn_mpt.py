@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .baseline_mpt import BaselineConfig, BaselineForSentimentClassification, Tokens
+from .baselines_modeling_mpt import BaselineConfig, BaselineForSentimentClassification, Tokens
 from .configuration_base_mpt import as_list
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from .baseline_mpt import BaselineConfig, BaselineForSentimentClassification, Tokens
+from .baselines_modeling_mpt import BaselineConfig, BaselineForSentimentClassification, Tokens
 
 
 class ViTSentimentConfig(BaselineConfig):

@@ -8,7 +8,7 @@ from transformers import AutoConfig
 
 from helpers import tiny, tiny_baselines
 from modeling_mpt.baseline_cgaft_mpt import MIXABLE, transformer_layers
-from modeling_mpt.baseline_mpt import Posts
+from modeling_mpt.baselines_modeling_mpt import Posts
 
 
 def posts_of(batch) -> Posts:

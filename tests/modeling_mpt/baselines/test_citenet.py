@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from helpers import tiny, tiny_baselines
 from modeling_mpt.baseline_citenet_mpt import normal_divergence
-from modeling_mpt.baseline_mpt import Posts
+from modeling_mpt.baselines_modeling_mpt import Posts
 
 
 def encoded(model, batch):

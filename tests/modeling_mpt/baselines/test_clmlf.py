@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from helpers import tiny, tiny_baselines
-from modeling_mpt.baseline_mpt import Posts
+from modeling_mpt.baselines_modeling_mpt import Posts
 
 
 def plain_lbcl(embeds: torch.Tensor, labels: list[int], temperature: float) -> float:

@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassificati
 
 from helpers import tiny, tiny_baselines
 from modeling_mpt import SYSTEMS
-from modeling_mpt.baseline_mpt import BaselineConfig, BaselineForSentimentClassification
+from modeling_mpt.baselines_modeling_mpt import BaselineConfig, BaselineForSentimentClassification
 
 every_system = pytest.mark.parametrize("name", tiny_baselines.NAMES)
 with_and_without = pytest.mark.parametrize("use_rationales", [False, True], ids=["plain", "with rationales"])

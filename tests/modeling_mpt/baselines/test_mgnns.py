@@ -9,8 +9,8 @@ from transformers import DetrConfig, ViTConfig
 
 from helpers import tiny, tiny_baselines
 from modeling_mpt import SYSTEMS
-from modeling_mpt.graphs_mpt import ClassGraph, PairCounter, k_means
-from modeling_mpt.visual_mpt import Tokens
+from modeling_mpt.baselines_graphs_mpt import ClassGraph, PairCounter, k_means
+from modeling_mpt.baselines_visual_mpt import Tokens
 
 
 def softmax(scores: list[torch.Tensor]) -> list[torch.Tensor]:

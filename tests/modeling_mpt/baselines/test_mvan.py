@@ -5,7 +5,7 @@ import torch
 
 from helpers import slow_memory as slow
 from helpers import tiny, tiny_baselines
-from modeling_mpt.visual_mpt import Tokens
+from modeling_mpt.baselines_visual_mpt import Tokens
 
 
 def linear(layer, rows: torch.Tensor) -> torch.Tensor:

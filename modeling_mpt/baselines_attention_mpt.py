@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .encoders_mpt import readable
+from .packing_mpt import nonempty_mask
 
 
 def check_heads(hidden_size: int, head_size: int) -> None:
@@ -54,7 +54,7 @@ class TransformerLayer(nn.Module):
             layer(tokens).unflatten(-1, (-1, self.head_size)).transpose(1, 2)  # (batch, heads, tokens, head_size)
             for layer, tokens in ((self.query, states), (self.key, context), (self.value, context))
         )
-        allowed = readable(mask).bool()[:, None, None, :]
+        allowed = nonempty_mask(mask).bool()[:, None, None, :]
         dropout = self.dropout.p if self.training else 0.0
         heads = F.scaled_dot_product_attention(query, key, value, attn_mask=allowed, dropout_p=dropout)
         attended = self.output(heads.transpose(1, 2).flatten(2)) * mask.any(dim=1)[:, None, None]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from modeling_mpt.attention_mpt import TransformerLayer, check_heads
+from modeling_mpt.baselines_attention_mpt import TransformerLayer, check_heads
 
 
 @torch.no_grad()

@@ -6,18 +6,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from .encoders_mpt import (
-    ConvNet,
-    freeze_batch_statistics,
-    freeze_first_layers,
-    has_class_token,
-    natural_pooling,
-    pool_map,
-    renormalisation,
-    renormalised,
-    vision_hidden_size,
-    vision_vector,
-)
+from .backbones_mpt import freeze_batch_statistics, freeze_first_layers, has_class_token, natural_pooling, pool_map, pixel_conversion, convert_pixels, vision_hidden_size, vision_vector
+from .branches_mpt import ConvNet
 
 
 class Tokens(NamedTuple):
@@ -129,14 +119,14 @@ class CnnGrid(VisualProvider):
             self.cnn, self.size = ConvNet(config.cnn_channels), config.cnn_channels[-1]
         else:
             self.cnn, self.size = encoder, vision_hidden_size(encoder)
-            self.scale, self.shift = renormalisation(encoder, config)
+            self.scale, self.shift = pixel_conversion(encoder, config)
 
     def freeze(self, config) -> None:
         if config.freeze_cnn:
             self.cnn.requires_grad_(False)
 
     def read(self, pixel_values):
-        pixels = renormalised(pixel_values, self.scale, self.shift)
+        pixels = convert_pixels(pixel_values, self.scale, self.shift)
         maps = self.cnn.layers(pixels) if isinstance(self.cnn, ConvNet) else self.cnn(pixels).last_hidden_state
         return as_tokens(maps, 0), pool_map(maps), None
 

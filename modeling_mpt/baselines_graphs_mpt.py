@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from transformers.utils import logging
 
-from .visual_mpt import Tokens
+from .baselines_visual_mpt import Tokens
 
 logger = logging.get_logger(__name__)
 

@@ -8,13 +8,14 @@ from torch import nn
 from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 
 from .baseline_config_mpt import BaselineConfig, BaselineOutput
+from .baselines_visual_mpt import PROVIDERS, Tokens
+from .baselines_words_mpt import NewWords, WordEmbeddings
 from .configuration_base_mpt import MODALITIES
-from .encoders_mpt import compact, compact_rationales, drop_unread, freeze_first_layers, masked_mean, token_states
+from .backbones_mpt import remove_pooler, freeze_first_layers
+from .packing_mpt import compact, compact_rationales, masked_mean, token_states
 from .fusion_mpt import LightweightAttentionFusion, PerspectiveAttention
 from .loss_mpt import classification_loss
 from .pretrained_mpt import SentimentPreTrainedModel, batch_and_device
-from .visual_mpt import PROVIDERS, Tokens
-from .words_mpt import NewWords, WordEmbeddings
 
 
 class Posts(NamedTuple):
@@ -69,7 +70,7 @@ class BaselineForSentimentClassification(SentimentPreTrainedModel):
             if ready[field] is None and getattr(config, field) is not None and field != "text_config":
                 encoders[field] = auto_class.from_config(getattr(config, field))
             if encoders[field] is not None and auto_class is AutoModel:
-                drop_unread(encoders[field])
+                remove_pooler(encoders[field])
         self.text_encoder = self.rationale_encoder = self.visual = self.scene = None
         if "text" in config.reads:
             if config.text_provider == "embeddings":
@@ -95,7 +96,7 @@ class BaselineForSentimentClassification(SentimentPreTrainedModel):
 
     def _new_text_encoder(self) -> PreTrainedModel:
         encoder = AutoModel.from_config(self.config.text_config)
-        drop_unread(encoder)
+        remove_pooler(encoder)
         return encoder
 
     def _shares_text_encoder(self) -> bool:
