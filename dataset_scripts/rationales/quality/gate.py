@@ -1,8 +1,8 @@
-"""Is this answer a rationale for the side it was asked to argue? Rules with names, and no look at any label.
+"""Rationale gate: named rules that accept an answer, or reject it for another attempt.
 
-An answer that fails is not a random one: models balk at arguing against what they see, so most failures argue for the
-wrong class. A gate that knew the label, or a post dropped for failing, would write the label into the data. Hence the
-same function while generating, at inference and on imported files; and no post is ever dropped by it.
+The rules never read a label, and no post is dropped for failing them. Failures depend on the label: models refuse to
+argue against what they see, so most rejected answers argue for a wrong class. A gate that read the label, or dropped
+posts, would leak the label into the data. Generation, inference and imported files therefore use the same function.
 """
 
 from __future__ import annotations
@@ -15,37 +15,37 @@ from dataset_scripts.rationales.quality.lexicon import LEXICONS, Lexicon
 from dataset_scripts.rationales.quality.text import (
     CONTROL,
     encoder_tokens,
-    ended,
+    ends_a_sentence,
     ngrams,
     normalize,
     script_share,
     units,
 )
 
-# Worth asking again.
+# Faults for which the question is asked again.
 HARD = {
-    "empty": "no letter is left",
+    "empty": "no letter is left after normalization",
     "short": "fewer than 20 Chinese characters or 8 English words",
-    "truncated": "cut off at the token limit, or no mark at its end",
-    "language": "most of its letters are not of the language asked for",
-    "script": "letters of a script that neither the language nor the post has",
-    "refusal": "will not or cannot answer",
-    "meta": "talks about the instruction",
-    "wrong_side": "denies the side it argues for, or concludes for another",
-    "loop": "repeats itself",
-    "control": "control tokens, or what decoding is known to break into",
-    "copy": "most of it stands in the post",
-    "sibling_same": "most of it stands in the rationale of another perspective",
+    "truncated": "cut off at the token limit, or no punctuation mark at its end",
+    "language": "most of its letters belong to another language than requested",
+    "script": "letters of a script that neither the language nor the post uses",
+    "refusal": "the model refuses or is unable to answer",
+    "meta": "comments on the instruction",
+    "wrong_side": "denies its own perspective, or concludes for another",
+    "loop": "repeated n-grams",
+    "control": "control tokens, or known artifacts of decoding",
+    "copy": "most of it is copied from the post",
+    "sibling_same": "most of it equals the rationale of another perspective",
 }
-# Mended or harmless; worth counting.
+# Faults that are corrected or harmless, and counted.
 SOFT = {
-    "outer": "blanks or quotes around it",
+    "outer": "surrounded by white space or quotation marks",
     "newline": "several lines",
     "markup": "list, heading, bold, HTML",
-    "unicode": "not NFC, or invisible characters",
-    "foreign_word": "Latin words in Chinese that the post does not have",
-    "long": "more than about 320 tokens of an encoder",
-    "label_named": "the last sentence names the side",
+    "unicode": "not in NFC, or with invisible characters",
+    "foreign_word": "Latin words in Chinese that are not in the post",
+    "long": "more than about 320 encoder tokens",
+    "label_named": "the last sentence names its own class",
 }
 
 MAX_LOOP = 0.3
@@ -66,17 +66,22 @@ _LATIN_WORD = re.compile(r"[A-Za-z]{3,}")
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """What the gate says of one answer.
+    """Result of the gate for one answer.
 
     Attributes:
-        text: the answer normalised: NFC, one line, without markup and outer quotes. `None` if no letter is left.
-        hard: codes of `HARD`: worth asking again.
-        soft: codes of `SOFT`: worth counting.
+        text: normalized answer: NFC, one line, without markup and outer quotes. `None` if no letter is left.
+        hard: codes of `HARD`.
+        soft: codes of `SOFT`.
     """
 
     text: str | None
     hard: tuple[str, ...] = ()
     soft: tuple[str, ...] = ()
+
+    @property
+    def codes(self) -> list[str]:
+        """Hard codes, then soft codes."""
+        return [*self.hard, *self.soft]
 
 
 def check(
@@ -88,21 +93,24 @@ def check(
     post_text: str | None = None,
     siblings: Mapping[str, str] | None = None,
 ) -> Verdict:
-    """Normalise an answer and judge it, in time proportional to its length.
+    """Normalize an answer and apply all rules, in time linear in its length.
 
     Args:
-        answer: as the model wrote it.
-        perspective: that was asked for. The rule about sides knows `positive`, `neutral` and `negative`.
-        language: that was asked for: `en` or `zh`, also with a region (`zh-CN`).
-        finish_reason: as the engine gave it; `"length"` is a cut.
-        post_text: of the post; `None` if it has none.
-        siblings: rationales of the same post by perspective, as far as they are known; that of `perspective` itself
-            is ignored.
+        answer: raw output of the model.
+        perspective: requested perspective. `wrong_side` and `label_named` apply to `positive`, `neutral` and
+            `negative` only.
+        language: requested language: `en` or `zh`, also with a region (`zh-CN`).
+        finish_reason: reported by the engine; `"length"` means truncated.
+        post_text: text of the post; `None` if it has none.
+        siblings: known rationales of the same post by perspective; that of `perspective` itself is ignored.
 
     Raises:
-        ValueError: a language without a lexicon.
+        ValueError: there is no lexicon for `language`.
     """
-    lexicon = lexicon_of(language)
+    base = supported_language(language)
+    if base is None:
+        raise ValueError(f"The gate supports the languages {', '.join(LEXICONS)}, got {language!r}.")
+    lexicon = LEXICONS[base]
     text, soft = normalize(answer)
     control = CONTROL.search(answer) is not None
     if not any(character.isalpha() for character in text):
@@ -114,7 +122,7 @@ def check(
     side = lexicon.sides.get(perspective)
     hard = {
         "short": len(parts) < lexicon.min_length,
-        "truncated": finish_reason == "length" or not ended(text),
+        "truncated": finish_reason == "length" or not ends_a_sentence(text),
         "language": script_share(text, lexicon.chinese) < MIN_SHARE,
         "script": any(script.search(text) and not script.search(post) for script in _SCRIPTS.values()),
         "refusal": _in_own_words(lexicon.refusal, text, post),
@@ -129,30 +137,56 @@ def check(
             if name != perspective and other
         ),
     }
-    noted = {
-        "foreign_word": lexicon.chinese and _foreign(text, post),
+    warnings = {
+        "foreign_word": lexicon.chinese and _has_foreign_words(text, post),
         "long": encoder_tokens(text, parts) > MAX_TOKENS,
         "label_named": side is not None and True in mentions(sentences[-1], side, lexicon),
     }
-    soft += [code for code, present in noted.items() if present]
+    soft += [code for code, present in warnings.items() if present]
     return Verdict(text, tuple(code for code, present in hard.items() if present), tuple(soft))
 
 
-def lexicon_of(language: str) -> Lexicon:
-    """The lexicon of a language tag.
+def check_post(
+    rationales: Mapping[str, str | None], *, language: str | None, text: str | None
+) -> dict[str, Verdict | None]:
+    """Apply the gate to the stored rationales of one post.
 
-    Raises:
-        ValueError: there is none.
+    Args:
+        rationales: by perspective; null or blank where there is none.
+        language: tag of the language of all rationales.
+        text: text of the post.
+
+    Returns:
+        A verdict by perspective. `None` where there is no rationale, or no lexicon for `language`.
     """
-    base = language.lower().replace("_", "-").partition("-")[0]
-    if base not in LEXICONS:
-        raise ValueError(f"language={language!r}; the gate has a lexicon for {' and '.join(LEXICONS)} only.")
-    return LEXICONS[base]
+    base = supported_language(language)
+    written = {perspective: rationale for perspective, rationale in rationales.items() if is_written(rationale)}
+    return {
+        perspective: check(
+            written[perspective], perspective=perspective, language=base, post_text=text, siblings=written
+        )
+        if base is not None and perspective in written
+        else None
+        for perspective in rationales
+    }
+
+
+def is_written(rationale: str | None) -> bool:
+    """Return whether a rationale is neither null nor blank."""
+    return bool(rationale and rationale.strip())
+
+
+def supported_language(tag: str | None) -> str | None:
+    """Return the key of `LEXICONS` for a language tag such as `zh-CN`; `None` without a lexicon."""
+    base = (tag or "").lower().replace("_", "-").partition("-")[0]
+    return base if base in LEXICONS else None
 
 
 def wrong_side(sentences: Sequence[str], perspective: str, lexicon: Lexicon) -> bool:
-    """Whether a rationale takes back the side it argues for: its last word on that side is a denial, or its last
-    sentence names only another side."""
+    """Return whether a rationale retracts its perspective.
+
+    True if its last mention of the perspective is a denial, or if its last sentence concludes for another one only.
+    """
     own = [affirmed for sentence in sentences for affirmed in mentions(sentence, lexicon.sides[perspective], lexicon)]
     if own and not own[-1]:
         return True
@@ -164,12 +198,12 @@ def wrong_side(sentences: Sequence[str], perspective: str, lexicon: Lexicon) -> 
 
 
 def mentions(sentence: str, words: re.Pattern[str], lexicon: Lexicon) -> list[bool]:
-    """For each of the words, in order, whether the sentence affirms it (True) or denies it; "not negative" denies.
+    """Return, for each match of `words`, whether the sentence affirms it (True) or denies it (False).
 
-    A negation reaches the words after it in its own clause, up to `lexicon.reach` characters. What a clause only
-    concedes ("although the words are negative, ...") is left out.
+    A negation applies to words within `lexicon.reach` characters after it in the same clause. Matches in a concession
+    ("although the words are negative, ...") are omitted.
     """
-    found = []
+    affirmations = []
     for match in words.finditer(sentence):
         before = sentence[max(0, match.start() - lexicon.reach) : match.start()]
         clause = before[max(before.rfind(mark) for mark in lexicon.clause_end) + 1 :]
@@ -178,32 +212,32 @@ def mentions(sentence: str, words: re.Pattern[str], lexicon: Lexicon) -> list[bo
         if lexicon.concession.search(clause):
             continue
         denied = lexicon.negation.search(lexicon.no_negation.sub("", clause)) is not None
-        found.append(not denied and lexicon.denial_after.match(sentence, match.end()) is None)
-    return found
+        affirmations.append(not denied and lexicon.denial_after.match(sentence, match.end()) is None)
+    return affirmations
 
 
 def _in_own_words(pattern: re.Pattern[str], text: str, post: str) -> bool:
-    """Whether the text says what the pattern finds, and does not quote it from the post."""
-    found = set(pattern.findall(text))
-    return bool(found) and not found <= set(pattern.findall(post))
+    """Return whether the pattern matches a phrase of the text that is not quoted from the post."""
+    phrases = set(pattern.findall(text))
+    return not phrases <= set(pattern.findall(post))
 
 
 def _repeated(parts: Sequence[str], size: int) -> float:
-    """Share of the n-grams that occurred before."""
+    """Return the share of n-grams that repeat an earlier one."""
     grams = ngrams(parts, size)
     return 1 - len(set(grams)) / len(grams) if grams else 0.0
 
 
 def _contained(parts: Sequence[str], post: Sequence[str], size: int) -> float:
-    """Share of the n-grams that the post has too."""
-    grams, there = ngrams(parts, size), set(ngrams(post, size))
-    return sum(gram in there for gram in grams) / len(grams) if grams else 0.0
+    """Return the share of n-grams that also occur in the post."""
+    grams, post_grams = ngrams(parts, size), set(ngrams(post, size))
+    return sum(gram in post_grams for gram in grams) / len(grams) if grams else 0.0
 
 
-def _jaccard(one: set, other: set) -> float:
-    return len(one & other) / len(one | other) if one and other else 0.0
+def _jaccard(left: set[tuple[str, ...]], right: set[tuple[str, ...]]) -> float:
+    return len(left & right) / len(left | right) if left and right else 0.0
 
 
-def _foreign(text: str, post: str) -> bool:
+def _has_foreign_words(text: str, post: str) -> bool:
     known = {word.lower() for word in _LATIN_WORD.findall(post)}
     return any(word.lower() not in known for word in _LATIN_WORD.findall(text))

@@ -1,4 +1,4 @@
-"""How much of the label can a linear model read off the rationales?"""
+"""Leak probe: cross-validated accuracy of a linear model that predicts the label from rationales."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 from dataset_scripts.duplicates import group_ids
 from dataset_scripts.rationales.quality.gate import HARD
-from dataset_scripts.rationales.quality.summary import judge, perspectives_of
+from dataset_scripts.rationales.quality.summary import apply_gate, perspectives_of
 from dataset_scripts.schema import rationale_column
 
 
@@ -28,28 +28,29 @@ def leak_probe(
     max_posts: int = 20_000,
     language: str | None = None,
 ) -> dict[str, Any]:
-    """Cross-validated accuracy of logistic regression on TF-IDF of character n-grams, for text and rationales.
+    """Cross-validate logistic regression on TF-IDF of character n-grams, for text and rationales.
 
-    What to read off it: a model that has seen the post and not the label writes its own opinion into the rationales,
-    so they alone may come close to the text, or beat it where the image decides; text with rationales should gain
-    little over the better of the two. Rationales that predict the label far better than the model that wrote them
-    would by itself have seen it. `gate flags` predicts from hard flags and gaps alone: what it gains over `majority`
-    is what masking or dropping flagged rationales would tell about the label.
+    Interpretation: a generator that saw the post without its label writes its own opinion into the rationales. They
+    alone may then score close to the text, or above it where the image decides, and text with rationales scores little
+    above the better of the two. Rationales that score far above the zero-shot accuracy of their generator indicate a
+    leak. `gate flags` predicts from hard flags and missing rationales alone: its gain over `majority` measures how
+    much masking or dropping flagged rationales would reveal about the label.
 
     Args:
         posts (`Dataset`): with the columns of `schema.features`. Posts without label or without any rationale are
-            left out, and counted.
-        seed (`int`, defaults to 42): of the folds, and of the sample.
-        folds (`int`, defaults to 10): posts with the same text or image are in one fold (`duplicates.group_ids`).
-        max_posts (`int`, defaults to 20,000): a random sample of so many is enough, and all that fits into memory.
-        language (`str`, *optional*): as for `judge`.
+            omitted and counted.
+        seed (`int`, defaults to 42): seed of the folds and of the sample.
+        folds (`int`, defaults to 10): number of folds. Posts with the same text or image are in one fold
+            (`duplicates.group_ids`).
+        max_posts (`int`, defaults to 20,000): size of a random sample, taken from larger datasets to limit memory.
+        language (`str`, *optional*): see `apply_gate`.
 
     Returns:
-        Plain JSON values: `posts`, `left_out`, `groups`, `folds`, `seed`, and `inputs`, from the name of an input to
-        its `accuracy` and `f1_macro` over all posts, each predicted once, by the model that has not seen its group.
+        JSON values: `posts`, `left_out`, `groups`, `folds`, `seed`, and `inputs`, a dictionary from each input to its
+        `accuracy` and `f1_macro` over the held-out predictions of all posts.
 
     Raises:
-        ValueError: fewer than two classes, or fewer posts of one than folds.
+        ValueError: fewer than two classes, or fewer posts of one class than folds.
     """
     perspectives = perspectives_of(posts)
     usable = _usable(posts, perspectives)
@@ -61,29 +62,29 @@ def leak_probe(
     counts = np.bincount(labels)
     if (counts > 0).sum() < 2 or counts[counts > 0].min() < folds:
         raise ValueError(
-            f"The probe needs two classes or more with at least {folds} labelled posts each that have "
-            f"rationales; these have {counts.tolist()}. Lower folds=…, or probe more posts."
+            f"The leak probe needs at least two classes with {folds} labelled posts that have rationales, got "
+            f"{counts.tolist()} posts by class. Lower `folds`, or pass more posts."
         )
     groups = group_ids(posts)
     columns = {name: _count(posts[rationale_column(name)]) for name in perspectives} | {"text": _count(posts["text"])}
     inputs = _inputs(perspectives)
-    flags = _flags(judge(posts, language=language), perspectives)
+    flags = _flag_features(apply_gate(posts, language=language), perspectives)
     predicted = {name: np.empty_like(labels) for name in ("majority", *inputs, "gate flags")}
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     for train, test in tqdm(splitter.split(labels, labels, groups), total=folds, desc="Leak probe"):
-        parts = {name: _weigh(counts, train, test) for name, counts in columns.items()}
+        weighted = {name: _weigh(counts, train, test) for name, counts in columns.items()}
         predicted["majority"][test] = np.bincount(labels[train]).argmax()
         predicted["gate flags"][test] = _fit(flags[train], labels[train]).predict(flags[test])
-        for name, read in inputs.items():
-            seen, unseen = (sparse.hstack([parts[column][side] for column in read], "csr") for side in (0, 1))
-            predicted[name][test] = _fit(seen, labels[train]).predict(unseen)
+        for name, names in inputs.items():
+            fitting, held_out = (sparse.hstack([weighted[column][half] for column in names], "csr") for half in (0, 1))
+            predicted[name][test] = _fit(fitting, labels[train]).predict(held_out)
     return {
         "posts": len(posts),
         "left_out": left_out,
         "groups": len(set(groups)),
         "folds": folds,
         "seed": seed,
-        "inputs": {name: _scores(labels, guesses) for name, guesses in predicted.items()},
+        "inputs": {name: _scores(labels, predictions) for name, predictions in predicted.items()},
     }
 
 
@@ -101,16 +102,20 @@ def _inputs(perspectives: Sequence[str]) -> dict[str, list[str]]:
     return {"text": ["text"], **single, **together, "text + rationales": ["text", *perspectives]}
 
 
-def _flags(judged: Dataset, perspectives: Sequence[str]) -> np.ndarray:
-    """`(posts, perspectives * (hard codes + 1))`: what the gate knows of a post."""
-    rows = []
-    for lists in zip(*(judged[f"flags_{name}"] for name in perspectives), strict=True):
-        rows.append([value for found in lists for value in (found is None, *(code in (found or ()) for code in HARD))])
-    return np.array(rows, dtype=float)
+def _flag_features(flags: Dataset, perspectives: Sequence[str]) -> np.ndarray:
+    """Encode missing rationales and hard codes, shape `(posts, perspectives * (1 + hard codes))`."""
+    columns = [flags[f"flags_{name}"] for name in perspectives]
+    return np.array(
+        [
+            [value for codes in row for value in (codes is None, *(code in (codes or ()) for code in HARD))]
+            for row in zip(*columns, strict=True)
+        ],
+        dtype=float,
+    )
 
 
 def _count(values: Iterable[str | None]) -> sparse.csr_matrix:
-    """Of characters rather than words: Chinese has no blanks to split at."""
+    """Count character n-grams, which need no word segmentation of Chinese."""
     return CountVectorizer(analyzer="char", ngram_range=(1, 3), min_df=2).fit_transform(
         value or "" for value in values
     )
@@ -125,8 +130,8 @@ def _fit(features: Any, labels: np.ndarray) -> LogisticRegression:
     return LogisticRegression(C=10.0, max_iter=1000).fit(features, labels)
 
 
-def _scores(labels: np.ndarray, guesses: np.ndarray) -> Mapping[str, float]:
+def _scores(labels: np.ndarray, predictions: np.ndarray) -> Mapping[str, float]:
     return {
-        "accuracy": float(accuracy_score(labels, guesses)),
-        "f1_macro": float(f1_score(labels, guesses, average="macro", zero_division=0)),
+        "accuracy": float(accuracy_score(labels, predictions)),
+        "f1_macro": float(f1_score(labels, predictions, average="macro", zero_division=0)),
     }

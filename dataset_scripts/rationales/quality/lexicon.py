@@ -1,11 +1,11 @@
-"""What the gate knows of each language: how it refuses, talks about the task, denies, concedes and concludes.
+"""Lexicons of the gate, one per language: refusal, meta talk, denial, concession, conclusion.
 
-Chinese was tuned on the 4,046 rationales that the paper's authors released for CH-Mits, English on made-up answers and
-on 3,729 rationales of MVSA posts, which hardly ever name a side. NEUTRAL IS NOT VALIDATED: the Chinese file has no
-neutral rationales, and the English ones argue for it without naming it.
+Chinese was tuned on the 4,046 rationales that the authors of the paper released for CH-Mits. English was tuned on
+constructed answers and on 3,729 rationales of MVSA posts, which rarely name a class. NEUTRAL IS NOT VALIDATED: the
+Chinese file has no neutral rationales, and the English ones do not name the class.
 
-Only words that name a side count. Words of feeling were tried ("the last sentence is joyful, so it is no argument for
-negative"): 0 of 16 such answers had the wrong side, since a rationale meets the other side's feelings to turn them.
+Only words that name a class are matched. A rule for words of emotion ("a joyful last sentence contradicts negative")
+was rejected: 0 of 16 matched answers had the wrong side, since a rationale cites opposite emotions to refute them.
 """
 
 import dataclasses
@@ -15,24 +15,24 @@ from collections.abc import Mapping
 
 @dataclasses.dataclass(frozen=True)
 class Lexicon:
-    """What the rules of one language are made of. All repeats in its patterns are bounded: no answer can make it slow.
+    """Patterns and sizes of one language. Repeats in patterns are bounded, so matching takes linear time.
 
     Attributes:
-        chinese: written in Han characters; else in Latin letters.
-        min_length: fewest units (Chinese characters, English words) of an answer.
+        chinese: written in Han characters; otherwise in Latin letters.
+        min_length: minimum units (Chinese characters, English words) of an answer.
         copy_size, loop_size, sibling_size: units in an n-gram of the rules `copy`, `loop` and `sibling_same`.
-        refusal: the model will not or cannot answer.
-        meta: the answer talks about the instruction.
-        sides: words that name a side, by perspective. For other perspectives there is no rule about sides.
-        negation: turns a word after it into its opposite, or says that it is overcome.
-        no_negation: looks like a negation and is none.
-        denial_after: what follows a word and takes it back.
-        turn: ends the reach of a negation and of a concession, besides the end of a clause.
-        concession: opens a clause that grants what the answer then argues against.
-        conclusion: opens a verdict.
-        reach: characters that a negation reaches.
-        clause_end: characters at which the reach of a negation ends.
-        sentence_end: between two sentences.
+        refusal: the model refuses or is unable to answer.
+        meta: the answer comments on the instruction.
+        sides: words that name a class, by perspective. Other perspectives have no rule `wrong_side`.
+        negation: inverts a word after it, or expresses that it is overcome.
+        no_negation: exceptions to `negation`.
+        denial_after: negates the word before it.
+        turn: ends the scope of a negation or concession within a clause.
+        concession: begins a clause that the answer then argues against.
+        conclusion: begins a conclusion.
+        reach: maximum characters in the scope of a negation.
+        clause_end: characters that end a clause.
+        sentence_end: separator of sentences.
     """
 
     chinese: bool

@@ -1,7 +1,4 @@
-"""What the gate reads: an answer stripped of decoration, as units that can be counted and compared.
-
-Everything here takes time in proportion to the length of the text.
-"""
+"""Text functions of the gate: normalization, units, n-grams. All take time linear in the text."""
 
 import re
 import unicodedata
@@ -14,7 +11,7 @@ _HAN_LETTER = re.compile(f"[{_HAN}]")
 _LATIN_LETTER = re.compile(r"[A-Za-zªº\u00c0-\u024f\u1e00-\u1eff]")
 _PUNCTUATION = re.compile(r"[^\w\s]")
 _INVISIBLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b\u2060\ufeff\ufffd]")
-# Structure of a chat that decoding spilt into the answer; `addCriterion` is what Qwen2.5-VL breaks into.
+# Chat markup in an answer. `addCriterion` is a known decoding artifact of Qwen2.5-VL.
 CONTROL = re.compile(
     r"<[|｜](?:[^<>|｜\n]{0,40}[|｜]>)?"
     r"|</?(?:s|think|image|unk|pad|bos|eos|start_of_turn|end_of_turn|unused\d{1,4})>"
@@ -22,7 +19,7 @@ CONTROL = re.compile(
     r"|addCriterion"
 )
 _THOUGHT_END = "</think>"
-# Two stars within a Latin word are a curse, not bold.
+# Two asterisks within a Latin word censor it and are kept.
 _MARKUP = re.compile(r"(?<![A-Za-z])\*\*|\*\*(?![A-Za-z])|```(?:[a-z]{1,10}\n)?|</?[A-Za-z][A-Za-z0-9]{0,10} {0,2}/?>")
 _LINE_START = re.compile(r"#{1,6} |[-*•] |\d{1,2}(?:[.)] |、)|> ")
 _HEADING = re.compile(
@@ -30,13 +27,16 @@ _HEADING = re.compile(
 )
 _QUOTES = (("“", "”"), ("‘", "’"), ("「", "」"), ("『", "』"), ('"', '"'), ("'", "'"))
 _APOSTROPHE = re.compile(r"(?<=\w)['’](?=\w)")
-_AFTER_THE_END = "”’\"'」』）)】]》"
+_CLOSING_MARKS = "”’\"'」』）)】]》"
 _END_MARKS = ".!?。！？…～~"
 
 
 def normalize(answer: str) -> tuple[str, list[str]]:
-    """The answer in NFC and in one line, without control tokens, thoughts, markup and outer quotes; and the soft codes
-    (`gate.SOFT`) of what had to be done."""
+    """Remove control tokens, reasoning, markup, outer quotes and line breaks; convert to NFC.
+
+    Returns:
+        The normalized text, and the soft codes (`gate.SOFT`) of the changes.
+    """
     visible = _INVISIBLE.sub("", unicodedata.normalize("NFC", answer))
     text = CONTROL.sub(" ", visible.rpartition(_THOUGHT_END)[2])
     stripped = text.strip()
@@ -47,17 +47,17 @@ def normalize(answer: str) -> tuple[str, list[str]]:
         bare[0] = bare[0][heading.end() :] if (heading := _HEADING.match(bare[0])) else bare[0]
     joined = " ".join(" ".join(bare).split())
     unquoted = _unquote(joined)
-    done = {
+    changes = {
         "outer": stripped != text or unquoted != joined,
         "newline": len(lines) > 1,
         "markup": plain != stripped or bare != lines,
         "unicode": visible != answer,
     }
-    return unquoted, [code for code, present in done.items() if present]
+    return unquoted, [code for code, present in changes.items() if present]
 
 
 def _unquote(text: str) -> str:
-    """Without quotes that enclose all of it, and without one at either end that has no partner."""
+    """Remove quotes that enclose the whole text, and an unpaired quote at either end."""
     for _ in range(2):
         before = text
         for opening, closing in _QUOTES:
@@ -78,27 +78,28 @@ def _unquote(text: str) -> str:
     return text
 
 
-def ended(text: str) -> bool:
-    """Whether the last sentence is closed, by a mark or by an emoji."""
-    rest = text.rstrip(_AFTER_THE_END)
+def ends_a_sentence(text: str) -> bool:
+    """Return whether the text ends in a punctuation mark or an emoji."""
+    rest = text.rstrip(_CLOSING_MARKS)
     return bool(rest) and (rest[-1] in _END_MARKS or unicodedata.category(rest[-1]) in ("So", "Sk", "Mn", "Cf"))
 
 
 def units(text: str) -> list[str]:
-    """Han and kana characters one by one, words of other scripts in lower case, numbers."""
+    """Split into single Han and kana characters, lower-case words of other scripts, and numbers."""
     return _UNIT.findall(text.lower())
 
 
 def script_share(text: str, chinese: bool) -> float:
-    """Share of the letters that are Han (or else Latin) characters; 0 without letters."""
+    """Return the share of letters that are Han (`chinese`) or Latin; 0 without letters."""
     letters = sum(map(str.isalpha, text))
     return len((_HAN_LETTER if chinese else _LATIN_LETTER).findall(text)) / letters if letters else 0.0
 
 
 def ngrams(parts: Sequence[str], size: int) -> list[tuple[str, ...]]:
+    """Return all n-grams of `size` units."""
     return list(zip(*(parts[start:] for start in range(size)), strict=False))
 
 
 def encoder_tokens(text: str, parts: Sequence[str]) -> int:
-    """About how many tokens an encoder makes of it: one of a Chinese character, a sign, and six letters of a word."""
+    """Estimate the encoder's tokens: one per Chinese character, punctuation mark and six letters of a word."""
     return sum(1 + (len(part) - 1) // 6 for part in parts) + len(_PUNCTUATION.findall(text))

@@ -1,15 +1,13 @@
-"""The gate finds the faults that large models' rationales have, in both languages, and lets honest ones pass."""
+"""Rationale gate: typical faults of large models are detected in both languages, valid rationales pass."""
 
-import inspect
 import re
-import sys
 from collections.abc import Iterator
 
 import pytest
 
 from dataset_scripts.rationales.quality import gate
 from dataset_scripts.rationales.quality import text as gate_text
-from dataset_scripts.rationales.quality.gate import HARD, SOFT, check
+from dataset_scripts.rationales.quality.gate import HARD, SOFT, Verdict, check, check_post
 from dataset_scripts.rationales.quality.lexicon import LEXICONS
 
 try:
@@ -27,7 +25,7 @@ ZH = {
     "neutral": "这条帖子只是写出了活动的地点和时间，照片拍的是会场的大门，没有任何评论，读者只能得到一条通知。",
     "negative": "图中的椅子都空着，灯光昏暗，文字里反复提到等待，让人感到作者对迟到的客人十分失望，心情低落。",
 }
-HONEST = {"en": EN, "zh": ZH}
+VALID = {"en": EN, "zh": ZH}
 
 
 def hard(answer, perspective="negative", language="zh", **options):
@@ -38,13 +36,23 @@ def soft(answer, perspective="negative", language="zh", **options):
     return check(answer, perspective=perspective, language=language, **options).soft
 
 
-@pytest.mark.parametrize("language", HONEST)
-def test_an_honest_rationale_passes_unchanged(language):
-    for perspective, answer in HONEST[language].items():
+def test_check_post_uses_text_and_siblings_and_skips_what_it_cannot_check():
+    rationales = {"positive": EN["negative"], "neutral": " ", "negative": EN["negative"]}
+    verdicts = check_post(rationales, language="en_GB", text="RT " + EN["positive"])
+    assert verdicts["neutral"] is None
+    assert verdicts["positive"].codes == verdicts["negative"].codes == ["sibling_same"]
+    assert check_post({"positive": EN["positive"]}, language="en", text=EN["positive"])["positive"].hard == ("copy",)
+    for language in ("fr", None):
+        assert check_post(rationales, language=language, text=None) == dict.fromkeys(rationales)
+
+
+@pytest.mark.parametrize("language", VALID)
+def test_a_valid_rationale_passes_unchanged(language):
+    for perspective, answer in VALID[language].items():
         verdict = check(
-            answer, perspective=perspective, language=language, finish_reason="stop", siblings=HONEST[language]
+            answer, perspective=perspective, language=language, finish_reason="stop", siblings=VALID[language]
         )
-        assert verdict == gate.Verdict(answer)
+        assert verdict == Verdict(answer)
 
 
 @pytest.mark.parametrize(
@@ -91,17 +99,17 @@ def test_an_honest_rationale_passes_unchanged(language):
         ("zh", ZH["negative"] + "addCriterion。", "control"),
     ],
 )
-def test_each_fault_is_found_by_its_rule(language, answer, code):
+def test_each_fault_gets_its_code(language, answer, code):
     assert code in hard(answer, language=language)
 
 
-def test_a_cut_answer_is_truncated_however_it_ends():
+def test_truncation_is_detected_by_finish_reason_and_by_the_last_character():
     assert hard(ZH["negative"], finish_reason="length") == ("truncated",)
     for end in ("。”", "！", "…", "？）", "。\U0001f622", '."'):
         assert "truncated" not in hard(ZH["negative"].rstrip("。") + end)
 
 
-def test_what_the_post_says_is_no_fault_of_the_rationale():
+def test_quotations_from_the_post_are_no_faults():
     foreign = "图中的ゴミ箱旁边堆满了垃圾，灯光昏暗，让人感到作者对这里的环境十分失望，心情低落。"
     assert "script" not in hard(foreign, post_text="看看这个ゴミ箱")
     quoting = "The words I cannot find my keys and the dark hall suggest that the author is upset and tired."
@@ -111,9 +119,9 @@ def test_what_the_post_says_is_no_fault_of_the_rationale():
     assert "foreign_word" not in soft(ZH["negative"] + "Sunday。", post_text="sunday 的聚会")
 
 
-@pytest.mark.parametrize("language", HONEST)
-def test_a_copy_of_the_post_or_of_a_sibling_is_found(language):
-    answers = HONEST[language]
+@pytest.mark.parametrize("language", VALID)
+def test_copies_of_the_post_or_of_a_sibling_are_detected(language):
+    answers = VALID[language]
     assert hard(answers["negative"], language=language, post_text="RT " + answers["negative"]) == ("copy",)
     siblings = {"positive": answers["negative"], "negative": answers["negative"]}
     assert hard(answers["negative"], language=language, siblings=siblings) == ("sibling_same",)
@@ -123,7 +131,7 @@ def test_a_copy_of_the_post_or_of_a_sibling_is_found(language):
 @pytest.mark.parametrize(
     ("language", "perspective", "answer"),
     [
-        # denies its own side
+        # denies its own perspective
         ("zh", "negative", "照片里的人笑得很开心，桌上摆着蛋糕，这条微博并没有任何明显的负面情绪。"),
         ("zh", "negative", "照片里的人笑得很开心，桌上摆着蛋糕，因此我们很难把它看作一条负面的微博。"),
         ("zh", "negative", "照片里的人笑得很开心，桌上摆着蛋糕，所以这条微博是积极的，而不是消极的。"),
@@ -136,7 +144,7 @@ def test_a_copy_of_the_post_or_of_a_sibling_is_found(language):
         ("en", "negative", "Everyone smiles at the cake. This isn't a negative post about the party at all."),
         ("en", "positive", "The chairs are empty and the hall is dark, so the post can hardly be called positive."),
         ("en", "neutral", "The author claps and cheers for the winners, which is anything but sober, not neutral."),
-        # concludes for another side
+        # concludes for another perspective
         ("zh", "negative", "照片里的人笑得很开心，桌上摆着蛋糕和气球。因此，这条微博传达了积极的情绪。"),
         ("zh", "positive", "图中的椅子都空着，文字里反复提到等待。总的来说，这条微博是消极的。"),
         ("zh", "positive", "照片拍的是会场的大门，文字是时间和地点。所以这条微博的态度是中立的。"),
@@ -145,23 +153,23 @@ def test_a_copy_of_the_post_or_of_a_sibling_is_found(language):
         ("en", "negative", "The post names a place and an hour. In short, it is a neutral notice of an event."),
     ],
 )
-def test_an_argument_for_the_wrong_side_is_found(language, perspective, answer):
+def test_an_argument_for_another_perspective_is_detected(language, perspective, answer):
     assert hard(answer, perspective, language) == ("wrong_side",)
 
 
 @pytest.mark.parametrize(
     ("language", "perspective", "answer"),
     [
-        # grants, and then argues its side
+        # a concession before the argument
         ("zh", "negative", "虽然照片本身没有直接的负面内容，但文字里反复提到等待，让人感到作者的失望。"),
         ("zh", "negative", "图片没有传达负面情绪。然而文字里反复提到等待，因此这条微博是负面的。"),
         ("zh", "positive", "尽管文字里有一些负面的词语，但照片里的人笑得很开心，整体气氛温馨。"),
         ("en", "positive", "Although the first word is negative, the smiles and the cake show how pleased she is."),
         ("en", "negative", "The cake is not negative by itself. Overall the empty chairs leave a negative mood."),
-        # overcomes the other side
+        # the other class is overcome
         ("zh", "positive", "照片里的人笑得很开心，这种轻松的气氛化解了负面情绪，因此让人感到温暖和希望。"),
         ("zh", "positive", "照片里的人终于登上了山顶，整体来看，克服困难的正能量让人感到鼓舞和喜悦。"),
-        # only looks like a denial
+        # no denial despite a negation
         ("zh", "negative", "这张照片不仅灯光昏暗，而且传达了一种负面情绪，让人感到作者的失望和疲惫。"),
         ("zh", "negative", "照片里的笑容无法掩盖文字中的负面情绪，反复提到的等待让人感到作者的失望。"),
         ("zh", "negative", "“无语”和“失望”等词语进一步强调了这种负面情绪，让人感到作者十分疲惫。"),
@@ -170,14 +178,14 @@ def test_an_argument_for_the_wrong_side_is_found(language, perspective, answer):
         ("en", "negative", "The dark hall is not only empty but negative in tone, with a sigh in every single word."),
         ("en", "negative", "The smiles cannot hide the negative tone of the words about waiting for the guests."),
         ("en", "positive", "There is no caption, and the positive tags with the cake show how pleased she is."),
-        # tells what the other side would be, without a verdict
+        # names the other class without concluding
         ("zh", "positive", "照片里的人笑得很开心，这是积极的一面。不过文字里也带有一些负面的词语。"),
         ("zh", "negative", "标题看起来很积极。图中的椅子都空着，文字里反复提到等待，让人感到失望。"),
-        # a perspective of someone's own has no rule about sides
+        # `wrong_side` does not apply to custom perspectives
         ("zh", "sarcastic", "照片里的人笑得很开心，桌上摆着蛋糕，因此这条微博并没有任何负面情绪。"),
     ],
 )
-def test_an_argument_for_the_right_side_passes(language, perspective, answer):
+def test_an_argument_for_its_own_perspective_passes(language, perspective, answer):
     assert hard(answer, perspective, language) == ()
 
 
@@ -204,109 +212,49 @@ def test_an_argument_for_the_right_side_passes(language, perspective, answer):
         ("<｜end▁of▁sentence｜>It rains.</s>", "It rains.", ("outer",)),
     ],
 )
-def test_decoration_is_removed_and_counted(answer, text, codes):
+def test_formatting_is_removed_and_counted(answer, text, codes):
     verdict = check(answer, perspective="negative", language="en")
     assert verdict.text == text
     assert tuple(code for code in verdict.soft if code in ("outer", "newline", "markup", "unicode")) == codes
 
 
-def test_a_normalised_answer_stays_as_it_is():
-    for answers in HONEST.values():
-        for answer in answers.values():
-            messy = f' \n"**{answer[:20]}**\n{answer[20:]}<|im_end|>" '
-            once = check(messy, perspective="positive", language="en").text
-            assert check(once, perspective="positive", language="en").text == once
+@pytest.mark.parametrize("answer", [answer for answers in VALID.values() for answer in answers.values()])
+def test_normalization_is_idempotent(answer):
+    messy = f' \n"**{answer[:20]}**\n{answer[20:]}<|im_end|>" '
+    once = check(messy, perspective="positive", language="en").text
+    assert check(once, perspective="positive", language="en").text == once
 
 
-def test_a_label_in_the_last_sentence_and_great_length_are_soft():
+def test_a_class_name_in_the_last_sentence_and_great_length_are_soft():
     named = "图中的椅子都空着，文字里反复提到等待，因此这条微博是负面的。"
     assert (hard(named), soft(named)) == ((), ("label_named",))
-    assert "label_named" not in soft(ZH["negative"])
     long = "".join(f"第{number}把椅子空着，颜色是{chr(0x4E00 + 37 * number)}。" for number in range(40))
     assert "long" in soft(long)
-    assert "long" not in soft(ZH["negative"])
 
 
-def test_nothing_usable_has_no_text():
-    for answer in ("", "   ", "\x00", "!?。", "<|im_end|>", "\U0001f600", "``````"):
-        verdict = check(answer, perspective="positive", language="zh")
-        assert verdict.text is None
-        assert "empty" in verdict.hard
+@pytest.mark.parametrize("answer", ["", "   ", "\x00", "!?。", "<|im_end|>", "\U0001f600", "``````"])
+def test_an_answer_without_letters_has_no_text(answer):
+    verdict = check(answer, perspective="positive", language="zh")
+    assert verdict.text is None and "empty" in verdict.hard
 
 
 @pytest.mark.parametrize(
-    "answer", ["\ud800 half a pair", "\u202eright to left", "שלום עולם", "a" * 5000, "\r\n\x0b\x85x"]
+    "piece",
+    ["\ud800 half a pair", "\u202eright to left", "שלום עולם", "a", "\r\n\x0b\x85x", "\"'“", "<|<", "**`", "\n- 1. "]
+    + ["不能认为负面", "not negative but positive ", "我无法从", "the instructions the prompt "],
 )
-def test_any_string_gets_a_verdict(answer):
-    for language in LEXICONS:
-        verdict = check(
-            answer, perspective="neutral", language=language, post_text=answer, siblings={"positive": answer}
-        )
-        assert set(verdict.hard) <= set(HARD) and set(verdict.soft) <= set(SOFT)
-
-
-def test_a_language_tag_may_name_a_region_and_must_have_a_lexicon():
-    assert hard(ZH["negative"], language="zh-CN") == hard(EN["negative"], language="en_GB") == ()
-    with pytest.raises(ValueError, match=r"'de'.*en and zh"):
-        check("Es regnet.", perspective="negative", language="de")
-
-
-def test_the_gate_cannot_see_a_label():
-    assert set(inspect.signature(check).parameters) == {
-        "answer",
-        "perspective",
-        "language",
-        "finish_reason",
-        "post_text",
-        "siblings",
-    }
-
-
-HOSTILE = {
-    "one letter": "a",
-    "blanks": " x",
-    "negations": "没有不是并未无法",
-    "sides": "负面积极",
-    "denied sides": "不能认为负面",
-    "English sides": "not negative but positive ",
-    "quotes": "\"'“",
-    "angles": "<|<",
-    "stars": "**`",
-    "lists": "\n- 1. ",
-    "stops": ".\"') ",
-    "refusals": "我无法从",
-    "instructions": "the instructions the prompt ",
-    "apostrophes": "a'",
-}
-
-
-@pytest.mark.parametrize("name", HOSTILE)
-def test_the_work_grows_no_faster_than_the_answer(name):
-    def calls(length: int) -> int:
-        answer = (HOSTILE[name] * length)[:length] + "。"
-        count = 0
-
-        def tick(frame, event, argument):
-            nonlocal count
-            count += event in ("call", "c_call")
-
-        before = sys.getprofile()
-        sys.setprofile(tick)
-        try:
-            check(answer, perspective="negative", language="zh", post_text=answer, siblings={"positive": answer})
-            check(answer, perspective="negative", language="en", post_text=answer, siblings={"positive": answer})
-        finally:
-            sys.setprofile(before)
-        return count
-
-    assert calls(8000) < 2.2 * calls(4000)
-
-
 @pytest.mark.parametrize("language", LEXICONS)
-def test_a_hundred_thousand_characters_get_a_verdict(language):
-    for piece in ("one letter", "denied sides", "instructions"):
-        answer = (HOSTILE[piece] * 100_000)[:100_000]
-        assert "long" in check(answer + " x", perspective="negative", language=language).soft, piece
+def test_any_string_gets_a_verdict_in_linear_time(language, piece):
+    """Quadratic time on 100,000 characters would exceed the time limit of a test."""
+    answer = (piece * 100_000)[:100_000] + " x"
+    verdict = check(answer, perspective="neutral", language=language, post_text=answer, siblings={"positive": answer})
+    assert set(verdict.hard) <= set(HARD) and set(verdict.soft) <= set(SOFT)
+
+
+def test_a_language_tag_may_have_a_region_and_needs_a_lexicon():
+    assert hard(ZH["negative"], language="zh-CN") == hard(EN["negative"], language="en_GB") == ()
+    with pytest.raises(ValueError, match=r"en, zh, got 'de'"):
+        check("Es regnet.", perspective="negative", language="de")
 
 
 def patterns() -> Iterator[re.Pattern[str]]:
@@ -320,12 +268,15 @@ def patterns() -> Iterator[re.Pattern[str]]:
         yield from lexicon.sides.values()
 
 
-def blows_up(parsed, repeated: bool = False, followed: bool = False) -> bool:
-    """Whether a repeat without bound is inside another repeat, is of more than one character class, or is followed by
-    something that may fail: each can take more than linear time."""
+def is_superlinear(parsed, repeated: bool = False, followed: bool = False) -> bool:
+    """Return whether a pattern may take more than linear time.
+
+    True for an unbounded repeat inside another repeat, of more than one character class, or before an item that may
+    fail to match.
+    """
     items = list(parsed)
-    for place, (operation, argument) in enumerate(items):
-        rest = regex_parser.SubPattern(parsed.state, items[place + 1 :])
+    for index, (operation, argument) in enumerate(items):
+        rest = regex_parser.SubPattern(parsed.state, items[index + 1 :])
         then = followed or rest.getwidth()[0] > 0 or any("ASSERT" in str(other) for other, _ in rest)
         name = str(operation)
         if name in ("MAX_REPEAT", "MIN_REPEAT"):
@@ -341,15 +292,14 @@ def blows_up(parsed, repeated: bool = False, followed: bool = False) -> bool:
             inner = [(argument[1], repeated)]
         else:
             inner = []
-        if any(blows_up(part, again, then) for part, again in inner):
+        if any(is_superlinear(part, nested, then) for part, nested in inner):
             return True
     return False
 
 
-def test_no_pattern_can_blow_up():
-    for bad in ("(?:a+)+", "a+b", "(?:a*)b", "a*(?=b)", "(?:ab)*c", "(?:a|b+)c", r"\s*\n"):
-        assert blows_up(regex_parser.parse(bad)), bad
-    found = list(patterns())
-    assert len(found) > 30
-    for pattern in found:
-        assert not blows_up(regex_parser.parse(pattern.pattern, pattern.flags & ~re.UNICODE)), pattern.pattern
+def test_no_pattern_is_superlinear():
+    for slow in ("(?:a+)+", "a+b", "(?:a*)b", "a*(?=b)", "(?:ab)*c", "(?:a|b+)c", r"\s*\n"):
+        assert is_superlinear(regex_parser.parse(slow)), slow
+    assert len(list(patterns())) > 30
+    for pattern in patterns():
+        assert not is_superlinear(regex_parser.parse(pattern.pattern, pattern.flags & ~re.UNICODE)), pattern.pattern
