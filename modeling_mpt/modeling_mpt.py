@@ -7,22 +7,13 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import AutoModel, PreTrainedModel
 
+from .backbones_mpt import freeze_first_layers, remove_pooler
+from .branches_mpt import ImageBranches, TextBranches
 from .configuration_base_mpt import MODALITIES
 from .configuration_mpt import MPTConfig
-from .encoders_mpt import (
-    ImageBranches,
-    TextBranches,
-    compact,
-    compact_rationales,
-    drop_unread,
-    freeze_first_layers,
-    masked_mean,
-    readable,
-    token_states,
-    undo_compact,
-)
 from .fusion_mpt import LightweightAttentionFusion, PerspectiveAttention
 from .loss_mpt import classification_loss, cross_modal_contrastive_loss, supervised_contrastive_loss
+from .packing_mpt import compact, compact_rationales, masked_mean, nonempty_mask, token_states, undo_compact
 from .pretrained_mpt import MPTOutput, SentimentPreTrainedModel, batch_and_device
 
 
@@ -60,13 +51,13 @@ class MPTModel(MPTPreTrainedModel):
         shared = config.share_text_encoder or "text" not in reads
         if "text" in reads or "rationales" in reads:
             self.text_encoder = text_encoder or AutoModel.from_config(config.text_config)
-            drop_unread(self.text_encoder)
+            remove_pooler(self.text_encoder)
         if "text" in reads:
             self.text_branches = TextBranches(config, token_size)
         if "rationales" in reads:
             if not shared:
                 self.rationale_encoder = AutoModel.from_config(config.text_config)
-                drop_unread(self.rationale_encoder)
+                remove_pooler(self.rationale_encoder)
                 if text_encoder is not None:
                     self.rationale_encoder.load_state_dict(text_encoder.state_dict())
             self.perspective_attention = PerspectiveAttention(len(config.perspectives), token_size, config.hidden_size)
@@ -80,7 +71,7 @@ class MPTModel(MPTPreTrainedModel):
             elif cnn is None and config.cnn_config is not None:
                 cnn = AutoModel.from_config(config.cnn_config)
             if vision_encoder is not None:
-                drop_unread(vision_encoder)
+                remove_pooler(vision_encoder)
             self.image_branches = ImageBranches(config, vision_encoder, cnn)
         self.dropout = nn.Dropout(config.dropout)
         self.fusion = LightweightAttentionFusion(len(reads), config.hidden_size)
@@ -210,7 +201,7 @@ class MPTModel(MPTPreTrainedModel):
         text_output: dict[str, Any] = {}
         if text is not None and extras:
             ids, mask, order = text
-            encoded = self.text_encoder(input_ids=ids, attention_mask=readable(mask), **extras)
+            encoded = self.text_encoder(input_ids=ids, attention_mask=nonempty_mask(mask), **extras)
             text_states = encoded.last_hidden_state * mask.unsqueeze(-1)
             for name in ("hidden_states", "attentions"):
                 if encoded.get(name) is not None:

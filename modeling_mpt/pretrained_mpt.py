@@ -10,7 +10,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedMode
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 
-from .encoders_mpt import has_class_token
+from .backbones_mpt import has_class_token
 
 
 @dataclass

@@ -21,8 +21,8 @@ from sklearn.metrics import f1_score
 from tqdm.auto import tqdm
 from transformers import AutoModel, AutoTokenizer, HfArgumentParser
 
-from modeling_mpt.encoders_mpt import masked_mean
-from mpt_sentiment.evaluation import evaluate_predictions, write_metrics, write_predictions
+from modeling_mpt.packing_mpt import masked_mean
+from mpt_sentiment.evaluation import evaluate_predictions, prediction_table, write_metrics, write_predictions
 from mpt_sentiment.recipe import DataArguments
 from mpt_sentiment.training import load_splits
 
@@ -94,13 +94,8 @@ def majority(splits: dict[str, Dataset], folder: Path, rationales: bool = False)
 
 def _save(probabilities: np.ndarray, test: Dataset, folder: Path) -> None:
     names = test.features["label"].names
-    write_predictions(
-        folder / "predictions.parquet",
-        ids=test["id"],
-        label_names=names,
-        probabilities=probabilities,
-        labels=test["label"],
-    )
+    table = prediction_table(test["id"], names, probabilities, test["label"])
+    write_predictions(folder / "predictions.parquet", table)
     write_metrics(folder / "metrics.json", {"test": evaluate_predictions(probabilities, test["label"], names)})
 
 

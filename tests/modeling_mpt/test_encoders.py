@@ -19,16 +19,8 @@ from transformers import (
 
 from helpers import tiny
 from modeling_mpt import MPTConfig, MPTForSentimentClassification, MPTModel
-from modeling_mpt.encoders_mpt import (
-    ConvNet,
-    SelectiveKernel,
-    TextBranches,
-    compact,
-    length_buckets,
-    masked_mean,
-    token_states,
-    undo_compact,
-)
+from modeling_mpt.branches_mpt import ConvNet, SelectiveKernel, TextBranches
+from modeling_mpt.packing_mpt import compact, length_buckets, masked_mean, token_states, undo_compact
 
 # --- padding ---------------------------------------------------------------------------------------------------------
 

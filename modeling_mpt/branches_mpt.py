@@ -1,0 +1,167 @@
+"""Feature extractors of MPT: SKNet and LSTM for the text, CNN and ViT for the image."""
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from .backbones_mpt import (
+    convert_pixels,
+    freeze_batch_statistics,
+    natural_pooling,
+    pixel_conversion,
+    pool_map,
+    vision_hidden_size,
+    vision_vector,
+)
+from .packing_mpt import masked_mean
+
+
+class SelectiveKernel(nn.Module):
+    """SKNet over tokens: convolutions of several widths, of which each channel selects its mix by the content of the
+    whole text (Li et al., *Selective Kernel Networks*; h1 of the paper's Eq. 1).
+
+    Args:
+        input_size (`int`): size E of a token's state.
+        output_size (`int`): size of h1.
+        kernel_sizes (`list[int]`): odd widths in tokens.
+        reduction (`int`): E is squeezed to `max(E // reduction, 32)`.
+    """
+
+    def __init__(self, input_size: int, output_size: int, kernel_sizes: list[int], reduction: int) -> None:
+        super().__init__()
+        squeezed = max(input_size // reduction, 32)
+        self.convolutions = nn.ModuleList(nn.Conv1d(input_size, input_size, k, padding=k // 2) for k in kernel_sizes)
+        self.squeeze = nn.Sequential(nn.Linear(input_size, squeezed), nn.ReLU())
+        self.excitations = nn.ModuleList(nn.Linear(squeezed, input_size) for _ in kernel_sizes)
+        self.projection = nn.Linear(input_size, output_size)
+
+    def forward(self, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """
+        Args:
+            states (`torch.Tensor` of shape `(batch, seq_len, input_size)`): zero at the padding.
+            mask (`torch.BoolTensor` of shape `(batch, seq_len)`)
+
+        Returns:
+            h1, `torch.Tensor` of shape `(batch, output_size)`.
+        """
+        branches = [torch.relu(conv(states.transpose(1, 2))).transpose(1, 2) for conv in self.convolutions]
+        # Pooling is linear: the mean of the weighted sum is the weighted sum of the means.
+        pooled = torch.stack([masked_mean(branch, mask) for branch in branches], dim=1)  # (batch, branch, channel)
+        squeezed = self.squeeze(pooled.sum(dim=1))
+        selection = torch.stack([excite(squeezed) for excite in self.excitations], dim=1).softmax(dim=1)
+        return self.projection((selection * pooled).sum(dim=1))
+
+
+class TextBranches(nn.Module):
+    """t' = [h1; h2] from token states: SKNet ∥ LSTM (paper, Eq. 1 and 2).
+
+    Args:
+        config ([`MPTConfig`])
+        input_size (`int`): size E of a token's state.
+    """
+
+    def __init__(self, config, input_size: int) -> None:
+        super().__init__()
+        size = config.hidden_size // len(config.text_branches)
+        self.sknet = self.lstm = None
+        if "sknet" in config.text_branches:
+            self.sknet = SelectiveKernel(input_size, size, config.sknet_kernel_sizes, config.sknet_reduction)
+        if "lstm" in config.text_branches:
+            self.lstm = nn.LSTM(input_size, size, batch_first=True)
+
+    def forward(self, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """
+        Args:
+            states (`torch.Tensor` of shape `(batch, seq_len, input_size)`): real tokens first, zero at the padding.
+            mask (`torch.BoolTensor` of shape `(batch, seq_len)`)
+
+        Returns:
+            t', `torch.Tensor` of shape `(batch, hidden)`.
+        """
+        features = []
+        if self.sknet is not None:
+            features.append(self.sknet(states, mask))
+        if self.lstm is not None:
+            outputs, _ = self.lstm(states)
+            last = (mask.sum(dim=1) - 1).clamp(min=0)  # the last real token, not the last padding
+            features.append(outputs[torch.arange(outputs.shape[0], device=outputs.device), last])
+        return torch.cat(features, dim=-1)
+
+
+class ConvNet(nn.Module):
+    """The plain CNN: per channel width one 3×3 convolution, group normalisation (no batch statistics), ReLU and a
+    halving; then global average pooling.
+
+    Args:
+        channels (`list[int]`): widths of the layers; the last one is the size of the result.
+    """
+
+    def __init__(self, channels: list[int]) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for width_in, width_out in zip([3, *channels], channels, strict=False):
+            groups = next(g for g in (8, 4, 2, 1) if width_out % g == 0)
+            layers += [
+                nn.Conv2d(width_in, width_out, 3, stride=2, padding=1),
+                nn.GroupNorm(groups, width_out),
+                nn.ReLU(),
+                nn.MaxPool2d(2, ceil_mode=True),
+            ]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """`(batch, 3, height, width)` -> `(batch, channels[-1])`."""
+        return self.layers(pixel_values).mean(dim=(2, 3))
+
+
+class ImageBranches(nn.Module):
+    """v' = W_p [h3; h4] + b_p: CNN ∥ ViT and the projection (paper, Eq. 3 and 4).
+
+    Args:
+        config ([`MPTConfig`])
+        vision_encoder ([`PreTrainedModel`], *optional*): `None` where `image_branches` lacks "vit".
+        cnn ([`PreTrainedModel`], *optional*): a [`TimmWrapperModel`]; `None` for the plain ConvNet or no CNN.
+    """
+
+    def __init__(self, config, vision_encoder: PreTrainedModel | None, cnn: PreTrainedModel | None) -> None:
+        super().__init__()
+        self.pooling = config.vision_pooling
+        self.freeze_batch_norm = config.freeze_batch_norm
+        self.vision_encoder = vision_encoder
+        self.cnn = cnn
+        self.scale, self.shift = [1.0] * 3, [0.0] * 3
+        size = 0
+        if vision_encoder is not None:
+            self.natural_pooling = natural_pooling(vision_encoder, self.pooling)
+            size += vision_hidden_size(vision_encoder)
+        if cnn is not None:
+            self.scale, self.shift = pixel_conversion(cnn, config)
+            size += cnn.timm_model.num_features
+        elif "cnn" in config.image_branches:
+            self.cnn = ConvNet(config.cnn_channels)
+            size += config.cnn_channels[-1]
+        self.projection = nn.Linear(size, config.hidden_size)
+
+    def train(self, mode: bool = True) -> "ImageBranches":
+        super().train(mode)
+        if self.freeze_batch_norm and self.cnn is not None:
+            freeze_batch_statistics(self.cnn)
+        return self
+
+    def forward(self, pixel_values: torch.Tensor, **kwargs) -> tuple[torch.Tensor, dict]:
+        """
+        Args:
+            pixel_values (`torch.Tensor` of shape `(batch, 3, height, width)`)
+            kwargs: `output_attentions`, `output_hidden_states`, handed to the vision encoder.
+
+        Returns:
+            v', `torch.Tensor` of shape `(batch, hidden)`, and the vision encoder's output (empty without one).
+        """
+        features, output = [], {}
+        if self.cnn is not None:
+            maps = self.cnn(convert_pixels(pixel_values, self.scale, self.shift))
+            features.append(maps if isinstance(maps, torch.Tensor) else pool_map(maps.last_hidden_state))
+        if self.vision_encoder is not None:
+            output = self.vision_encoder(pixel_values=pixel_values, **kwargs)
+            features.append(vision_vector(output, self.pooling, self.natural_pooling))
+        return self.projection(torch.cat(features, dim=-1)), output

@@ -1,0 +1,117 @@
+"""Padding-free encoding: compacted tokens, length buckets, and masked pooling."""
+
+import torch
+from transformers import PreTrainedModel
+
+# A length bucket holds sequences down to this share of its longest, or this many tokens shorter: at most about a
+# quarter of an encoder call is padding, and a batch makes few calls.
+BUCKET_RATIO = 0.75
+BUCKET_SLACK = 8
+
+
+def compact(input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Move the real tokens of each row to its front, in order, so that neither the side nor the amount of padding can
+    change a position or a result.
+
+    Args:
+        input_ids (`torch.LongTensor` of shape `(rows, seq_len)`)
+        attention_mask (`torch.Tensor` of shape `(rows, seq_len)`): 1 for real tokens.
+
+    Returns:
+        The moved ids and mask, and the order `(rows, seq_len)` with which `torch.gather` moved them.
+    """
+    order = attention_mask.bool().int().argsort(dim=1, descending=True, stable=True)
+    return input_ids.gather(1, order), attention_mask.gather(1, order), order
+
+
+def compact_rationales(
+    input_ids: torch.Tensor, attention_mask: torch.Tensor | None, perspectives: list[str], dropout: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """`compact` of the rationales of a batch, as `batch · num_perspectives` rows.
+
+    Args:
+        input_ids, attention_mask (`torch.Tensor` of shape `(batch, num_perspectives, rationale_len)`)
+        perspectives (`list[str]`): their names.
+        dropout (`float`): probability that a post loses all its rationales.
+
+    Raises:
+        ValueError: where there is not one row for each perspective.
+    """
+    if input_ids.dim() != 3 or input_ids.shape[1] != len(perspectives):
+        raise ValueError(
+            f"`rationale_input_ids` of shape {tuple(input_ids.shape)}: write (batch, {len(perspectives)}, "
+            f"rationale_len), one row for each of {perspectives}."
+        )
+    mask = (torch.ones_like(input_ids) if attention_mask is None else attention_mask).bool()
+    if dropout > 0:
+        kept = torch.rand(len(mask), device=mask.device) >= dropout
+        mask = mask & kept.view(-1, 1, 1)
+    return compact(input_ids.flatten(0, 1), mask.flatten(0, 1))
+
+
+def undo_compact(states: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
+    """Put what an encoder said about compacted tokens back to their places.
+
+    Args:
+        states (`torch.Tensor` of shape `(rows, seq_len, dim)` or attentions `(rows, heads, seq_len, seq_len)`)
+        order (`torch.LongTensor` of shape `(rows, seq_len)`): from `compact`.
+    """
+    back = order.argsort(dim=1)
+    if states.dim() == 4:
+        states = states.gather(2, back[:, None, :, None].expand_as(states))
+        return states.gather(3, back[:, None, None, :].expand_as(states))
+    return states.gather(1, back.unsqueeze(-1).expand_as(states))
+
+
+def nonempty_mask(mask: torch.Tensor) -> torch.Tensor:
+    """The mask `(rows, seq_len)` with one token in rows that have none: attention over nothing is NaN."""
+    first = torch.arange(mask.shape[1], device=mask.device) == 0
+    return (mask | (first & ~mask.any(dim=1, keepdim=True))).long()
+
+
+def length_buckets(lengths: list[int]) -> list[list[int]]:
+    """Row numbers of non-empty sequences, grouped with others of about their length, longest first."""
+    buckets: list[list[int]] = []
+    longest = 0
+    for row in sorted((r for r, length in enumerate(lengths) if length > 0), key=lambda r: -lengths[r]):
+        if not buckets or lengths[row] < min(longest * BUCKET_RATIO, longest - BUCKET_SLACK):
+            buckets.append([])
+            longest = lengths[row]
+        buckets[-1].append(row)
+    return buckets
+
+
+def token_states(encoder: PreTrainedModel, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+    """Last hidden states of sequences that stand at the front of their rows (see `compact`), by one encoder call per
+    length bucket. Empty sequences are not encoded.
+
+    Args:
+        input_ids (`torch.LongTensor` of shape `(rows, seq_len)`)
+        attention_mask (`torch.Tensor` of shape `(rows, seq_len)`)
+
+    Returns:
+        `torch.Tensor` of shape `(rows, seq_len, encoder_hidden)`, zero at the padding.
+    """
+    mask = attention_mask.bool()
+    if torch.compiler.is_compiling():  # the lengths are not known: one call, in which an empty row reads one token
+        states = encoder(input_ids=input_ids, attention_mask=nonempty_mask(mask)).last_hidden_state
+        return states * mask.unsqueeze(-1)
+    lengths = mask.sum(dim=1).tolist()
+    states = None
+    for bucket in length_buckets(lengths):
+        rows, width = torch.tensor(bucket, device=mask.device), lengths[bucket[0]]
+        part = encoder(
+            input_ids=input_ids[rows, :width], attention_mask=attention_mask[rows, :width]
+        ).last_hidden_state * mask[rows, :width].unsqueeze(-1)
+        if states is None:
+            states = part.new_zeros(*input_ids.shape, part.shape[-1])
+        states[rows, :width] = part
+    if states is None:
+        states = next(encoder.parameters()).new_zeros(*input_ids.shape, encoder.config.hidden_size)
+    return states
+
+
+def masked_mean(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """`(rows, seq_len, dim)` and `(rows, seq_len)` -> `(rows, dim)`; zero for a row without tokens."""
+    mask = mask.unsqueeze(-1).to(states.dtype)
+    return (states * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
