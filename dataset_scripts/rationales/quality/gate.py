@@ -198,7 +198,7 @@ def wrong_side(sentences: Sequence[str], perspective: str, lexicon: Lexicon) -> 
 
 
 def mentions(sentence: str, words: re.Pattern[str], lexicon: Lexicon) -> list[bool]:
-    """Return, for each match of `words`, whether the sentence affirms it (True) or denies it (False).
+    """Return True for each match of `words` that the sentence affirms, False if it denies it.
 
     A negation applies to words within `lexicon.reach` characters after it in the same clause. Matches in a concession
     ("although the words are negative, ...") are omitted.

@@ -1,4 +1,4 @@
-"""Leak probe: cross-validated accuracy of a linear model that predicts the label from rationales."""
+"""Leak probe: accuracy of a linear model that predicts the label from rationales."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ def leak_probe(
     max_posts: int = 20_000,
     language: str | None = None,
 ) -> dict[str, Any]:
-    """Cross-validate logistic regression on TF-IDF of character n-grams, for text and rationales.
+    """Cross-validate logistic regression on TF-IDF features of text and of rationales.
+
+    Features are character n-grams.
 
     Interpretation: a generator that saw the post without its label writes its own opinion into the rationales. They
     alone may then score close to the text, or above it where the image decides, and text with rationales scores little
@@ -103,7 +105,11 @@ def _inputs(perspectives: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _flag_features(flags: Dataset, perspectives: Sequence[str]) -> np.ndarray:
-    """Encode missing rationales and hard codes, shape `(posts, perspectives * (1 + hard codes))`."""
+    """Encode missing rationales and hard codes.
+
+    Returns:
+        Array of shape `(posts, perspectives * (1 + hard codes))`.
+    """
     columns = [flags[f"flags_{name}"] for name in perspectives]
     return np.array(
         [

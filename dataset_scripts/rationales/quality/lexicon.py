@@ -1,4 +1,4 @@
-"""Lexicons of the gate, one per language: refusal, meta talk, denial, concession, conclusion.
+"""Lexicons of the gate: refusal, meta talk, denial, concession and conclusion by language.
 
 Chinese was tuned on the 4,046 rationales that the authors of the paper released for CH-Mits. English was tuned on
 constructed answers and on 3,729 rationales of MVSA posts, which rarely name a class. NEUTRAL IS NOT VALIDATED: the
@@ -15,7 +15,9 @@ from collections.abc import Mapping
 
 @dataclasses.dataclass(frozen=True)
 class Lexicon:
-    """Patterns and sizes of one language. Repeats in patterns are bounded, so matching takes linear time.
+    """Patterns and sizes of one language.
+
+    Repeats in patterns are bounded, so matching takes linear time.
 
     Attributes:
         chinese: written in Han characters; otherwise in Latin letters.

@@ -156,7 +156,10 @@ def _unsupported_languages(posts: Dataset, written_counts: np.ndarray, language:
 
 
 def summary_table(summary: Mapping[str, Any]) -> str:
-    """Format the result of `summarize_gate`, and that of `leak_probe` under `"leak"`, as Markdown tables."""
+    """Format the result of `summarize_gate` as Markdown tables.
+
+    The result of `leak_probe`, stored under `"leak"`, adds another table.
+    """
     by_perspective: Mapping[str, Mapping[str, Any]] = summary["perspectives"]
     coverage = summary["coverage"]
     lines = [

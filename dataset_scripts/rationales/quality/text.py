@@ -1,4 +1,7 @@
-"""Text functions of the gate: normalization, units, n-grams. All take time linear in the text."""
+"""Text functions of the gate: normalization, units, n-grams.
+
+All take time linear in the length of the text.
+"""
 
 import re
 import unicodedata
@@ -101,5 +104,8 @@ def ngrams(parts: Sequence[str], size: int) -> list[tuple[str, ...]]:
 
 
 def encoder_tokens(text: str, parts: Sequence[str]) -> int:
-    """Estimate the encoder's tokens: one per Chinese character, punctuation mark and six letters of a word."""
+    """Estimate the number of encoder tokens.
+
+    A Chinese character, a punctuation mark and six letters of a word count as one token.
+    """
     return sum(1 + (len(part) - 1) // 6 for part in parts) + len(_PUNCTUATION.findall(text))

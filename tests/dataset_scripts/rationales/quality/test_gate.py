@@ -1,4 +1,4 @@
-"""Rationale gate: typical faults of large models are detected in both languages, valid rationales pass."""
+"""Rationale gate: faults are detected in both languages, valid rationales pass."""
 
 import re
 from collections.abc import Iterator
