@@ -20,8 +20,9 @@ from tqdm.auto import tqdm
 from transformers import Pipeline, pipeline
 
 from dataset_scripts import load_posts_with_report, rationale_column
+from dataset_scripts.output import atomic_path
 from dataset_scripts.reading.report import BuildReport, did_you_mean
-from mpt_sentiment.evaluation.files import MODALITIES, atomic_path
+from mpt_sentiment.evaluation.predictions import MODALITIES
 
 TASK = "multimodal-sentiment"
 RATIONALE_OPTION = f"--{rationale_column('')}"

@@ -22,8 +22,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import DatasetDict, concatenate_datasets
+from scipy.special import softmax
 from transformers import HfArgumentParser
 
+from dataset_scripts.output import atomic_path
 from dataset_scripts.rationales.engines.base import Engine
 from dataset_scripts.rationales.engines.zero_shot import EndpointZeroShot, Question, average_orders, read_log_probs
 from dataset_scripts.rationales.run.runner import RunReport, RunSettings, run
@@ -31,13 +33,13 @@ from dataset_scripts.rationales.spec import RationaleSpec
 from dataset_scripts.rationales.store.store import RationaleStore
 from mpt_sentiment.evaluation import (
     TrainingData,
-    atomic_path,
     environment,
     evaluate_predictions,
+    prediction_table,
     write_metrics,
     write_predictions,
 )
-from mpt_sentiment.evaluation.calibration import calibration_scores, fit_temperature, with_temperature
+from mpt_sentiment.evaluation.calibration import calibration_scores, fit_temperature
 from mpt_sentiment.evaluation.model_card import without_paths
 from mpt_sentiment.generating import INTERRUPTED, MODEL, close, wait_for
 from mpt_sentiment.rationale_arguments import EngineArguments
@@ -155,16 +157,11 @@ def write_results(
     prior = prior / prior.sum()
 
     def probabilities(temperature: float) -> np.ndarray:
-        return np.where(answered["test"][:, None], with_temperature(mean["test"], temperature), prior)
+        return np.where(answered["test"][:, None], softmax(mean["test"] / temperature, axis=-1), prior)
 
     calibrated = probabilities(temperature)
-    write_predictions(
-        output_dir / "predictions.parquet",
-        ids=splits["test"]["id"],
-        label_names=question.labels,
-        probabilities=calibrated,
-        labels=splits["test"]["label"],
-    )
+    table = prediction_table(splits["test"]["id"], question.labels, calibrated, splits["test"]["label"])
+    write_predictions(output_dir / "predictions.parquet", table)
     known = labels["test"] >= 0
     results = {
         "test": evaluate_predictions(calibrated[known], labels["test"][known], question.labels)

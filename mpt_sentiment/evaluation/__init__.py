@@ -1,27 +1,29 @@
-"""What is measured: scores with intervals, result files, figures, the model card and an `evaluate` module."""
+"""Evaluation: scores with intervals, predictions, figures, the model card and an `evaluate` module."""
 
 from pathlib import Path
 
+from mpt_sentiment.evaluation.bootstrap import paired_bootstrap
 from mpt_sentiment.evaluation.environment import environment
-from mpt_sentiment.evaluation.files import atomic_path, write_metrics, write_predictions
 from mpt_sentiment.evaluation.model_card import TrainingData, write_model_card
 from mpt_sentiment.evaluation.plots import plot_confusion_matrix, plot_training_curve
-from mpt_sentiment.evaluation.report import aggregate_runs, compute_metrics, evaluate_predictions, paired_bootstrap
+from mpt_sentiment.evaluation.predictions import prediction_table, read_predictions, write_predictions
+from mpt_sentiment.evaluation.report import aggregate_runs, compute_metrics, evaluate_predictions, write_metrics
 
-# evaluate.load(str(METRIC_PATH)) works offline.
+# evaluate.load(str(METRIC_PATH)) needs no network.
 METRIC_PATH = Path(__file__).parent / "metrics" / "mpt_sentiment"
 
 __all__ = [
     "METRIC_PATH",
     "TrainingData",
     "aggregate_runs",
-    "atomic_path",
     "compute_metrics",
     "environment",
     "evaluate_predictions",
     "paired_bootstrap",
     "plot_confusion_matrix",
     "plot_training_curve",
+    "prediction_table",
+    "read_predictions",
     "write_metrics",
     "write_model_card",
     "write_predictions",

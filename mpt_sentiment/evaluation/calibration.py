@@ -1,74 +1,76 @@
-"""How far probabilities can be believed: proper scores, calibration error, and a temperature that mends most of it."""
-
-from __future__ import annotations
+"""Calibration of class probabilities: proper scores, expected calibration error, temperature scaling."""
 
 from collections.abc import Sequence
 
 import numpy as np
 from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
 
 BINS = 15
-# Beyond these a temperature says that the probabilities are worth nothing, or are right without exception.
+# A fitted temperature at one of these bounds: the model is always right, or its probabilities carry no information.
 TEMPERATURES = (0.01, 100.0)
 
 
-def calibration_scores(probabilities: np.ndarray, labels: Sequence[int] | np.ndarray, bins: int = BINS) -> dict:
-    """Negative log-likelihood, Brier score and expected calibration error.
+def expected_calibration_error(probabilities: np.ndarray, labels: Sequence[int] | np.ndarray) -> float:
+    """Compute the expected calibration error of the top class, in 15 bins of equal width (Guo et al., 2017).
 
-    The calibration error is that of the most probable class, in bins of equally many posts: with bins of equal width,
-    as in `evaluate_predictions`, a confident model fills one or two of them and the others are noise.
+    The error is the mean over posts of the gap between confidence and accuracy of the post's bin, from 0 to 1.
 
     Args:
-        probabilities (`np.ndarray` of shape `(num_posts, num_classes)`): Class probabilities.
-        labels (`Sequence[int]` of shape `(num_posts,)`): True class indices.
-        bins (`int`, defaults to 15): Bins; fewer where there are fewer posts.
+        probabilities (`np.ndarray` of shape `(num_posts, num_classes)`): class probabilities.
+        labels (`Sequence[int]` of length `num_posts`): true class indices.
+    """
+    confidence = probabilities.max(axis=1)
+    correct = probabilities.argmax(axis=1) == np.asarray(labels)
+    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    # |sum of (correct - confidence)| of a bin over all posts = the bin's share of posts times its gap.
+    gaps = np.bincount(bins, weights=correct - confidence, minlength=BINS)
+    return float(np.abs(gaps).sum() / len(labels))
+
+
+def calibration_scores(probabilities: np.ndarray, labels: Sequence[int] | np.ndarray) -> dict[str, float]:
+    """Compute negative log-likelihood, Brier score and expected calibration error.
+
+    Args:
+        probabilities (`np.ndarray` of shape `(num_posts, num_classes)`): class probabilities.
+        labels (`Sequence[int]` of length `num_posts`): true class indices.
 
     Returns:
-        `nll` (nats), `brier` (sum over classes, 0 to 2), `calibration_error` (0 to 1).
+        `nll` (nats), `brier` (sum over classes, 0 to 2), `expected_calibration_error` (0 to 1).
     """
     probabilities, labels = np.asarray(probabilities, dtype=np.float64), np.asarray(labels)
-    true = probabilities[np.arange(len(labels)), labels]
+    of_label = probabilities[np.arange(len(labels)), labels]
     targets = np.eye(probabilities.shape[1])[labels]
-    confidence = probabilities.max(axis=1)
-    gaps = (probabilities.argmax(axis=1) == labels) - confidence
-    in_bins = np.array_split(gaps[np.argsort(confidence, kind="stable")], min(bins, len(labels)))
     return {
-        "nll": float(-np.log(np.maximum(true, np.finfo(np.float64).tiny)).mean()),
+        "nll": float(-np.log(np.maximum(of_label, np.finfo(np.float64).tiny)).mean()),
         "brier": float(((probabilities - targets) ** 2).sum(axis=1).mean()),
-        "calibration_error": float(sum(abs(gaps.sum()) for gaps in in_bins) / len(labels)),
+        "expected_calibration_error": expected_calibration_error(probabilities, labels),
     }
 
 
 def fit_temperature(log_probs: np.ndarray, labels: Sequence[int] | np.ndarray) -> float:
-    """The temperature under which these labels are most likely (Guo et al., 2017); fit it on validation posts.
+    """Fit the temperature that maximizes the likelihood of the labels (Guo et al., 2017).
+
+    Fit it on validation posts, then use `scipy.special.softmax(log_probs / temperature, axis=-1)`.
 
     Args:
-        log_probs (`np.ndarray` of shape `(num_posts, num_classes)`): Log-probabilities or logits.
-        labels (`Sequence[int]` of shape `(num_posts,)`): True class indices.
+        log_probs (`np.ndarray` of shape `(num_posts, num_classes)`): log-probabilities or logits.
+        labels (`Sequence[int]` of length `num_posts`): true class indices.
 
     Returns:
-        By which to divide `log_probs`, within `TEMPERATURES`.
+        The divisor of `log_probs`, within `TEMPERATURES`.
 
     Raises:
         ValueError: There is no post.
     """
     log_probs, labels = np.asarray(log_probs, dtype=np.float64), np.asarray(labels)
     if not len(labels):
-        raise ValueError("a temperature cannot be fitted on no posts: labelled posts with answers are required.")
+        raise ValueError("A temperature cannot be fitted on no posts; pass at least one labelled post.")
 
     def nll(log_inverse: float) -> float:
-        scaled = log_probs * np.exp(log_inverse)
-        scaled = scaled - scaled.max(axis=1, keepdims=True)
-        true = scaled[np.arange(len(labels)), labels]
-        return float((np.log(np.exp(scaled).sum(axis=1)) - true).mean())
+        scaled = log_softmax(log_probs * np.exp(log_inverse), axis=1)
+        return float(-scaled[np.arange(len(labels)), labels].mean())
 
     low, high = np.log(TEMPERATURES)
-    # Convex in the inverse temperature, so one-dimensional search finds the one minimum.
+    # The likelihood is convex in the inverse temperature, so the search finds its only minimum.
     return float(np.exp(-minimize_scalar(nll, bounds=(-high, -low), method="bounded").x))
-
-
-def with_temperature(log_probs: np.ndarray, temperature: float) -> np.ndarray:
-    """Softmax of `log_probs / temperature` over the last axis."""
-    scaled = np.asarray(log_probs, dtype=np.float64) / temperature
-    exponentials = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
-    return exponentials / exponentials.sum(axis=-1, keepdims=True)

@@ -1,6 +1,4 @@
-"""What a run ran on: versions and the class of the hardware, nothing that names a machine or its owner."""
-
-from __future__ import annotations
+"""Software versions and hardware class of a run, without anything that identifies the machine."""
 
 import os
 import platform
@@ -32,7 +30,7 @@ def environment() -> dict[str, Any]:
 
     Returns:
         `python`, `system`, `hardware` (such as `"cpu, 2 cores, bf16 AMX: no"` or `"1 × NVIDIA H100 80GB HBM3"`) and
-        `libraries` (name → version; those that are not installed are left out).
+        `libraries` (name → version of those that are installed).
     """
     return {
         "python": platform.python_version(),
@@ -43,7 +41,7 @@ def environment() -> dict[str, Any]:
 
 
 def hardware() -> str:
-    """The class of the hardware that torch would compute on, in one line."""
+    """Describe the hardware that torch computes on, in one line."""
     if torch.cuda.is_available():
         return f"{torch.cuda.device_count()} × {torch.cuda.get_device_name(0)}"
     if torch.backends.mps.is_available():
@@ -53,7 +51,7 @@ def hardware() -> str:
 
 
 def cpu_has_amx() -> bool:
-    """Whether the CPU multiplies bf16 matrices in hardware, by the flags that Linux lists; False elsewhere."""
+    """Return `True` if Linux lists the CPU flag `amx_bf16` (bf16 matrix products in hardware)."""
     flags = Path("/proc/cpuinfo")
     return flags.is_file() and "amx_bf16" in flags.read_text(encoding="utf-8", errors="replace")
 

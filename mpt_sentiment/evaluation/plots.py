@@ -1,11 +1,10 @@
 """Figures of a run: the confusion matrix and the training curve.
 
-Figures are built without pyplot, so nothing here needs a display or touches the state of a notebook. The colours are
-those of Okabe and Ito, told apart with any colour vision; lines differ in their markers too.
+Figures are built without pyplot, so they need no display and leave a notebook's state unchanged. The colours are
+those of Okabe and Ito, which can be distinguished with any colour vision; lines also differ in their markers.
 """
 
-from __future__ import annotations
-
+import itertools
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +16,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from mpt_sentiment.evaluation.files import atomic_path
+from dataset_scripts.output import atomic_path
+from mpt_sentiment.evaluation.scores import SCORES
 
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#5F6368"
 DPI = 150
@@ -29,10 +29,10 @@ LOSSES = {
     "loss_mlcl": ("train, contrastive part", PURPLE, "^", "-."),
     "eval_loss": ("validation loss", ORANGE, "D", "-"),
 }
+STYLES = ((BLUE, "o", "-"), (ORANGE, "D", "-"), (GREEN, "s", ":"), (PURPLE, "^", "-."))
 EVAL_SCORES = {
-    "eval_f1_weighted": ("weighted F1", ORANGE, "D", "-"),
-    "eval_accuracy": ("accuracy", BLUE, "o", "-"),
-    "eval_f1_macro": ("macro F1", GREEN, "s", ":"),
+    f"eval_{name}": (score.heading, *style)
+    for (name, score), style in zip(SCORES.items(), itertools.cycle(STYLES), strict=False)
 }
 
 
@@ -42,7 +42,7 @@ def plot_confusion_matrix(
     label_names: Sequence[str],
     title: str = "Confusion matrix",
 ) -> Path:
-    """Draw the confusion matrix: counts and shares of the true label in the cells, coloured by share.
+    """Draw the confusion matrix with counts and shares of the true label in each cell.
 
     Args:
         path: The PNG to write.
@@ -54,8 +54,8 @@ def plot_confusion_matrix(
     size = len(label_names)
     if confusion.shape != (size, size):
         raise ValueError(
-            f"The confusion matrix has the shape {confusion.shape}: ({size}, {size}) is required for the labels "
-            f"{list(label_names)}."
+            f"`confusion` must have the shape ({size}, {size}) for the labels {list(label_names)}, got "
+            f"{confusion.shape}."
         )
     support = confusion.sum(axis=1, keepdims=True)
     shares = np.divide(confusion, support, out=np.zeros(confusion.shape), where=support > 0)
@@ -92,17 +92,17 @@ def plot_training_curve(
     Args:
         path: The PNG to write.
         log_history (`Sequence[Mapping]`):
-            The Trainer's `state.log_history`. Drawn are `loss`, `loss_ce`, `loss_mlcl`, `eval_loss` and
-            `eval_f1_weighted`, `eval_accuracy`, `eval_f1_macro`, each where it was logged.
+            The Trainer's `state.log_history`. The figure shows the entries named in `LOSSES` and `EVAL_SCORES` that
+            were logged.
         best_epoch (`float`, *optional*): The epoch that was kept, marked in both panels.
 
     Raises:
-        ValueError: Nothing in `log_history` can be drawn.
+        ValueError: `log_history` has no loss and no score.
     """
     if not any(key in entry for entry in log_history for key in (*LOSSES, *EVAL_SCORES)):
         raise ValueError(
-            f"log_history has {len(log_history)} entries and none holds any of {[*LOSSES, *EVAL_SCORES]}: pass the "
-            "`state.log_history` of a Trainer that has trained."
+            f"`log_history` must hold one of {[*LOSSES, *EVAL_SCORES]}, got {len(log_history)} entries without any; "
+            "pass the `state.log_history` of a Trainer that has trained."
         )
     figure, (losses, scores) = figure_with_axes(10, 4.1, columns=2)
     _draw_lines(losses, log_history, LOSSES)
@@ -130,19 +130,21 @@ def _draw_lines(axes: Axes, log_history: Sequence[Mapping[str, Any]], lines: Map
     for key, (name, colour, marker, style) in lines.items():
         points = [(entry["epoch"], entry[key]) for entry in log_history if key in entry and "epoch" in entry]
         if points:
-            # A log of every step would be a thick row of markers; a few dozen points are told apart.
-            shown = marker if len(points) <= 40 else None
             epochs, values = zip(*points, strict=True)
-            axes.plot(epochs, values, label=name, color=colour, linestyle=style, marker=shown, markersize=4.5)
+            # Markers of more than a few dozen points would overlap.
+            marker = marker if len(points) <= 40 else None
+            axes.plot(epochs, values, label=name, color=colour, linestyle=style, marker=marker, markersize=4.5)
 
 
 def figure_with_axes(width: float, height: float, columns: int = 1) -> tuple[Figure, Any]:
+    """Create a figure of the given size in inches, with one row of axes."""
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     return figure, figure.subplots(1, columns)
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
+    """Save a figure as PNG; a failure leaves the previous file."""
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", dpi=DPI, bbox_inches="tight", pad_inches=0.15)
     return Path(path)

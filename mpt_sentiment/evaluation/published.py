@@ -1,6 +1,4 @@
-"""What the paper prints for each system: borrowed numbers, shown beside measured ones and never mixed with them."""
-
-from __future__ import annotations
+"""Numbers that the paper reports for each system, shown in comparisons in columns of their own."""
 
 # System → (accuracy, weighted F1) by dataset, from Table 3 (without rationales; MPT has them) and Table 4 (with).
 # Several rows of Table 3 equal those of earlier papers digit for digit, and not all were measured on the same posts.
@@ -32,6 +30,6 @@ TABLE_4: dict[str, dict[str, tuple[float, float]]] = {
 
 
 def published(system: str, dataset: str, rationales: bool) -> tuple[float, float] | None:
-    """(accuracy, weighted F1) that the paper prints, or `None` where it prints none."""
+    """Return the (accuracy, weighted F1) that the paper reports, or `None` if it reports none."""
     table = TABLE_4 if rationales and system != "mpt" else TABLE_3
     return table.get(system, {}).get(dataset) if rationales or system != "mpt" else None

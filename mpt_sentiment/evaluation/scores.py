@@ -1,22 +1,19 @@
-"""Accuracy and F1 from confusion matrices, for one matrix or for a stack of thousands at once."""
+"""Scores of a classifier, computed from one confusion matrix or from a stack of thousands."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
-
-# The scores that every table of this project reports, with the headings they get in print.
-SCORES: Mapping[str, str] = {"accuracy": "Accuracy", "f1_weighted": "Weighted F1", "f1_macro": "Macro F1"}
 
 
 def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> np.ndarray:
     """Count posts by true label (row) and predicted label (column).
 
     Args:
-        labels (`np.ndarray` of shape `(num_posts,)`): True class indices.
-        predictions (`np.ndarray` of shape `(num_posts,)`): Predicted class indices.
-        num_classes (`int`): Number of classes; indices lie in `[0, num_classes)`.
+        labels (`np.ndarray` of shape `(num_posts,)`): true class indices.
+        predictions (`np.ndarray` of shape `(num_posts,)`): predicted class indices.
+        num_classes (`int`): number of classes; indices are in `[0, num_classes)`.
 
     Returns:
         `np.ndarray` of shape `(num_classes, num_classes)`, integers that sum to `num_posts`.
@@ -26,47 +23,82 @@ def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, num_classes: i
 
 
 def class_scores(confusion: np.ndarray) -> dict[str, np.ndarray]:
-    """Precision, recall, F1 and support of each class; a ratio with nothing below the line is 0.
+    """Compute precision, recall, F1 and support of each class; a ratio with denominator 0 is 0.
 
     Args:
-        confusion (`np.ndarray` of shape `(..., num_classes, num_classes)`): Rows are true labels.
+        confusion (`np.ndarray` of shape `(..., num_classes, num_classes)`): rows are true labels.
 
     Returns:
         `precision`, `recall`, `f1`, `support`, each of shape `(..., num_classes)`.
     """
     confusion = np.asarray(confusion)
-    hits = np.diagonal(confusion, axis1=-2, axis2=-1)
+    correct = np.diagonal(confusion, axis1=-2, axis2=-1)
     support = confusion.sum(axis=-1)
     predicted = confusion.sum(axis=-2)
     return {
-        "precision": _ratio(hits, predicted),
-        "recall": _ratio(hits, support),
-        "f1": _ratio(2 * hits, support + predicted),
+        "precision": _ratio(correct, predicted),
+        "recall": _ratio(correct, support),
+        "f1": _ratio(2 * correct, support + predicted),
         "support": support,
     }
 
 
-def overall_scores(confusion: np.ndarray) -> dict[str, np.ndarray]:
-    """Accuracy, weighted F1 and macro F1 of each matrix in a stack.
+def accuracy(confusion: np.ndarray) -> np.ndarray:
+    """Compute the share of correct predictions of each matrix in a stack."""
+    return np.trace(confusion, axis1=-2, axis2=-1) / confusion.sum(axis=-1).sum(axis=-1)
 
-    Weighted F1 excludes nothing: every class enters with its share of the true labels. Macro F1 averages over all
-    `num_classes` classes; one that neither occurs nor is predicted enters as 0 (scikit-learn with
-    `labels=range(num_classes), zero_division=0`).
+
+def f1_weighted(confusion: np.ndarray) -> np.ndarray:
+    """Compute the mean F1 over all classes, each weighted by its share of the true labels."""
+    per_class = class_scores(confusion)
+    return (per_class["f1"] * per_class["support"]).sum(axis=-1) / per_class["support"].sum(axis=-1)
+
+
+def f1_macro(confusion: np.ndarray) -> np.ndarray:
+    """Compute the mean F1 over all `num_classes` classes.
+
+    A class that neither occurs nor is predicted counts as 0 (scikit-learn with `labels=range(num_classes),
+    zero_division=0`).
+    """
+    return class_scores(confusion)["f1"].mean(axis=-1)
+
+
+@dataclass(frozen=True)
+class Score:
+    """One score of the reports: its heading in tables, its function and its name on the Hub.
+
+    Attributes:
+        heading: title in tables, figures and model cards.
+        compute: maps a confusion matrix of shape `(..., num_classes, num_classes)` to scores of shape `(...)`.
+        metric: name of the metric in the metadata of model cards.
+        metric_args: its arguments there.
+    """
+
+    heading: str
+    compute: Callable[[np.ndarray], np.ndarray]
+    metric: str
+    metric_args: Mapping[str, Any] = field(default_factory=dict)
+
+
+# Reports, intervals, tests, tables, figures and model cards contain every score of this table.
+SCORES: Mapping[str, Score] = {
+    "accuracy": Score("Accuracy", accuracy, "accuracy"),
+    "f1_weighted": Score("Weighted F1", f1_weighted, "f1", {"average": "weighted"}),
+    "f1_macro": Score("Macro F1", f1_macro, "f1", {"average": "macro"}),
+}
+
+
+def overall_scores(confusion: np.ndarray) -> dict[str, np.ndarray]:
+    """Compute every score of `SCORES` for each matrix in a stack.
 
     Args:
-        confusion (`np.ndarray` of shape `(..., num_classes, num_classes)`): Rows are true labels; not all zero.
+        confusion (`np.ndarray` of shape `(..., num_classes, num_classes)`): rows are true labels; not all zero.
 
     Returns:
-        `accuracy`, `f1_weighted`, `f1_macro`, each of shape `(...)`.
+        Name of the score → array of shape `(...)`.
     """
-    per_class = class_scores(confusion)
-    num_posts = per_class["support"].sum(axis=-1)
-    hits = np.trace(confusion, axis1=-2, axis2=-1)
-    return {
-        "accuracy": hits / num_posts,
-        "f1_weighted": (per_class["f1"] * per_class["support"]).sum(axis=-1) / num_posts,
-        "f1_macro": per_class["f1"].mean(axis=-1),
-    }
+    confusion = np.asarray(confusion)
+    return {name: score.compute(confusion) for name, score in SCORES.items()}
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:

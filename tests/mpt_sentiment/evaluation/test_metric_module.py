@@ -1,4 +1,4 @@
-"""The `evaluate` module: loaded by path, without a network, equal to our own report."""
+"""The `evaluate` module: loaded by path without a network, equal to our own report."""
 
 import socket
 
@@ -15,7 +15,7 @@ NAMES = ["positive", "neutral", "negative"]
 @pytest.fixture(scope="module")
 def metric(tmp_path_factory):
     def refuse(*args, **kwargs):
-        raise OSError("no network in tests")
+        raise OSError("tests have no network")
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(socket.socket, "connect", refuse)

@@ -1,4 +1,4 @@
-"""The model card says what a run was, in valid metadata, and nothing of the machine."""
+"""Model card: valid metadata, the facts of the run, no path of the machine."""
 
 import ast
 import re
@@ -79,8 +79,18 @@ def test_the_card_has_every_section_and_the_run_in_it(tmp_path):
     low, high = metrics["intervals"]["accuracy"]
     accuracy = f"| Accuracy | **{100 * metrics['accuracy']:.1f}** | {100 * low:.1f} – {100 * high:.1f} |"
     assert f"{accuracy} {100 * metrics['majority']['accuracy']:.1f} |" in text
-    for expected in ("2 training seeds (1, 2)", "`grouped`", "`0a1b2c`", "opposite polarities | 358", "1,234,567"):
+    for expected in (
+        "2 training seeds",
+        "| Seed 1 | Seed 2 |",
+        "`grouped`",
+        "`0a1b2c`",
+        "opposite polarities | 358",
+        "1,234,567",
+    ):
         assert expected in text
+    score = runs["f1_macro"]
+    shares = (score["mean"], score["std"], *score["values"], runs["majority"]["f1_macro"]["mean"])
+    assert "| Macro F1 | " + " | ".join(f"{100 * share:.1f}" for share in shares) + " |" in text
     for expected in ("890,123", "`1e-05`", "Epoch 3 was kept", "10.1145/3746252.3761328", "| neutral |"):
         assert expected in text
     assert "warmup_steps" not in text and "{{" not in text
@@ -103,21 +113,36 @@ def test_the_example_is_python_and_follows_the_modalities(tmp_path):
     assert "images=" not in text_only and "rationales=" not in text_only
 
 
-def test_a_synthetic_dataset_makes_the_card_say_that_it_is_a_demonstration(tmp_path):
+def test_a_model_trained_on_synthetic_posts_is_called_a_demonstration(tmp_path):
     data = TrainingData("MPT sample", {"train": 10, "validation": 2, "test": 2}, synthetic=True)
     assert "**This model is a demonstration.**" in write(tmp_path, data=data).read_text()
     assert "demonstration" not in write(tmp_path).read_text()
 
 
-def test_scores_that_reach_down_to_the_floor_are_called_so(tmp_path):
+def test_the_card_names_scores_that_do_not_exceed_the_floor(tmp_path):
     assert "do not show that it learnt" in write(tmp_path, metrics=report(signal=0.0)).read_text()
     assert "do not show that it learnt" not in write(tmp_path).read_text()
 
 
-def test_figures_are_shown_where_they_lie_in_the_folder(tmp_path):
+def test_the_card_shows_the_figures_of_its_folder(tmp_path):
     assert "![" not in write(tmp_path).read_text()
     (tmp_path / "confusion_matrix.png").write_bytes(b"")
     assert "![Confusion matrix](confusion_matrix.png)" in write(tmp_path).read_text()
+
+
+def test_a_baseline_is_described_with_its_providers_and_remark(tmp_path):
+    changes = {"model_type": "mpt_clmlf", "title": "CLMLF", "source": "Li et al., NAACL 2022", "use_rationales": True}
+    changes |= {"remark": "a reconstruction", "providers": {"text": "encoder", "image": "cnn_grid"}}
+    text = write(tmp_path, config=config(**changes)).read_text()
+    assert "baseline CLMLF (Li et al., NAACL 2022)" in text and "Remark: a reconstruction." in text
+    assert "text `encoder`, image `cnn_grid`" in text and "as in MPT" in text
+
+
+def test_the_card_lists_the_adapters_of_a_lora_training(tmp_path):
+    lora = {"r": 8, "alpha": 16, "dropout": 0.1, "target_modules": ["value", "query"], "merged": True}
+    text = write(tmp_path, lora=lora).read_text()
+    assert "merged into the weights" in text and "| rank r | 8 |" in text and "| query, value |" in text
+    assert "LoRA" not in write(tmp_path).read_text()
 
 
 def test_a_dataset_on_the_hub_is_linked(tmp_path):
@@ -127,6 +152,6 @@ def test_a_dataset_on_the_hub_is_linked(tmp_path):
     assert "(https://huggingface.co/datasets/someone/mvsa-single)" in path.read_text()
 
 
-def test_the_card_says_that_no_post_was_dropped_only_where_it_was_told(tmp_path):
+def test_the_card_says_that_no_post_was_dropped_only_if_that_is_known(tmp_path):
     assert "No post was left out" in write(tmp_path, data=TrainingData("A", {"test": 9}, dropped={})).read_text()
     assert "left out" not in write(tmp_path, data=TrainingData("A", {"test": 9})).read_text()

@@ -1,13 +1,22 @@
-"""Scores, their intervals and floors, comparisons and aggregation."""
+"""Reports: scores, intervals, floors, paired tests, aggregation over seeds, metrics file."""
 
 import json
+import platform
+import re
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
-from mpt_sentiment.evaluation import aggregate_runs, compute_metrics, evaluate_predictions, paired_bootstrap
+from mpt_sentiment.evaluation import (
+    aggregate_runs,
+    compute_metrics,
+    environment,
+    evaluate_predictions,
+    paired_bootstrap,
+    write_metrics,
+)
 
 NAMES = ["positive", "neutral", "negative"]
 
@@ -36,7 +45,7 @@ def test_scores_equal_the_values_computed_by_hand():
     assert report["confusion_matrix"] == [[2, 1, 0], [0, 1, 1], [0, 0, 1]]
 
 
-def test_every_report_has_the_floor_of_always_answering_the_majority_label():
+def test_a_report_has_the_floor_of_always_predicting_the_majority_label():
     report = evaluate_predictions(one_hot([0, 0, 0, 0]), [0, 0, 0, 2], NAMES)
     assert report["majority"]["label"] == "positive"
     for score in ("accuracy", "f1_weighted", "f1_macro"):
@@ -44,7 +53,7 @@ def test_every_report_has_the_floor_of_always_answering_the_majority_label():
     assert report["majority"]["accuracy"] == 0.75
 
 
-def test_scores_equal_scikit_learn_also_with_a_class_that_never_occurs():
+def test_scores_equal_scikit_learn_with_a_class_that_never_occurs():
     logits, labels = noisy_outputs()
     labels[labels == 1] = 0
     report = evaluate_predictions(logits, labels, NAMES)
@@ -55,12 +64,12 @@ def test_scores_equal_scikit_learn_also_with_a_class_that_never_occurs():
     assert report["f1_macro"] == pytest.approx(f1_score(labels, predictions, average="macro", **common))
 
 
-def test_intervals_hold_the_score_and_repeat_with_the_seed():
+def test_intervals_contain_the_score_and_depend_on_the_seed_alone():
     logits, labels = noisy_outputs()
     report = evaluate_predictions(logits, labels, NAMES, seed=3)
     for score, (low, high) in report["intervals"].items():
         assert low < report[score] < high
-    assert evaluate_predictions(logits, labels, NAMES, seed=3) == report
+    assert json.loads(json.dumps(evaluate_predictions(logits, labels, NAMES, seed=3), allow_nan=False)) == report
     assert evaluate_predictions(logits, labels, NAMES, seed=4)["intervals"] != report["intervals"]
 
 
@@ -82,7 +91,7 @@ def test_intervals_equal_those_of_a_loop_that_draws_posts_one_by_one():
         assert np.quantile(values, [0.025, 0.975]) == pytest.approx(report["intervals"][score], abs=0.12 * width)
 
 
-def test_accuracy_interval_covers_the_truth_about_as_often_as_it_says():
+def test_the_accuracy_interval_covers_the_truth_about_95_percent_of_the_time():
     rng = np.random.default_rng(0)
     covered = 0
     for repeat in range(200):
@@ -91,12 +100,6 @@ def test_accuracy_interval_covers_the_truth_about_as_often_as_it_says():
         low, high = report["intervals"]["accuracy"]
         covered += low <= 0.7 <= high
     assert 0.9 <= covered / 200 <= 0.99
-
-
-def test_a_report_is_plain_json():
-    logits, labels = noisy_outputs()
-    report = evaluate_predictions(logits, labels, NAMES)
-    assert json.loads(json.dumps(report, allow_nan=False)) == report
 
 
 def test_logits_and_their_probabilities_give_the_same_report():
@@ -109,24 +112,18 @@ def test_logits_and_their_probabilities_give_the_same_report():
     assert from_logits == from_probabilities
 
 
-def test_calibration_error_is_the_gap_between_confidence_and_accuracy():
-    always_80_percent_sure = np.tile([0.8, 0.2], (10, 1))
-    report = evaluate_predictions(always_80_percent_sure, [0] * 5 + [1] * 5, ["a", "b"])
-    assert report["expected_calibration_error"] == pytest.approx(0.3)
-
-
 @pytest.mark.parametrize(
     ("probabilities", "labels", "message"),
     [
         (one_hot([0, 1]), [0], r"2 probabilities, 1 labels"),
-        (one_hot([0, 1]), [0, 3], r"labels\[1\] is 3: a class index from 0 to 2"),
-        (one_hot([0, 1]), [0, None], r"leave posts without a label out"),
-        (one_hot([0, 1], 2), [0, 1], r"shape \(2, 2\): \(num_posts, 3\)"),
-        (np.array([[0.2, np.nan, 0.1]]), [0], r"not finite in 1 of 1 rows, the first is row 0"),
+        (one_hot([0, 1]), [0, 3], r"got 3 in labels\[1\].*from 0 to 2"),
+        (one_hot([0, 1]), [0, None], r"leave out posts without a label"),
+        (one_hot([0, 1], 2), [0, 1], r"\(num_posts, 3\).*got \(2, 2\)"),
+        (np.array([[0.2, np.nan, 0.1]]), [0], r"1 of 1 rows are not, the first is row 0"),
         (np.empty((0, 3)), [], r"at least one class index"),
     ],
 )
-def test_bad_input_is_refused_with_its_place_and_remedy(probabilities, labels, message):
+def test_bad_input_is_refused_with_its_position_and_a_fix(probabilities, labels, message):
     with pytest.raises(ValueError, match=message):
         evaluate_predictions(probabilities, labels, NAMES)
 
@@ -149,7 +146,7 @@ def test_paired_bootstrap_finds_the_better_system_and_no_difference_between_equa
     assert better["accuracy"]["p_value"] < 0.001
     assert better["f1_weighted"]["interval"][0] > 0
     same = paired_bootstrap(labels, good, good, 3)
-    assert {score: result["p_value"] for score, result in same.items()} == dict.fromkeys(same, 1.0)
+    assert {result["p_value"] for result in same.values()} == {1.0}
     swapped = paired_bootstrap(labels, poor, good, 3)
     assert swapped["f1_macro"]["difference"] == -better["f1_macro"]["difference"]
 
@@ -186,3 +183,18 @@ def test_runs_on_other_classes_are_not_averaged():
     runs = [evaluate_predictions(logits, labels, names) for names in (NAMES, NAMES[::-1])]
     with pytest.raises(ValueError, match="Run 1 has the classes"):
         aggregate_runs(runs)
+
+
+def test_metrics_convert_numpy_values_and_a_failure_leaves_the_old_file(tmp_path):
+    path = write_metrics(tmp_path / "new" / "metrics.json", {"f1": np.float32(0.5), "confusion": np.eye(2, dtype=int)})
+    assert json.loads(path.read_text()) == {"f1": 0.5, "confusion": [[1, 0], [0, 1]]}
+    with pytest.raises(ValueError):
+        write_metrics(path, {"f1": float("nan")})
+    assert json.loads(path.read_text())["f1"] == 0.5
+
+
+def test_the_environment_names_versions_and_no_machine():
+    described = environment()
+    assert {"torch", "transformers", "datasets", "numpy"} <= described["libraries"].keys()
+    assert described["hardware"]
+    assert not re.search(r"(^|[\s\"'])[/~]\w", json.dumps(described)) and platform.node() not in described.values()

@@ -1,4 +1,4 @@
-"""Accuracy, weighted F1, macro F1 and per-class scores for sentiment classification, as an `evaluate` module."""
+"""`evaluate` module: accuracy, weighted F1, macro F1 and per-class scores."""
 
 import datasets
 import evaluate
@@ -6,7 +6,7 @@ from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
 _DESCRIPTION = """
 The scores of image+text sentiment benchmarks (MVSA, Memotion, CH-Mits): accuracy, F1 weighted by the classes' true
-shares, macro F1, and precision, recall, F1 and support of each class. A ratio with nothing below the line is 0.
+shares, macro F1, and precision, recall, F1 and support of each class. A ratio with denominator 0 is 0.
 """
 
 _KWARGS_DESCRIPTION = """
@@ -18,7 +18,7 @@ Args:
 Returns:
     `dict` with `accuracy`, `f1_weighted`, `f1_macro` and `per_class`: label → `precision`, `recall`, `f1`, `support`.
 Examples:
-    >>> metric = evaluate.load("evaluation_mpt/metrics/mpt_sentiment")
+    >>> metric = evaluate.load(str(mpt_sentiment.evaluation.METRIC_PATH))
     >>> metric.compute(predictions=[0, 1, 2, 2], references=[0, 1, 1, 2])["accuracy"]
     0.75
 """
@@ -37,7 +37,7 @@ _CITATION = """
 
 @evaluate.utils.file_utils.add_start_docstrings(_DESCRIPTION, _KWARGS_DESCRIPTION)
 class MPTSentiment(evaluate.Metric):
-    """See the description above; `evaluate.load` finds this class."""
+    """Metric class that `evaluate.load` finds."""
 
     def _info(self):
         index = datasets.Value("int64")
@@ -57,8 +57,8 @@ class MPTSentiment(evaluate.Metric):
             unknown = [index for index in occurring if index not in range(len(names))]
             if unknown:
                 raise ValueError(
-                    f"Class index {unknown[0]} has no name: label_names has {len(names)} names {names}; pass one for "
-                    "each index that predictions or references hold."
+                    f"Class index {unknown[0]} has no name: `label_names` has {len(names)} names {names}; pass one "
+                    "name for each index in predictions and references."
                 )
         columns = precision_recall_fscore_support(references, predictions, labels=indices, zero_division=0)
         precision, recall, f1, support = (column.tolist() for column in columns)
