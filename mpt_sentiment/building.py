@@ -97,7 +97,7 @@ def main(argv: list[str]) -> None:
     )
     print(summarise(saved))
     if args.audit:
-        from dataset_scripts.audit.audit import audit_posts  # draws and compares images, which no build needs
+        from dataset_scripts.audit import audit_posts  # draws and compares images, which no build needs
 
         lists = args.split_options.get("id_lists")
         audit = audit_posts(splits, seed=args.split_seed, id_lists=lists, num_proc=args.num_proc or 1)

@@ -1,4 +1,4 @@
-"""Duplicate groups and what follows from them: conflicting labels, and posts of a test set that train has too."""
+"""Duplicate groups: label conflicts in them, and leaks from train into validation and test."""
 
 import dataclasses
 from collections.abc import Hashable, Iterable, Sequence
@@ -17,15 +17,15 @@ ANY_LEVEL = "any of these"
 
 @dataclasses.dataclass
 class Duplicates:
-    """Duplicates of one level.
+    """Duplicates at one level.
 
     Attributes:
-        groups: groups of two posts or more.
-        posts: posts in them.
-        surplus: posts that would go if one of each group stayed.
+        groups: groups of at least two posts.
+        posts: posts in these groups.
+        surplus: posts that remain if one post per group is set aside.
         conflicting: groups with more than one label.
-        crossing: groups with posts in more than one of the given splits; None where none were given.
-        members: names of the posts of each group, conflicting groups first, then the largest.
+        crossing: groups with posts in more than one given split; None for a single `Dataset`.
+        members: names of the posts of each group: conflicting groups first, then by size.
     """
 
     groups: int
@@ -38,14 +38,16 @@ class Duplicates:
 
 @dataclasses.dataclass
 class Leakage:
-    """What train knows of validation and test under one split; for `folds` summed over the ten folds.
+    """Duplicates of train posts in validation and test, under one protocol.
+
+    For `folds`, counts are summed over the folds.
 
     Attributes:
-        hash: `split_hash` of the split, for `folds` one of each fold.
-        posts: posts of train, validation, test.
-        left_out: posts that the protocol uses in no split.
-        leaks: level -> split -> posts that have a duplicate in train.
-        same_label: the same, counting only those with a duplicate in train that has their label.
+        hash: `split_hash` of the split; a list with one per fold for `folds`.
+        posts: split -> number of posts.
+        left_out: posts that the protocol assigns to no split.
+        leaks: level -> split -> posts with a duplicate in train.
+        same_label: level -> split -> posts with a duplicate in train that has the same label.
     """
 
     hash: str | list[str]
@@ -56,32 +58,57 @@ class Leakage:
 
 
 def groups_by_key(keys: Iterable[Hashable | None]) -> np.ndarray:
-    """Group number of each post, (N,) int64; -1 for posts whose key is None: they are no one's duplicate."""
+    """Assign group numbers by key, (N,) int64; -1 for posts with key None."""
     numbers: dict[Hashable, int] = {}
     return np.array([-1 if key is None else numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
 
 
 def groups_by_pairs(groups: np.ndarray, pairs: Sequence[tuple[int, int]]) -> np.ndarray:
-    """`groups`, merged where a pair of posts connects two of them. Pairs chain."""
-    joined = groups.copy()
+    """Merge the groups of the two posts of each pair, transitively."""
+    merged = groups.copy()
     if pairs:
         first, second = groups[np.array(pairs)].T
         size = int(groups.max()) + 1
         edges = coo_array((np.ones(len(pairs)), (first, second)), shape=(size, size))
         _, component = connected_components(edges, directed=False)
-        joined[groups >= 0] = component[groups[groups >= 0]]
-    return joined
+        merged[groups >= 0] = component[groups[groups >= 0]]
+    return merged
 
 
-def duplicates(groups: np.ndarray, labels: np.ndarray, splits: np.ndarray | None, names: Sequence[str]) -> Duplicates:
-    """Counts one level. `groups`, `labels` (-1: none) and `splits` are (N,), `names` the posts' names."""
+def groups_by_any(levels: Sequence[np.ndarray]) -> np.ndarray:
+    """Group posts that share a group in at least one level, transitively; others alone."""
+    merged = np.arange(len(levels[0]))
+    for groups in levels:
+        first: dict[int, int] = {}
+        pairs = [(first.setdefault(group, row), row) for row, group in enumerate(groups.tolist()) if group >= 0]
+        merged = groups_by_pairs(merged, pairs)
+    return merged
+
+
+def group_members(groups: np.ndarray) -> list[np.ndarray]:
+    """Return the rows of each group of at least two posts, ascending."""
     order = np.argsort(groups, kind="stable")
     order = order[groups[order] >= 0]
-    starts = np.nonzero(np.diff(groups[order], prepend=-2))[0] if len(order) else np.array([], dtype=int)
-    members = [rows for rows in np.split(order, starts[1:]) if len(rows) > 1]
-    conflicting = {id(rows) for rows in members if len(set(labels[rows]) - {-1}) > 1}
-    members.sort(key=lambda rows: (id(rows) not in conflicting, -len(rows), rows[0]))
-    count = sum(len(rows) for rows in members)
+    starts = np.nonzero(np.diff(groups[order]))[0] + 1
+    return [rows for rows in np.split(order, starts) if len(rows) > 1]
+
+
+def count_duplicates(
+    groups: np.ndarray, labels: np.ndarray, splits: np.ndarray | None, names: Sequence[str]
+) -> Duplicates:
+    """Count the duplicates of one level.
+
+    Args:
+        groups: (N,) group numbers, -1 without group.
+        labels: (N,) label ids, -1 without label.
+        splits: (N,) index of the given split, or None.
+        names: names of the posts.
+    """
+    conflicting, others = [], []
+    for rows in group_members(groups):
+        (conflicting if len(set(labels[rows]) - {-1}) > 1 else others).append(rows)
+    members = [rows for part in (conflicting, others) for rows in sorted(part, key=lambda rows: (-len(rows), rows[0]))]
+    count = sum(map(len, members))
     return Duplicates(
         groups=len(members),
         posts=count,
@@ -92,70 +119,74 @@ def duplicates(groups: np.ndarray, labels: np.ndarray, splits: np.ndarray | None
     )
 
 
-def leakage(
+def count_leaks(
     levels: dict[str, np.ndarray], labels: np.ndarray, folds: Sequence[np.ndarray], hashes: list[str]
 ) -> Leakage:
-    """Counts leaks. A fold is (N,): 0 train, 1 validation, 2 test, -1 left out; more than one are summed."""
-    posts = dict.fromkeys(SPLITS, 0)
+    """Count the posts of validation and test that have a duplicate in train.
+
+    Args:
+        levels: level -> (N,) group numbers, -1 without group.
+        labels: (N,) label ids, -1 without label.
+        folds: (N,) each: 0 train, 1 validation, 2 test, -1 in no split. Counts of several folds are summed.
+        hashes: `split_hash` of each fold.
+    """
     leaks = {level: dict.fromkeys(SPLITS[1:], 0) for level in (*levels, ANY_LEVEL)}
     same_label = {level: dict.fromkeys(SPLITS[1:], 0) for level in leaks}
     num_labels = max(int(labels.max(initial=-1)), 0) + 1
     for sides in folds:
-        for side, name in enumerate(SPLITS):
-            posts[name] += int((sides == side).sum())
-        anywhere = np.zeros((2, len(labels)), dtype=bool)
+        by_level = {}
         for level, groups in levels.items():
-            labelled = np.where((groups >= 0) & (labels >= 0), groups * num_labels + labels, -1)
-            in_train = np.stack([_known(groups, sides), _known(labelled, sides)])
-            anywhere |= in_train
-            _count(level, in_train, sides, leaks, same_label)
-        _count(ANY_LEVEL, anywhere, sides, leaks, same_label)
+            with_label = np.where((groups >= 0) & (labels >= 0), groups * num_labels + labels, -1)
+            by_level[level] = np.stack([_is_in_train(groups, sides), _is_in_train(with_label, sides)])
+        by_level[ANY_LEVEL] = np.any(list(by_level.values()), axis=0)
+        for level, (duplicate, duplicate_of_label) in by_level.items():
+            for side, split in enumerate(SPLITS[1:], start=1):
+                leaks[level][split] += int((duplicate & (sides == side)).sum())
+                same_label[level][split] += int((duplicate_of_label & (sides == side)).sum())
     return Leakage(
         hash=hashes[0] if len(hashes) == 1 else hashes,
-        posts=posts,
+        posts={split: sum(int((sides == side).sum()) for sides in folds) for side, split in enumerate(SPLITS)},
         left_out=sum(int((sides < 0).sum()) for sides in folds),
         leaks=leaks,
         same_label=same_label,
     )
 
 
-def _known(groups: np.ndarray, sides: np.ndarray) -> np.ndarray:
+def _is_in_train(groups: np.ndarray, sides: np.ndarray) -> np.ndarray:
     return (groups >= 0) & np.isin(groups, groups[sides == 0])
 
 
-def _count(
-    level: str,
-    in_train: np.ndarray,
-    sides: np.ndarray,
-    leaks: dict[str, dict[str, int]],
-    same_label: dict[str, dict[str, int]],
-) -> None:
-    for side, name in enumerate(SPLITS[1:], start=1):
-        leaks[level][name] += int((in_train[0] & (sides == side)).sum())
-        same_label[level][name] += int((in_train[1] & (sides == side)).sum())
-
-
 def protocol_sides(
-    protocol: str, posts: dict[str, list[Any]], groups: Sequence[int], classes: list[str], seed: int, id_lists: Any
+    protocol: str, columns: dict[str, list[Any]], groups: np.ndarray, classes: list[str], seed: int, id_lists: Any
 ) -> tuple[list[np.ndarray], list[str]]:
-    """The sides of every post under a protocol of `split_posts`, and the split's hash; ten of each for `folds`.
+    """Assign posts to splits under a protocol, without reading texts and images again.
 
     Args:
-        posts: the columns `id`, `label`, `text_label`, `image_label`.
-        groups: a group number of each post, as of `group_ids`. It stands in for text and image, which are then not
-            read again, and a missing image does not matter.
+        protocol: name of the protocol.
+        columns: `id`, `label`, `text_label`, `image_label` of the posts.
+        groups: (N,) group number of each post, as from `group_ids`. It replaces text and image.
+        classes: class names.
+        seed: seed of the protocol.
+        id_lists: lists of the protocol `clmlf`.
+
+    Returns:
+        The sides as in `count_leaks` and the `split_hash`, one of each per fold.
 
     Raises:
         ValueError: the protocol does not suit these posts.
     """
     schema = features(classes)
-    stand_ins = posts | {"image": [None] * len(groups), "text": [f"group {group}" for group in groups]}
-    dataset = Dataset.from_dict(stand_ins, features=Features({name: schema[name] for name in stand_ins}))
-    options = {"id_lists": id_lists, "on_missing": "skip"} if protocol == "clmlf" else {}
-    row_of = {post: row for row, post in enumerate(posts["id"])}
+    columns = columns | {"image": [None] * len(groups), "text": [f"group {group}" for group in groups]}
+    dataset = Dataset.from_dict(columns, features=Features({name: schema[name] for name in columns}))
+    options: list[dict[str, Any]] = [{}]
+    if protocol == "folds":
+        options = [{"fold": fold} for fold in range(NUM_FOLDS)]
+    elif protocol == "clmlf":
+        options = [{"id_lists": id_lists, "on_missing": "skip"}]
+    row_of = {post: row for row, post in enumerate(columns["id"])}
     folds, hashes = [], []
-    for fold in range(NUM_FOLDS if protocol == "folds" else 1):
-        splits = split_posts(dataset, protocol, seed, **options | ({"fold": fold} if protocol == "folds" else {}))
+    for fold_options in options:
+        splits = split_posts(dataset, protocol, seed, **fold_options)
         sides = np.full(len(groups), -1)
         for side, name in enumerate(SPLITS):
             sides[[row_of[post] for post in splits[name]["id"]]] = side

@@ -1,4 +1,4 @@
-"""Which images show the same picture, and which show nothing: hashes, blank and broken ones."""
+"""Fingerprints of images: blank and unreadable ones, and pairs of the same picture."""
 
 import concurrent.futures
 import dataclasses
@@ -6,43 +6,42 @@ import hashlib
 import io
 from collections import deque
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import PIL.Image
-import PIL.ImageOps
 import PIL.ImageStat
 from scipy.fft import dctn
 
-# A pair is looked at from a hash distance of MAX_DISTANCE (of 63 bits) down, and counts once the pictures, laid over
-# one another, correlate by MIN_ALIKE. Measured on 1,580 images of MVSA-Single, 1.2 million pairs: 22 are the same
-# picture and correlate by 0.9997 or more; of the 267 others as near by hash, the most alike correlates by 0.83. Of
-# 300 copies each, all are found that were halved, squared, brightened or saved at JPEG quality 20, 99 % of those at a
-# quarter of the size or with 5 % of width and height cut off around, 97 % with 5 % off at one corner, 91 % with 10 %
-# off around, 81 % of those made grey; few with 10 % off at one corner, and none that was mirrored.
+from dataset_scripts.reading.images import DECODING_ERRORS, stored_bytes, to_rgb
+
+# Near-duplicates: hashes differ in at most MAX_DISTANCE of 63 bits, thumbnails correlate by at least MIN_CORRELATION.
+# Measured on 1,580 images of MVSA-Single (1.2 million pairs): 22 pairs show the same picture and correlate by at least
+# 0.9997; the other 267 pairs within that distance correlate by at most 0.83.
+# Recall on 300 copies each: 100 % of halved, squared and brightened copies and of JPEG quality 20; 99 % at a quarter
+# of the size or with 5 % of width and height cropped on all sides; 97 % with 5 % cropped at one corner; 91 % with 10 %
+# cropped on all sides; 81 % of the latter in grey. Few with 10 % cropped at one corner; no mirrored copy.
 MAX_DISTANCE = 16
-MIN_ALIKE = 0.9
-# Standard deviation of the most varied colour channel (0 to 255) below which an image counts as blank: noise of JPEG
-# on one colour stays below 1; the plainest photograph of MVSA-Single has 4.8.
+MIN_CORRELATION = 0.9
+# Blank: the largest standard deviation of a channel (0 to 255) is lower. JPEG noise on one color stays below 1; the
+# most uniform photograph among the 1,580 has 4.8.
 BLANK_DEVIATION = 2.0
 
-_SIDE = 32
+_THUMBNAIL_SIDE = 32
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
-_DRAFT = 128  # a JPEG need not be decoded larger than this, which is several times faster
-_ROWS_AT_ONCE = 1024
-DECODING_FAULTS = (OSError, SyntaxError, ValueError, EOFError, PIL.Image.DecompressionBombError)
+_DRAFT_SIDE = 128  # JPEG images decode several times faster at a reduced size
+_BATCH_ROWS = 1024
 
 
 @dataclasses.dataclass
-class ImagePrint:
-    """What remains of an image once it was looked at: three kilobytes.
+class Fingerprint:
+    """Digest, fault and thumbnail of one image, 3 KiB.
 
     Attributes:
-        digest: SHA-256 of the file as stored; None without image.
-        fault: `"absent"`, `"broken"` (missing, truncated or no image) or `"blank"`, else None.
-        reason: of a broken one, the decoder's words.
-        thumbnail: (3, 32, 32) uint8; None with a fault. Blank ones have none either, as everything resembles them.
+        digest: SHA-256 of the stored file; None without image.
+        fault: `"absent"`, `"broken"` (missing file, truncated, or no image), `"blank"`, or None.
+        reason: error of the decoder, for a broken image.
+        thumbnail: (3, 32, 32) uint8; None for an image with a fault. Blank images would match each other.
     """
 
     digest: bytes | None
@@ -51,63 +50,59 @@ class ImagePrint:
     thumbnail: np.ndarray | None = None
 
 
-def image_prints(images: Iterable[dict[str, Any] | None], num_proc: int) -> Iterator[ImagePrint]:
-    """Looks at undecoded images (`Image(decode=False)`) in their order, `num_proc` threads at work.
+def fingerprints(images: Iterable[dict[str, Any] | None], num_proc: int) -> Iterator[Fingerprint]:
+    """Compute the fingerprints of undecoded images in order, in `num_proc` threads.
 
-    Pillow's decoders leave Python's lock. A few images at a time are in memory.
+    A few images at a time are in memory. Threads suffice because Pillow's decoders release the GIL.
     """
     with concurrent.futures.ThreadPoolExecutor(num_proc, thread_name_prefix="audit") as pool:
-        ahead: deque[concurrent.futures.Future[ImagePrint]] = deque()
+        pending: deque[concurrent.futures.Future[Fingerprint]] = deque()
         for image in images:
-            ahead.append(pool.submit(image_print, image))
-            if len(ahead) >= 4 * num_proc:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
+            pending.append(pool.submit(fingerprint, image))
+            if len(pending) >= 4 * num_proc:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
 
 
-def image_print(image: dict[str, Any] | None) -> ImagePrint:
-    """The print of one undecoded image: `{"bytes": …, "path": …}` or None."""
+def fingerprint(image: dict[str, Any] | None) -> Fingerprint:
+    """Compute the fingerprint of one undecoded image, `{"bytes": …, "path": …}` or None."""
     if image is None:
-        return ImagePrint(None, fault="absent")
+        return Fingerprint(None, fault="absent")
     try:
-        content = image_bytes(image)
+        content = stored_bytes(image)
     except OSError as error:
-        return ImagePrint(None, fault="broken", reason=f"{type(error).__name__}: {error.strerror}")
+        return Fingerprint(None, fault="broken", reason=f"{type(error).__name__}: {error.strerror}")
     digest = hashlib.sha256(content).digest()
     try:
-        picture = open_flat(io.BytesIO(content), _DRAFT)
-    except DECODING_FAULTS as error:
-        return ImagePrint(digest, fault="broken", reason=f"{type(error).__name__}: {error}")
+        picture = open_rgb(content, _DRAFT_SIDE)
+    except DECODING_ERRORS as error:
+        return Fingerprint(digest, fault="broken", reason=f"{type(error).__name__}: {error}")
     if max(PIL.ImageStat.Stat(picture).stddev) < BLANK_DEVIATION:
-        return ImagePrint(digest, fault="blank")
-    small = picture.resize((_SIDE, _SIDE), PIL.Image.Resampling.LANCZOS)
-    return ImagePrint(digest, thumbnail=np.asarray(small).transpose(2, 0, 1).copy())
+        return Fingerprint(digest, fault="blank")
+    thumbnail = picture.resize((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE), PIL.Image.Resampling.LANCZOS)
+    return Fingerprint(digest, thumbnail=np.asarray(thumbnail).transpose(2, 0, 1).copy())
 
 
-def image_bytes(image: dict[str, Any]) -> bytes:
-    """The file of an undecoded image, as stored."""
-    return image["bytes"] if image["bytes"] is not None else Path(image["path"]).read_bytes()
+def open_rgb(content: bytes, min_side: int) -> PIL.Image.Image:
+    """Decode an image file to RGB; a JPEG possibly reduced to no less than `min_side` pixels.
 
-
-def open_flat(file: io.BytesIO, side: int) -> PIL.Image.Image:
-    """The first frame, upright, RGB, on white where it is transparent; a JPEG at about `side` pixels at least."""
-    with PIL.Image.open(file) as opened:
-        opened.draft("RGB", (side, side))
-        picture = PIL.ImageOps.exif_transpose(opened)
-        if picture.mode.startswith("I;16"):  # convert() would cut 16 bits off at 255
-            return PIL.Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8)).convert("RGB")
-        if picture.has_transparency_data:
-            layer = picture.convert("RGBA")
-            picture = PIL.Image.new("RGBA", layer.size, "white")
-            picture.alpha_composite(layer)
-        return picture.convert("RGB")
+    Raises:
+        one of `DECODING_ERRORS`: the image cannot be decoded.
+    """
+    with PIL.Image.open(io.BytesIO(content)) as image:
+        image.draft("RGB", (min_side, min_side))
+        return to_rgb(image)
 
 
 def perceptual_hash(thumbnails: np.ndarray) -> np.ndarray:
-    """pHash: signs of the 63 lowest frequencies of the grey picture but the mean, against their median.
+    """Compute pHash: the signs of the 63 lowest grey frequencies relative to their median.
 
-    (N, 3, 32, 32) -> (N, 63) bool.
+    Args:
+        thumbnails: (N, 3, 32, 32) uint8.
+
+    Returns:
+        (N, 63) bool.
     """
     grey = np.einsum("nchw,c->nhw", thumbnails.astype(np.float32), _LUMA)
     frequencies = dctn(grey, axes=(1, 2), norm="ortho")[:, :8, :8]
@@ -115,67 +110,83 @@ def perceptual_hash(thumbnails: np.ndarray) -> np.ndarray:
     return frequencies > np.median(frequencies, axis=1, keepdims=True)
 
 
-def near_pairs(thumbnails: np.ndarray) -> list[tuple[int, int, float]]:
-    """Pairs (first < second) of (N, 3, 32, 32) thumbnails that show the same picture, and their correlation.
+def near_duplicates(thumbnails: np.ndarray) -> list[tuple[int, int, float]]:
+    """Find all pairs of thumbnails that show the same picture.
 
-    All distances are computed, exactly, as one matrix product in blocks: memory grows with N alone. 20,000 photographs
-    take about half a minute on one core, most of it for the pairs that are near by hash.
+    All hash distances are computed exactly, as blocks of a matrix product: memory is linear in N. 20,000 photographs
+    take about half a minute on one core, most of it for the correlations.
+
+    Args:
+        thumbnails: (N, 3, 32, 32) uint8.
+
+    Returns:
+        Tuples of first row, second row (first < second) and correlation.
     """
     if len(thumbnails) < 2:
         return []
-    blocks = range(0, len(thumbnails), _ROWS_AT_ONCE)
-    hashes = np.concatenate([perceptual_hash(thumbnails[start : start + _ROWS_AT_ONCE]) for start in blocks])
+    starts = range(0, len(thumbnails), _BATCH_ROWS)
+    hashes = np.concatenate([perceptual_hash(thumbnails[start : start + _BATCH_ROWS]) for start in starts])
     signs = np.where(hashes, np.float32(1), np.float32(-1))
-    agreement = signs.shape[1] - 2 * MAX_DISTANCE
+    min_agreement = signs.shape[1] - 2 * MAX_DISTANCE
     pairs = []
-    for start in blocks:
-        first, second = np.nonzero(signs[start : start + _ROWS_AT_ONCE] @ signs[start:].T >= agreement)
-        later = second > first
-        for batch in range(0, int(later.sum()), _ROWS_AT_ONCE):
-            one = first[later][batch : batch + _ROWS_AT_ONCE] + start
-            other = second[later][batch : batch + _ROWS_AT_ONCE] + start
-            alike = alikeness(thumbnails[one], thumbnails[other])
-            found = np.nonzero(alike >= MIN_ALIKE)[0]
-            pairs += [(int(one[place]), int(other[place]), float(alike[place])) for place in found]
+    for start in starts:
+        first, second = np.nonzero(signs[start : start + _BATCH_ROWS] @ signs[start:].T >= min_agreement)
+        candidates = np.stack([first, second])[:, second > first] + start
+        for batch in range(0, candidates.shape[1], _BATCH_ROWS):
+            first, second = candidates[:, batch : batch + _BATCH_ROWS]
+            values = correlation(thumbnails[first], thumbnails[second])
+            for index in np.nonzero(values >= MIN_CORRELATION)[0]:
+                pairs.append((int(first[index]), int(second[index]), float(values[index])))
     return pairs
 
 
-def alikeness(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Correlation of the pairs of (N, 3, 32, 32) thumbnails, the best over whole pictures and cut edges. (N,)
+def correlation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Correlate pairs of thumbnails: the maximum over whole images and cropped windows.
 
-    Over all channels, each against its own mean: the colours must fit, the light need not.
+    Each channel is centered separately, so that brightness does not matter and color does. Either image may be the
+    cropped one: it is compared with windows of 95 % and 90 % of the other's width and height, at all corners, edges
+    and the center.
 
-    Either picture may be the cut one: it is compared with windows of 95 % and 90 % of the other's width and height,
-    in the corners, at the edges and in the middle.
+    Args:
+        first, second: (N, 3, 32, 32) each.
+
+    Returns:
+        (N,) float32.
     """
     first, second = first.astype(np.float32), second.astype(np.float32)
-    best = np.full(len(first), -1, dtype=np.float32)
-    for whole, cut in ((first, _standard(second)), (second, _standard(first))):
-        for columns, all_rows in _WINDOWS:
+    maximum = np.full(len(first), -1, dtype=np.float32)
+    for whole, cropped in ((first, _normalize(second)), (second, _normalize(first))):
+        for columns, windows in _WINDOWS:
             strip = whole @ columns.T
-            for rows in all_rows:
-                best = np.maximum(best, (_standard(rows @ strip) * cut).sum(axis=(1, 2, 3)))
-    return best
+            for rows in windows:
+                maximum = np.maximum(maximum, (_normalize(rows @ strip) * cropped).sum(axis=(1, 2, 3)))
+    return maximum
 
 
-def _standard(pictures: np.ndarray) -> np.ndarray:
-    centred = pictures - pictures.mean(axis=(2, 3), keepdims=True)
-    return centred / np.maximum(np.sqrt((centred**2).sum(axis=(1, 2, 3), keepdims=True)), 1e-6)
+def _normalize(pictures: np.ndarray) -> np.ndarray:
+    """Center each channel and scale each picture to unit norm."""
+    centered = pictures - pictures.mean(axis=(2, 3), keepdims=True)
+    return centered / np.maximum(np.sqrt((centered**2).sum(axis=(1, 2, 3), keepdims=True)), 1e-6)
 
 
-def _window(share: float, place: float) -> np.ndarray:
-    """(32, 32) matrix that stretches a window of `share` of a line, at `place` (0: start, 1: end), to the line."""
-    at = (1 - share) * _SIDE * place + (np.arange(_SIDE) + 0.5) * share - 0.5
-    at = np.clip(at, 0, _SIDE - 1)
-    low = np.floor(at).astype(int)
-    matrix = np.zeros((_SIDE, _SIDE), dtype=np.float32)
-    matrix[np.arange(_SIDE), low] += 1 - (at - low)
-    matrix[np.arange(_SIDE), np.minimum(low + 1, _SIDE - 1)] += at - low
+def _window(share: float, position: float) -> np.ndarray:
+    """Build the (32, 32) matrix that stretches a window of a line to the whole line.
+
+    Args:
+        share: length of the window relative to the line.
+        position: 0 for the start of the line, 1 for its end.
+    """
+    source = (1 - share) * _THUMBNAIL_SIDE * position + (np.arange(_THUMBNAIL_SIDE) + 0.5) * share - 0.5
+    source = np.clip(source, 0, _THUMBNAIL_SIDE - 1)
+    low = np.floor(source).astype(int)
+    matrix = np.zeros((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE), dtype=np.float32)
+    matrix[np.arange(_THUMBNAIL_SIDE), low] += 1 - (source - low)
+    matrix[np.arange(_THUMBNAIL_SIDE), np.minimum(low + 1, _THUMBNAIL_SIDE - 1)] += source - low
     return matrix
 
 
-_PLACES = (0.0, 0.5, 1.0)
-# By the columns of a window, all rows that go with them.
+_POSITIONS = (0.0, 0.5, 1.0)
+# Column matrix of a window, and the row matrices combined with it.
 _WINDOWS = [(_window(1, 0), [_window(1, 0)])] + [
-    (_window(share, left), [_window(share, top) for top in _PLACES]) for share in (0.95, 0.9) for left in _PLACES
+    (_window(share, left), [_window(share, top) for top in _POSITIONS]) for share in (0.95, 0.9) for left in _POSITIONS
 ]
