@@ -1,4 +1,4 @@
-"""Evaluation: scores with intervals, predictions, figures, the model card and an `evaluate` module."""
+"""Scores with intervals, predictions, figures, model card and an `evaluate` module."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Calibration of class probabilities: proper scores, expected calibration error, temperature scaling."""
+"""Calibration scores of class probabilities, and temperature scaling."""
 
 from collections.abc import Sequence
 
@@ -12,9 +12,10 @@ TEMPERATURES = (0.01, 100.0)
 
 
 def expected_calibration_error(probabilities: np.ndarray, labels: Sequence[int] | np.ndarray) -> float:
-    """Compute the expected calibration error of the top class, in 15 bins of equal width (Guo et al., 2017).
+    """Compute the expected calibration error in 15 bins of equal width (Guo et al., 2017).
 
-    The error is the mean over posts of the gap between confidence and accuracy of the post's bin, from 0 to 1.
+    The error is the mean over posts of the gap between the confidence in the most probable class and the accuracy in
+    the post's bin, from 0 to 1.
 
     Args:
         probabilities (`np.ndarray` of shape `(num_posts, num_classes)`): class probabilities.

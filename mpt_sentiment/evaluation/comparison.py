@@ -1,4 +1,4 @@
-"""Comparison of systems: means over seeds, intervals over posts, paired tests, table, CSV and chart."""
+"""Comparison of systems: scores, intervals, paired tests, table, CSV and chart."""
 
 import csv
 import os
@@ -43,7 +43,7 @@ class Entry:
 
 
 def compare(entries: Sequence[Entry], num_classes: int, dataset: str, seed: int = 0) -> list[dict[str, Any]]:
-    """Score all entries on the same bootstrap samples of the posts and test each against the best.
+    """Score all entries on the same bootstrap samples and test each against the best.
 
     The interval covers the entry's mean over seeds if the posts were drawn again; `std` gives the spread over seeds.
     `p_value` is two-sided, compares weighted F1 with that of the best entry (`None` for the best entry) and is not
@@ -100,7 +100,7 @@ def compare(entries: Sequence[Entry], num_classes: int, dataset: str, seed: int 
 
 
 def comparison_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Format the rows as a Markdown table; the paper's numbers are in columns of their own, in italics."""
+    """Format the rows as a Markdown table, with the paper's numbers in columns of their own."""
     header = ["System", "Rationales", "Runs", *(f"{score.heading} (95 % interval)" for score in SCORES.values())]
     header += ["p against best", "Parameters", "Speed, MPT = 1", "*Paper's accuracy*", "*Paper's F1*", "Remark"]
     lines = []
@@ -143,7 +143,7 @@ def write_comparison_csv(path: str | os.PathLike[str], rows: Sequence[Mapping[st
 
 
 def plot_comparison(path: str | os.PathLike[str], rows: Sequence[Mapping[str, Any]], title: str) -> Path:
-    """Draw weighted F1 with its interval, best at the top; hollow diamonds are the paper's numbers."""
+    """Draw weighted F1 with its interval, best at the top, and the paper's numbers."""
     ordered = sorted(rows, key=lambda row: row["f1_weighted"]["mean"])
     figure, axes = figure_with_axes(8.5, 1.6 + 0.32 * len(ordered))
     for height, row in enumerate(ordered):

@@ -1,4 +1,4 @@
-"""Software versions and hardware class of a run, without anything that identifies the machine."""
+"""Software versions and hardware class of a run; nothing identifies the machine."""
 
 import os
 import platform
@@ -51,7 +51,7 @@ def hardware() -> str:
 
 
 def cpu_has_amx() -> bool:
-    """Return `True` if Linux lists the CPU flag `amx_bf16` (bf16 matrix products in hardware)."""
+    """Check Linux for the CPU flag `amx_bf16` (bf16 matrix products in hardware)."""
     flags = Path("/proc/cpuinfo")
     return flags.is_file() and "amx_bf16" in flags.read_text(encoding="utf-8", errors="replace")
 

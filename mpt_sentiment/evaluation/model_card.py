@@ -67,7 +67,9 @@ def write_model_card(
     language: str | Sequence[str] = "en",
     license: str = "apache-2.0",
 ) -> Path:
-    """Write the model card `README.md` into `output_dir`. Absolute paths are reduced to their last component.
+    """Write the model card `README.md` into `output_dir`.
+
+    Absolute paths are reduced to their last component.
 
     Args:
         output_dir: The folder with the saved model; the card shows the figures named in `FIGURES` that it contains.

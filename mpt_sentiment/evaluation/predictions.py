@@ -1,4 +1,4 @@
-"""Table of predictions: one row per post, written as Parquet, CSV or JSON lines and read back."""
+"""Table of predictions: one row per post, as Parquet, CSV or JSON lines."""
 
 import json
 import os
@@ -95,7 +95,7 @@ def table_of_results(
 
 
 def write_predictions(path: str | os.PathLike[str], table: pa.Table) -> Path:
-    """Write a table of predictions in the format of the file's ending: Parquet, CSV or JSON lines.
+    """Write a table of predictions in the format of the file's ending.
 
     Raises:
         ValueError: The ending is not one of `FORMATS`.

@@ -1,4 +1,4 @@
-"""Numbers that the paper reports for each system, shown in comparisons in columns of their own."""
+"""Numbers that the paper reports for each system."""
 
 # System → (accuracy, weighted F1) by dataset, from Table 3 (without rationales; MPT has them) and Table 4 (with).
 # Several rows of Table 3 equal those of earlier papers digit for digit, and not all were measured on the same posts.
@@ -30,6 +30,6 @@ TABLE_4: dict[str, dict[str, tuple[float, float]]] = {
 
 
 def published(system: str, dataset: str, rationales: bool) -> tuple[float, float] | None:
-    """Return the (accuracy, weighted F1) that the paper reports, or `None` if it reports none."""
+    """Return the (accuracy, weighted F1) that the paper reports, or `None`."""
     table = TABLE_4 if rationales and system != "mpt" else TABLE_3
     return table.get(system, {}).get(dataset) if rationales or system != "mpt" else None

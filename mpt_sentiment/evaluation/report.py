@@ -1,4 +1,4 @@
-"""Report of a run: scores with bootstrap intervals and majority floor, and means over training seeds."""
+"""Report of a run: scores with intervals and floor, and means over training seeds."""
 
 import json
 import os
