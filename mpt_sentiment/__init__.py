@@ -1,0 +1,42 @@
+"""Sentiment of image+text posts: load posts, write rationales, train, predict, compare and publish."""
+
+import importlib
+from typing import Any
+
+# Public name: the module that defines it. Modules are imported on first use: `import mpt_sentiment` needs no torch.
+_MODULES = {
+    "DATASETS": "dataset_scripts.registry",
+    "SYSTEMS": "modeling_mpt",
+    "MPTConfig": "modeling_mpt",
+    "MPTDataCollator": "processing_mpt",
+    "MPTForSentimentClassification": "modeling_mpt",
+    "MPTModel": "modeling_mpt",
+    "MPTPipeline": "processing_mpt",
+    "MPTProcessor": "processing_mpt",
+    "MPTTrainer": "modeling_mpt",
+    "MPTTrainingArguments": "modeling_mpt",
+    "TrainingResult": "mpt_sentiment.training",
+    "compare": "mpt_sentiment.comparing",
+    "generate_rationales": "mpt_sentiment.generating",
+    "join_rationales": "dataset_scripts",
+    "load_adapter": "mpt_sentiment.adapters",
+    "load_pipeline": "mpt_sentiment.predicting",
+    "load_posts": "dataset_scripts",
+    "predict": "mpt_sentiment.predicting",
+    "split_posts": "dataset_scripts",
+    "train": "mpt_sentiment.training",
+    "zero_shot": "mpt_sentiment.zero_shot",
+}
+__all__ = list(_MODULES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_MODULES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_MODULES])

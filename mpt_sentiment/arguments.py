@@ -16,7 +16,7 @@ from modeling_mpt import SYSTEMS
 class JSON:
     """Annotation of a field whose value is JSON on the command line and a Python object elsewhere.
 
-    Example: `text_config: JSON | None = argument("Configuration of …")` accepts `--text_config '{"model_type": "bert"}'`.
+    Example: a field `text_config: JSON | None` accepts `--text_config '{"model_type": "bert"}'`.
 
     Raises:
         argparse.ArgumentTypeError: a string that is not JSON.
@@ -55,7 +55,7 @@ def argument(text: str, default: Any = None, **options: Any) -> Any:
 
 @dataclasses.dataclass
 class PostArguments:
-    """Posts and their rationales."""
+    """Posts."""
 
     dataset: str = argument(
         "Name of a dataset (sample, mvsa_single, mvsa_multiple, memotion, ch_mits, authors), folder for a table of "
@@ -63,7 +63,6 @@ class PostArguments:
         "sample",
     )
     data_dir: str | None = argument("Folder or archive of the original download, or of your table and images.")
-    rationales: str | None = argument("Rationales, joined by id: a TSV, CSV, JSONL or Parquet file, or a store.")
     dataset_options: JSON | None = argument(
         'Options of the dataset\'s loader (JSON), e.g. \'{"text_column": "caption"}\'.', {}
     )
@@ -74,6 +73,7 @@ class PostArguments:
 class DataArguments(PostArguments):
     """Posts, rationales and split."""
 
+    rationales: str | None = argument("Rationales, joined by id: a TSV, CSV, JSONL or Parquet file, or a store.")
     split: str = argument("Protocol of the split: grouped, paper, clmlf, folds, consistent.", "grouped")
     split_seed: int = argument("Seed of the split.", 42)
     split_options: JSON | None = argument("Options of the protocol (JSON), e.g. '{\"fold\": 3}'.", {})

@@ -16,7 +16,7 @@ from transformers import (
 
 from modeling_mpt import SYSTEMS, MPTConfig
 from modeling_mpt.pretrained_mpt import SentimentPreTrainedModel
-from mpt_sentiment.recipe import DataArguments, ModelArguments
+from mpt_sentiment.arguments import ModelArguments
 from processing_mpt import MPTProcessor
 
 # The encoders of the paper (§4.2), where a recipe names none.
@@ -27,10 +27,9 @@ SPECIAL_TOKENS = {
 }
 
 
-def build_processor(
-    model: ModelArguments, data: DataArguments, train: Dataset, perspectives: list[str]
-) -> MPTProcessor:
+def build_processor(model: ModelArguments, train: Dataset) -> MPTProcessor:
     """The encoders' tokenizer and image processor; for a text encoder from scratch, a tokenizer learnt on `train`."""
+    perspectives = [name.removeprefix("rationale_") for name in train.features if name.startswith("rationale_")]
     name = model.tokenizer_name_or_path or (
         None if model.text_config else model.text_model_name_or_path or TEXT_ENCODER
     )
@@ -52,8 +51,8 @@ def build_processor(
         image_processor,
         tokenizer,
         perspectives=perspectives,
-        max_length=data.max_length,
-        rationale_max_length=data.rationale_max_length,
+        max_length=model.max_length,
+        rationale_max_length=model.rationale_max_length,
     )
 
 

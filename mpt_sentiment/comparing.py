@@ -1,218 +1,297 @@
-"""Compare systems on the same posts, split, seeds and metrics: one table, one chart, one command.
+"""Comparison: several systems trained on the same posts, split, seeds and metrics, in one table and chart.
 
-    accelerate launch examples/compare.py comparison_small --data_dir MVSA_Single --rationales rationales.jsonl \
-        --models all --seeds 1 2 3
-
-Each system trains by its own recipe (`recipes/baselines/NAME.yaml`; MPT by that of the dataset); the recipe that is
-named here, and then the command line, are laid over it for all of them. What can read rationales is trained without
-and with them. A cell (system, rationales, seed) that is finished is never run again; one that breaks is reported, and
-the rest goes on.
+A cell (system, rationales, seed) that finished is never trained again; one that fails is reported, and the others are
+trained nevertheless.
 """
 
 import contextlib
 import dataclasses
 import gc
 import json
-import logging
 import traceback
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from accelerate import PartialState
-from datasets import DatasetDict
+from datasets import Dataset, DatasetDict
 from tqdm.auto import tqdm
-from transformers import HfArgumentParser
 
+from dataset_scripts.output import write_text_atomically
 from modeling_mpt import SYSTEMS
-from mpt_sentiment.evaluation import atomic_path, write_metrics
+from mpt_sentiment.evaluation import TrainingData, read_predictions, write_metrics
 from mpt_sentiment.evaluation.comparison import (
     Entry,
-    compare,
     comparison_markdown,
     plot_comparison,
-    read_predictions,
     write_comparison_csv,
 )
-from mpt_sentiment.linear import majority, tfidf_regression
-from mpt_sentiment.recipe import RECIPES, parse
-from mpt_sentiment.training import TrainingData, load_splits, run, settings_of
+from mpt_sentiment.evaluation.comparison import (
+    compare as compare_entries,
+)
+from mpt_sentiment.linear import BASELINES
+from mpt_sentiment.recipe import TrainingSetup, training_setup
+from mpt_sentiment.run_identity import METRICS_FILE
+from mpt_sentiment.training import default_recipes, train_runs
+from mpt_sentiment.training_data import as_splits, dataset_name, modalities_of
 
-FLOORS = {"majority": majority, "tfidf": tfidf_regression}
-
-
-@dataclasses.dataclass
-class CompareArguments:
-    """What is compared; all other arguments are those of `train.py`."""
-
-    models: list[str] = dataclasses.field(
-        default_factory=lambda: ["all"],
-        metadata={"help": f"Systems to compare: all, or some of {', '.join([*FLOORS, *SYSTEMS])}."},
-    )
-    thinking: str = dataclasses.field(
-        default="both", metadata={"help": "Rationales: both (without and with), without, with."}
-    )
-
-    def __post_init__(self) -> None:
-        known = [*FLOORS, *SYSTEMS]
-        self.models = known if self.models == ["all"] else self.models
-        for name in self.models:
-            if name not in known:
-                raise ValueError(f"--models {name}: there is no such system; write all, or some of {known}.")
-        if self.thinking not in ("both", "without", "with"):
-            raise ValueError(f"--thinking {self.thinking}: write both, without or with.")
+KNOWN_SYSTEMS = (*BASELINES, *SYSTEMS)
+THINKING = {"both": (False, True), "without": (False,), "with": (True,)}
+# Builds the arguments of a run of a system; the fields select the system and its rationales.
+SetupOf = Callable[[str, dict[str, Any]], TrainingSetup]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Cell:
-    """One run of one system."""
+    """One run of one system.
+
+    Attributes:
+        system (`str`): name of the system.
+        rationales (`bool`): whether it reads rationales.
+        seed (`int`): seed of the run.
+        folder (`Path`): folder of its results.
+        setup ([`TrainingSetup`]): arguments of the run; `None` for a linear baseline.
+    """
 
     system: str
     rationales: bool
     seed: int
-    arguments: tuple[Any, ...]  # as `recipe.parse` gives them
     folder: Path
+    setup: TrainingSetup | None
 
     def __str__(self) -> str:
         return f"{self.system}{' + rationales' if self.rationales else ''}, seed {self.seed}"
 
 
-def main(argv: list[str]) -> int:
-    compare_parser = HfArgumentParser(CompareArguments, allow_abbrev=False)
-    own, rest = compare_parser.parse_args_into_dataclasses(argv, return_remaining_strings=True)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    *_, data_args, run_args, training_args = parse(rest)
-    output_dir, state = Path(training_args.output_dir), PartialState()
-    with training_args.main_process_first(desc="building the dataset"):
-        posts, data = load_splits(data_args)
-    seeds = run_args.seeds or [training_args.seed]
-    cells = grid(own, rest, seeds, data_args.dataset, posts, output_dir)
-    failed = {}
+@dataclasses.dataclass(frozen=True)
+class ComparisonResult:
+    """A finished comparison.
+
+    Attributes:
+        output_dir (`Path`): folder of `comparison.md`, `.csv`, `.json`, `.png` and of the cells.
+        rows (`list[dict]`): one row per system, see [`~mpt_sentiment.evaluation.comparison.compare`].
+        failed (`dict[str, str]`): error of each cell that failed.
+        markdown (`str`): the table.
+    """
+
+    output_dir: Path
+    rows: list[dict[str, Any]]
+    failed: dict[str, str]
+    markdown: str
+
+    def __str__(self) -> str:
+        return self.markdown
+
+
+def compare(
+    posts: Dataset | DatasetDict,
+    systems: Sequence[str] | str = "all",
+    *,
+    output_dir: str | Path,
+    seeds: Sequence[int] = (42,),
+    recipe: str | Path | None = None,
+    thinking: str = "both",
+    **fields: Any,
+) -> ComparisonResult:
+    """Train systems on the same posts and compare them in a table, a CSV and a chart.
+
+    Each system trains by its own recipe (MPT by that of the dataset), over which `recipe` and then `fields` are laid
+    for all. A system that can read rationales is trained without and with them.
+
+    Args:
+        posts (`Dataset` or `DatasetDict`): see `mpt_sentiment.train`.
+        systems (sequence of `str`, or `"all"`): names of systems, `"majority"` and `"tfidf"` among them.
+        output_dir (`str` or `Path`): folder of the results.
+        seeds (sequence of `int`): seeds of the runs of each system.
+        recipe (`str` or `Path`, *optional*): recipe laid over those of all systems, e.g. `"comparison_small"`.
+        thinking (`str`, defaults to `"both"`): `"both"` without and with rationales, `"without"`, or `"with"`.
+        fields: as of `mpt_sentiment.train`.
+
+    Returns:
+        [`ComparisonResult`].
+
+    Raises:
+        ValueError: an unknown system or field, posts that cannot be trained on, or no cell finished.
+    """
+    splits, data = as_splits(posts)
+    dataset = dataset_name(splits)
+
+    def setup_of(system: str, own_fields: dict[str, Any]) -> TrainingSetup:
+        recipes = default_recipes(system, dataset) + ([str(recipe)] if recipe is not None else [])
+        return training_setup(recipes, {"output_dir": str(output_dir)} | fields | own_fields)
+
+    return run_comparison(systems, seeds, thinking, setup_of, splits, data, Path(output_dir))
+
+
+def run_comparison(
+    systems: Sequence[str] | str,
+    seeds: Sequence[int],
+    thinking: str,
+    setup_of: SetupOf,
+    posts: DatasetDict,
+    data: TrainingData,
+    output_dir: Path,
+) -> ComparisonResult:
+    """Run all cells that have no results yet, and write table, CSV and chart of those that finished.
+
+    Args:
+        systems, seeds, thinking: see [`compare`].
+        setup_of (callable): gives the arguments of a run of a system.
+        posts (`DatasetDict`): train, validation and test.
+        data ([`TrainingData`]): account of the posts.
+        output_dir (`Path`): folder of the results.
+    """
+    state = PartialState()
+    cells = make_cells(check_systems(systems), seeds, thinking, setup_of, posts, output_dir)
+    failed: dict[Cell, str] = {}
     for cell in (bar := tqdm(cells, desc="Cells", disable=not state.is_main_process)):
         bar.set_postfix_str(str(cell))
         try:
             run_cell(cell, posts, data, state)
-        except Exception as error:  # whatever breaks one system must not cost the others
+        except Exception as error:  # a failure of one system must not cost the others
             failed[cell] = f"{type(error).__name__}: {error}"
-            cell.folder.mkdir(parents=True, exist_ok=True)
-            (cell.folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
-            tqdm.write(f"{cell} failed: {failed[cell]} (more in {cell.folder / 'error.txt'}); going on.")
+            if state.is_main_process:
+                write_text_atomically(cell.folder / "error.txt", traceback.format_exc())
+                tqdm.write(f"{cell} failed: {failed[cell]} (see {cell.folder / 'error.txt'}); continuing.")
         gc.collect()
-    if state.is_main_process:
-        finished = [cell for cell in cells if cell not in failed]
-        report(finished, failed, data_args.dataset, data, posts, output_dir)
-    state.wait_for_everyone()  # the first process that ends with 1 ends the others
-    return 1 if failed else 0
+    finished = [cell for cell in cells if cell not in failed]
+    if not finished:
+        raise ValueError(f"No cell finished: {'; '.join(f'{cell}: {error}' for cell, error in failed.items())}")
+    result = tabulate(finished, failed, posts, data, output_dir, write=state.is_main_process)
+    state.wait_for_everyone()  # a launcher stops all processes when the first one ends with an error
+    return result
 
 
-def grid(
-    own: CompareArguments, rest: list[str], seeds: list[int], dataset: str, posts: DatasetDict, output_dir: Path
+def check_systems(systems: Sequence[str] | str) -> list[str]:
+    """Return the names of the systems to compare; `"all"` names every one.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    if systems in ("all", ["all"]):
+        return list(KNOWN_SYSTEMS)
+    for name in systems:
+        if name not in KNOWN_SYSTEMS:
+            raise ValueError(f"Unknown system {name!r}; use all, or some of {', '.join(KNOWN_SYSTEMS)}.")
+    return list(systems)
+
+
+def make_cells(
+    systems: Sequence[str],
+    seeds: Sequence[int],
+    thinking: str,
+    setup_of: SetupOf,
+    posts: DatasetDict,
+    output_dir: Path,
 ) -> list[Cell]:
-    """All cells, one seed after the other, so that a grid that is stopped early has compared all systems."""
-    train = posts["train"]
-    columns = [name for name in train.column_names if name.startswith("rationale_")]
-    there = any(value is not None for column in columns for value in train[column])
-    if own.thinking == "with" and not there:
-        raise ValueError("--thinking with, but no post has a rationale; join some with --rationales FILE.")
-    wanted = {"without": [False], "with": [True], "both": [False, True] if there else [False]}[own.thinking]
+    """List all cells, seed by seed: a comparison that is stopped early has results of all systems.
+
+    Raises:
+        ValueError: an unknown value of `thinking`, or `"with"` for posts without rationales.
+    """
+    if thinking not in THINKING:
+        raise ValueError(f"`thinking` must be one of {', '.join(THINKING)}, got {thinking!r}.")
+    has_rationales = "rationales" in modalities_of(posts)
+    if thinking == "with" and not has_rationales:
+        raise ValueError("`thinking` is 'with', but no post has a rationale; join some with --rationales FILE.")
     cells = []
     for seed in seeds:
-        for system in own.models:
-            for rationales in wanted:
-                if rationales and not can_read_rationales(system):
+        for system in systems:
+            if system in BASELINES and seed != seeds[0]:
+                continue  # they are deterministic
+            for rationales in THINKING[thinking]:
+                if rationales and not (has_rationales and can_read_rationales(system)):
                     continue
                 name = f"{system}+rationales" if rationales else system
-                folder = output_dir / "cells" / name / f"seed-{seed}"
-                if system in FLOORS and seed != seeds[0]:
-                    continue  # nothing in them is random
-                arguments = (None, None, None, None)
-                if system not in FLOORS:
-                    arguments = parse([*rest, *switches(system, rationales)], base=recipe_of(system, dataset))
-                cells.append(Cell(system, rationales, seed, arguments, folder))
+                setup = None if system in BASELINES else setup_of(system, system_fields(system, rationales))
+                cells.append(Cell(system, rationales, seed, output_dir / "cells" / name / f"seed-{seed}", setup))
     return cells
 
 
 def can_read_rationales(system: str) -> bool:
-    """MPT, TF-IDF, and the baselines that read both text and image (paper, Table 4)."""
-    if system in FLOORS:
+    """Whether a system reads rationales: MPT, TF-IDF, and baselines of text and image (paper, Table 4)."""
+    if system in BASELINES:
         return system == "tfidf"
     return system == "mpt" or {"text", "image"} <= set(SYSTEMS[system][0].reads)
 
 
-def switches(system: str, rationales: bool) -> list[str]:
-    """Arguments that choose the system and whether it reads rationales."""
-    if system == "mpt":
-        return ["--model", "mpt"] if rationales else ["--model", "mpt", "--modalities", "text", "image"]
-    return ["--model", system, "--use_rationales", str(rationales)]
-
-
-def recipe_of(system: str, dataset: str) -> Path:
-    """The recipe that a system starts from."""
-    own = RECIPES / (f"{dataset}.yaml" if system == "mpt" else f"baselines/{system}.yaml")
-    return own if own.is_file() else RECIPES / "mvsa_single.yaml"
+def system_fields(system: str, rationales: bool) -> dict[str, Any]:
+    """Build the fields that select a system and whether it reads rationales."""
+    if system != "mpt":
+        return {"model": system, "use_rationales": rationales}
+    return {"model": "mpt"} | ({} if rationales else {"modalities": ["text", "image"]})
 
 
 def run_cell(cell: Cell, posts: DatasetDict, data: TrainingData, state: PartialState) -> None:
-    """Run a cell unless its metrics are there; what it prints goes to a log in its folder."""
+    """Train a cell unless its metrics exist; its output goes to a log in its folder."""
     cell.folder.mkdir(parents=True, exist_ok=True)
-    if cell.system in FLOORS:
-        if state.is_main_process and not (cell.folder / "metrics.json").is_file():
-            FLOORS[cell.system](posts, cell.folder, cell.rationales)
+    if cell.setup is None:
+        if state.is_main_process and not (cell.folder / METRICS_FILE).is_file():
+            BASELINES[cell.system](posts, cell.folder, cell.rationales)
         state.wait_for_everyone()
         return
-    model_args, data_args, run_args, args = cell.arguments
+    args = cell.setup.training
     args.seed = args.data_seed = cell.seed
     args.output_dir = str(cell.folder)
     args.disable_tqdm = True
-    settings = settings_of(model_args, data_args, args, data)
+    cell.setup.run.seeds = None
     with open(cell.folder / "log.txt", "a", encoding="utf-8") as log, contextlib.redirect_stdout(log):
-        run(model_args, data_args, args, posts, data, settings, run_args.overwrite)
+        train_runs(cell.setup, posts, data)
     (cell.folder / "error.txt").unlink(missing_ok=True)
 
 
-def report(
-    finished: list[Cell],
+def tabulate(
+    finished: Sequence[Cell],
     failed: dict[Cell, str],
-    dataset: str,
-    data: TrainingData,
     posts: DatasetDict,
+    data: TrainingData,
     output_dir: Path,
-) -> None:
-    """`comparison.md`, `.csv`, `.json` and `.png` of the cells that finished."""
+    *,
+    write: bool,
+) -> ComparisonResult:
+    """Compare the finished cells; with `write`, save `comparison.md`, `.csv`, `.json` and `.png`."""
     names = posts["train"].features["label"].names
     groups: dict[tuple[str, bool], list[Cell]] = {}
     for cell in finished:
         groups.setdefault((cell.system, cell.rationales), []).append(cell)
-    if not groups:
-        print("No cell finished, so there is nothing to compare.")
-        return
-    _, labels, every = read_predictions([cell.folder / "predictions.parquet" for cell in finished], names)
-    entries = []
-    for (system, rationales), cells in groups.items():
-        metrics = [json.loads((cell.folder / "metrics.json").read_text(encoding="utf-8")) for cell in cells]
-        speeds = [each["train_posts_per_second"] for each in metrics if each.get("train_posts_per_second")]
-        providers = metrics[0].get("system", {}).get("providers", {})
-        # What a table must say of a system stands behind the paper it is from.
-        remarks = [SYSTEMS[system][0].source.partition("; ")[2]] if system in SYSTEMS else []
-        remarks += [f"{what}: {provider}" for what, provider in providers.items() if provider]
-        entries.append(
-            Entry(
-                system=system,
-                rationales=rationales,
-                labels=labels,
-                predictions=every[[finished.index(cell) for cell in cells]],
-                parameters=metrics[0].get("parameters"),
-                speed=sorted(speeds)[len(speeds) // 2] if speeds else None,
-                remark="; ".join(filter(None, remarks)),
-            )
-        )
-    rows = compare(entries, len(names), dataset)
-    heading = f"{data.name}, split {data.protocol} (`{data.split_hash}`), {len(labels):,} test posts"
-    table = comparison_markdown(rows)
+    _, labels, predictions = read_predictions([cell.folder / "predictions.parquet" for cell in finished], names)
+    entries = [
+        entry_of(cells, labels, predictions[[finished.index(cell) for cell in cells]]) for cells in groups.values()
+    ]
+    rows = compare_entries(entries, len(names), dataset_name(posts))
+    heading = f"{data.name}, split {data.protocol} (`{data.split_hash}`), {len(posts['test']):,} test posts"
     notes = [f"- {cell} failed: {error}" for cell, error in failed.items()]
-    text = "\n".join([f"# {heading}\n", table, *notes])
-    with atomic_path(output_dir / "comparison.md") as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    write_comparison_csv(output_dir / "comparison.csv", rows)
-    write_metrics(output_dir / "comparison.json", {"rows": rows, "split": dataclasses.asdict(data)})
-    plot_comparison(output_dir / "comparison.png", rows, heading.replace("`", ""))
-    print(f"\n{text}\nTable, CSV and chart are in {output_dir}")
+    markdown = "\n".join([f"# {heading}\n", comparison_markdown(rows), *notes])
+    if write:
+        write_text_atomically(output_dir / "comparison.md", markdown)
+        write_comparison_csv(output_dir / "comparison.csv", rows)
+        write_metrics(output_dir / "comparison.json", {"rows": rows, "split": dataclasses.asdict(data)})
+        plot_comparison(output_dir / "comparison.png", rows, heading.replace("`", ""))
+        print(f"\n{markdown}\nTable, CSV and chart are in {output_dir}")
+    return ComparisonResult(output_dir, rows, {str(cell): error for cell, error in failed.items()}, markdown)
+
+
+def entry_of(cells: Sequence[Cell], labels: np.ndarray, predictions: np.ndarray) -> Entry:
+    """Build the entry of a system, without or with rationales.
+
+    Args:
+        cells (sequence of [`Cell`]): its runs.
+        labels (`np.ndarray` of shape `(num_posts,)`): true class indices.
+        predictions (`np.ndarray` of shape `(num_runs, num_posts)`): predicted class indices.
+    """
+    first = cells[0]
+    metrics = [json.loads((cell.folder / METRICS_FILE).read_text(encoding="utf-8")) for cell in cells]
+    speeds = sorted(run["train_posts_per_second"] for run in metrics if run.get("train_posts_per_second"))
+    remarks = [SYSTEMS[first.system][0].remark] if first.system in SYSTEMS else []
+    providers = metrics[0].get("system", {}).get("providers", {})
+    remarks += [f"{part}: {provider}" for part, provider in providers.items() if provider]
+    return Entry(
+        system=first.system,
+        rationales=first.rationales,
+        labels=labels,
+        predictions=predictions,
+        parameters=metrics[0].get("parameters"),
+        speed=speeds[len(speeds) // 2] if speeds else None,
+        remark="; ".join(filter(None, remarks)),
+    )

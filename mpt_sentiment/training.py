@@ -1,144 +1,186 @@
-"""Train a sentiment classifier of image+text posts, test it once, and save all that others need of it.
-
-    accelerate launch examples/train.py                                     # the embedded sample
-    accelerate launch examples/train.py mvsa_single --data_dir MVSA_Single  # a recipe of examples/recipes/, overridden
-    accelerate launch examples/train.py my_recipe.yaml --seeds 1 2 3        # repeat and aggregate
-    accelerate launch examples/train.py baselines/bert                      # another system, with its own recipe
-
-`--help` lists every argument. Called again with the same arguments, an interrupted run goes on where it stopped.
-"""
+"""Training: from posts to a tested model with its card, metrics, predictions and figures."""
 
 import collections
 import copy
 import dataclasses
-import enum
+import functools
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from datasets import Dataset, DatasetDict
-from transformers import set_seed
+from transformers import Pipeline, set_seed
 
-from dataset_scripts import load_posts_with_report, split_hash, split_posts
 from modeling_mpt.pretrained_mpt import SentimentPreTrainedModel
-from modeling_mpt.trainer_mpt import MPTTrainer, MPTTrainingArguments, last_complete_checkpoint
+from modeling_mpt.trainer_mpt import MPTTrainer, last_complete_checkpoint
+from mpt_sentiment.adapters import add_adapters
 from mpt_sentiment.backbones import build_model, build_processor
-from mpt_sentiment.evaluation import (
-    TrainingData,
-    aggregate_runs,
-    compute_metrics,
-    environment,
-    evaluate_predictions,
-    plot_confusion_matrix,
-    plot_training_curve,
-    write_metrics,
-    write_model_card,
-    write_predictions,
-)
-from mpt_sentiment.evaluation.model_card import without_paths
-from mpt_sentiment.recipe import DataArguments, ModelArguments, parse
+from mpt_sentiment.evaluation import TrainingData, aggregate_runs, compute_metrics, write_metrics
+from mpt_sentiment.recipe import DEFAULT_RECIPE, TrainingSetup, system_recipe, training_setup
+from mpt_sentiment.results import scores_line, write_card, write_results
+from mpt_sentiment.run_identity import METRICS_FILE, finished_metrics, run_settings
+from mpt_sentiment.training_data import as_splits, dataset_name, modalities_of
 from processing_mpt import MPTDataCollator, MPTProcessor
 
-logger = logging.getLogger("train")
-
-# What a run's results depend on; the rest (logging, paths, hardware) may change between a stop and a resumption.
-TRAINING_FIELDS = (
-    "num_train_epochs max_steps per_device_train_batch_size gradient_accumulation_steps learning_rate "
-    "head_learning_rate vision_learning_rate weight_decay lr_scheduler_type warmup_steps max_grad_norm optim bf16 "
-    "fp16 metric_for_best_model adam_beta1 adam_beta2 adam_epsilon"
-).split()
+logger = logging.getLogger(__name__)
 
 
-def main(argv: list[str]) -> None:
-    model_args, data_args, run_args, training_args = parse(argv)
-    logging.basicConfig(level=logging.INFO if training_args.should_log else logging.WARNING, format="%(message)s")
-    for name in ("transformers", "datasets", "httpx", "httpx2", "filelock", "matplotlib", "PIL"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    with training_args.main_process_first(desc="building the dataset"):
-        posts, data = load_splits(data_args)
-    settings = settings_of(model_args, data_args, training_args, data)
-    seeds = run_args.seeds or [training_args.seed]
-    outputs = [Path(training_args.output_dir) / f"seed-{seed}" for seed in seeds]
-    if run_args.seeds is None:
-        outputs = [Path(training_args.output_dir)]
+@dataclasses.dataclass(frozen=True)
+class TrainingResult:
+    """A finished training.
+
+    Attributes:
+        output_dir (`Path`): folder of the run; with several seeds, that of all runs.
+        metrics (`dict`): content of its `metrics.json`.
+        runs (`tuple` of [`TrainingResult`]): the runs of the single seeds; empty for one run.
+    """
+
+    output_dir: Path
+    metrics: dict[str, Any]
+    runs: tuple["TrainingResult", ...] = ()
+
+    @property
+    def test(self) -> dict[str, Any]:
+        """Scores on the test posts, with `intervals`; over several seeds `mean`, `std` and `values` of each score."""
+        return self.metrics["test"]
+
+    @functools.cached_property
+    def pipeline(self) -> Pipeline:
+        """Pipeline of the trained model; with several seeds, of the first."""
+        from mpt_sentiment.predicting import load_pipeline
+
+        return load_pipeline(self.runs[0].output_dir if self.runs else self.output_dir)
+
+    def push_to_hub(self, repo_id: str, private: bool = False) -> str:
+        """Publish the model with its card on the Hub; with several seeds, the first run.
+
+        Returns:
+            The address of the commit.
+        """
+        from mpt_sentiment.pushing import push_to_hub
+
+        return push_to_hub(self.runs[0].output_dir if self.runs else self.output_dir, repo_id, private=private)
+
+    def __str__(self) -> str:
+        return f"{self.output_dir}: {scores_line(self.test)}"
+
+
+def train(
+    posts: Dataset | DatasetDict,
+    output_dir: str | Path,
+    recipe: str | Path | None = None,
+    *,
+    model: str = "mpt",
+    seeds: Sequence[int] | None = None,
+    overwrite: bool = False,
+    **fields: Any,
+) -> TrainingResult:
+    """Train a system on posts, choose the best epoch on validation, and test it once.
+
+    Called again with the same posts and fields, a finished run is returned and an interrupted one is resumed.
+
+    Args:
+        posts (`Dataset` or `DatasetDict`): posts with the columns of `load_posts`, split into train, validation and
+            test (`split_posts`); a `Dataset` is split by the default protocol.
+        output_dir (`str` or `Path`): folder of model, card, metrics, predictions and figures.
+        recipe (`str` or `Path`, *optional*): name or path of a recipe. By default that of the system and dataset.
+        model (`str`, defaults to `"mpt"`): name of the system, see `mpt_sentiment.SYSTEMS`.
+        seeds (sequence of `int`, *optional*): train once per seed, in `output_dir/seed-N`, and aggregate.
+        overwrite (`bool`, defaults to `False`): start again in a folder that holds another run.
+        fields: any field of the system's configuration, of the recipe, or of [`MPTTrainingArguments`], e.g.
+            `modalities=["text", "image"], learning_rate=2e-5, lora=True`.
+
+    Returns:
+        [`TrainingResult`].
+
+    Raises:
+        ValueError: an unknown field, posts that cannot be trained on, or a folder that holds another run.
+    """
+    splits, data = as_splits(posts)
+    recipes = [recipe] if recipe is not None else default_recipes(model, dataset_name(splits))
+    options = {"model": model, "output_dir": str(output_dir), "overwrite": overwrite}
+    if seeds is not None:
+        options["seeds"] = list(seeds)
+    return train_runs(training_setup(recipes, options | fields), splits, data)
+
+
+def default_recipes(system: str, dataset: str) -> list[str]:
+    """Name the recipes of a system on a dataset. The sample's is laid over them: its encoders need no download."""
+    return [system_recipe(system, dataset), *([DEFAULT_RECIPE] if dataset == DEFAULT_RECIPE else [])]
+
+
+def train_runs(setup: TrainingSetup, posts: DatasetDict, data: TrainingData) -> TrainingResult:
+    """Train once, or once per seed, and aggregate.
+
+    Args:
+        setup ([`TrainingSetup`]): all arguments.
+        posts (`DatasetDict`): train, validation and test.
+        data ([`TrainingData`]): account of the posts.
+    """
+    setup = with_present_modalities(setup, posts)
+    settings = run_settings(setup, posts)
+    output_dir, seeds = Path(setup.training.output_dir), setup.run.seeds
+    if seeds is None:
+        return TrainingResult(output_dir, run_seed(setup, posts, data, settings, setup.training.seed, output_dir))
     runs = []
-    for seed, output_dir in zip(seeds, outputs, strict=True):
-        args = copy.copy(training_args)
-        args.seed = args.data_seed = seed
-        args.output_dir = str(output_dir)
-        runs.append(run(model_args, data_args, args, posts, data, settings | {"seed": seed}, run_args.overwrite))
-    if run_args.seeds and training_args.should_save:
-        summary = aggregate_runs([result["test"] for result in runs], seeds)
-        write_metrics(Path(training_args.output_dir) / "metrics.json", {"test": summary, "settings": settings})
-        print(f"\nTest over seeds {seeds}, mean (sd): " + _line({k: summary[k] for k in _SCORES}))
+    for seed in seeds:
+        folder = output_dir / f"seed-{seed}"
+        runs.append(TrainingResult(folder, run_seed(setup, posts, data, settings, seed, folder)))
+    summary = aggregate_runs([run.test for run in runs], seeds)
+    metrics = {"test": summary, "settings": settings}
+    if setup.training.should_save:
+        for run in runs:
+            write_card(run.output_dir, run.metrics, aggregate=summary)
+        write_metrics(output_dir / METRICS_FILE, metrics)
+        print(f"\nTest over seeds {seeds}, mean (sd): {scores_line(summary)}")
+    return TrainingResult(output_dir, metrics, tuple(runs))
 
 
-def settings_of(
-    model_args: ModelArguments, data_args: DataArguments, args: MPTTrainingArguments, data: TrainingData
-) -> dict[str, Any]:
-    """What decides a result: two runs with the same settings are the same run."""
-    return {
-        "model": dataclasses.asdict(model_args),
-        "data": dataclasses.asdict(data_args) | {"split_hash": data.split_hash},
-        "training": {name: _plain(getattr(args, name)) for name in TRAINING_FIELDS},
-        "seed": args.seed,
-    }
+def with_present_modalities(setup: TrainingSetup, posts: DatasetDict) -> TrainingSetup:
+    """Choose the modalities that the posts have, unless the user named some, and log what is left out."""
+    if setup.model.model != "mpt" or setup.model.modalities is not None:
+        return setup
+    present = modalities_of(posts)
+    missing = [name for name in ("text", "image", "rationales") if name not in present]
+    if not missing:
+        return setup
+    changes: dict[str, Any] = {"modalities": present}
+    view = ""
+    if {"text", "image"} & {*missing} and setup.model.contrastive_view is None:
+        changes["contrastive_view"] = "fused"
+        view = ", and MLCL compares fused vectors"
+    logger.warning("No post has %s: training on %s%s.", " or ".join(missing), ", ".join(present), view)
+    return dataclasses.replace(setup, model=dataclasses.replace(setup.model, **changes))
 
 
-def load_splits(args: DataArguments) -> tuple[DatasetDict, TrainingData]:
-    """The posts in train, validation and test, and the account of them that goes into results and card."""
-    posts, report = load_posts_with_report(
-        args.dataset, args.data_dir, rationales=args.rationales, on_error=args.on_error, **args.dataset_options
-    )
-    protocol = args.split
-    if isinstance(posts, DatasetDict):
-        if set(posts) != {"train", "validation", "test"}:
-            raise ValueError(f"{args.dataset} has the splits {list(posts)}; train, validation and test are needed.")
-        protocol = "the dataset's own"
-    else:
-        posts = split_posts(posts, protocol=args.split, seed=args.split_seed, **args.split_options)
-    return posts, TrainingData(
-        name={"sample": "MPT's embedded sample", "mvsa_single": "MVSA-Single"}.get(args.dataset, args.dataset),
-        sizes={name: len(split) for name, split in posts.items()},
-        protocol=protocol,
-        split_seed=args.split_seed,
-        split_hash=split_hash(posts),
-        dropped=report.dropped | report.skipped,
-        notes=[f"{remark}: {count:,}" for remark, count in report.notes.items()],
-        synthetic=args.dataset == "sample",
-    )
-
-
-def run(
-    model_args: ModelArguments,
-    data_args: DataArguments,
-    args: MPTTrainingArguments,
+def run_seed(
+    setup: TrainingSetup,
     posts: DatasetDict,
     data: TrainingData,
     settings: dict[str, Any],
-    overwrite: bool,
+    seed: int,
+    output_dir: Path,
 ) -> dict[str, Any]:
-    """One training with one seed, from `settings` to the files in `args.output_dir`; its metrics."""
-    output_dir = Path(args.output_dir)
-    finished = _earlier_run(output_dir, settings, overwrite, args.should_save)
+    """Train with one seed, or return the metrics of the finished run in `output_dir`."""
+    args = copy.copy(setup.training)
+    args.seed = args.data_seed = seed
+    args.output_dir = str(output_dir)
+    settings = settings | {"seed": seed}
+    finished = finished_metrics(output_dir, settings, overwrite=setup.run.overwrite, save=args.should_save)
     if finished is not None:
-        print(f"{output_dir} holds this finished run: " + _line(finished["test"]) + ". --overwrite starts it again.")
+        print(f"{output_dir} holds this finished run: {scores_line(finished['test'])}. --overwrite starts it again.")
         return finished
-    set_seed(args.seed)
-    perspectives = [
-        name.removeprefix("rationale_") for name in posts["train"].features if name.startswith("rationale_")
-    ]
-    label_names = posts["train"].features["label"].names
-    processor = build_processor(model_args, data_args, posts["train"], perspectives)
-    model = build_model(model_args, processor, label_names, posts["train"])
+    set_seed(seed)
+    processor = build_processor(setup.model, posts["train"])
+    model = build_model(setup.model, processor, posts["train"].features["label"].names, posts["train"])
+    network = add_adapters(model, setup.lora) if setup.lora.lora else model
     if args.should_log:
-        print(summarise(data, posts, processor, model))
-
+        print(describe(data, posts, processor, model))
     trainer = MPTTrainer(
-        model=model,
+        model=network,
         args=args,
         train_dataset=posts["train"],
         eval_dataset=posts["validation"],
@@ -146,89 +188,31 @@ def run(
         processing_class=processor,
         compute_metrics=compute_metrics,
     )
-    if hasattr(model, "observe"):  # what a system counts on the train posts before it learns
+    if hasattr(model, "observe"):
         batches = torch.utils.data.DataLoader(posts["train"], args.eval_batch_size, collate_fn=trainer.data_collator)
         model.observe({name: value.to(model.device) for name, value in batch.items()} for batch in batches)
     training = trainer.train(resume_from_checkpoint=last_complete_checkpoint(output_dir))
-    trainer.save_model()
-
-    validation = _best_evaluation(trainer.state.log_history, args.metric_for_best_model)
-    wanted = model.config.weights_returned
-    ignored = [name for name in model.config.keys_to_ignore_at_inference if name not in wanted]
+    config = model.config
+    ignored = [name for name in config.keys_to_ignore_at_inference if name not in config.weights_returned]
+    if not setup.lora.lora or not setup.lora.lora_merge:
+        trainer.save_model()
     prediction = trainer.predict(posts["test"], ignore_keys=ignored)
     metrics = {}
     if trainer.is_world_process_zero():
         speed = training.metrics["train_samples_per_second"]
-        metrics = write_results(output_dir, trainer, prediction, posts["test"], data, settings, validation, speed)
-        print("Test: " + _line(metrics["test"]) + f" (majority label {metrics['test']['majority']['accuracy']:.4f})")
+        metrics = write_results(output_dir, trainer, prediction, posts["test"], data, setup, settings, speed)
+        if setup.lora.lora:
+            save_adapted(trainer, output_dir, merge=setup.lora.lora_merge)
+        print(f"Test: {scores_line(metrics['test'])} (majority label {metrics['test']['majority']['accuracy']:.4f})")
         print(f"Model, card, predictions and figures are in {output_dir}")
     args.distributed_state.wait_for_everyone()
-    return metrics or json.loads((output_dir / "metrics.json").read_text(encoding="utf-8"))
+    if args.push_to_hub:
+        trainer.push_to_hub()
+    return metrics or json.loads((output_dir / METRICS_FILE).read_text(encoding="utf-8"))
 
 
-def write_results(
-    output_dir: Path,
-    trainer: MPTTrainer,
-    prediction: Any,
-    test: Dataset,
-    data: TrainingData,
-    settings: dict[str, Any],
-    validation: dict[str, Any],
-    train_posts_per_second: float,
-) -> dict[str, Any]:
-    """Metrics, predictions, figures and card of a finished training; the metrics, last, mark it as finished."""
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    names = list(model.config.id2label.values())
-    logits, weights = _logits(prediction.predictions), {}
-    if isinstance(prediction.predictions, tuple):
-        weights = dict(zip(model.config.weights_returned, prediction.predictions[1:], strict=False))
-    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    probabilities = exponentials / exponentials.sum(axis=-1, keepdims=True)
-    results = {
-        "test": evaluate_predictions(probabilities, prediction.label_ids, names),
-        "validation": {name.removeprefix("eval_"): value for name, value in validation.items()},
-        "system": {
-            "name": model.config.title,
-            "modalities": model.config.modalities,
-            "providers": model.config.providers,
-        },
-        "parameters": model.num_parameters(),
-        "trainable_parameters": model.num_parameters(only_trainable=True),
-        "train_posts_per_second": train_posts_per_second,  # for ratios between runs on one machine
-        "settings": json.loads(without_paths(json.dumps(settings))),  # this file is published with the model
-        "split": dataclasses.asdict(data),
-        "environment": environment(),
-    }
-    best_epoch = validation.get("epoch")
-    write_predictions(
-        output_dir / "predictions.parquet",
-        ids=test["id"],
-        label_names=names,
-        probabilities=probabilities,
-        labels=prediction.label_ids,
-        perspectives=model.config.perspectives,
-        **weights,
-    )
-    plot_confusion_matrix(output_dir / "confusion_matrix.png", results["test"]["confusion_matrix"], names)
-    plot_training_curve(output_dir / "training_curve.png", trainer.state.log_history, best_epoch)
-    write_model_card(
-        output_dir,
-        config=model.config,
-        metrics=results["test"],
-        data=data,
-        hyperparameters=settings["training"] | {"seed": settings["seed"]},
-        num_parameters=results["parameters"],
-        num_trainable_parameters=results["trainable_parameters"],
-        environment=results["environment"],
-        best_epoch=best_epoch,
-        language=sorted({value for value in test["language"] if value}),
-    )
-    write_metrics(output_dir / "metrics.json", results)
-    return results
-
-
-def summarise(data: TrainingData, posts: DatasetDict, processor: MPTProcessor, model: SentimentPreTrainedModel) -> str:
-    """What is about to be trained on what, in a few lines."""
+def describe(data: TrainingData, posts: DatasetDict, processor: MPTProcessor, model: SentimentPreTrainedModel) -> str:
+    """Describe posts, model and loss of a run in a few lines."""
     names = posts["train"].features["label"].names
     lines = [f"Data: {data.name}, split {data.protocol} ({data.split_hash})"]
     for split, rows in posts.items():
@@ -237,7 +221,7 @@ def summarise(data: TrainingData, posts: DatasetDict, processor: MPTProcessor, m
         lines.append(f"  {split:<10} {len(rows):>6,} posts: {labels}")
     if "rationales" in model.config.modalities:
         for perspective in processor.perspectives:
-            missing = sum(value is None for rows in posts.values() for value in rows[f"rationale_{perspective}"])
+            missing = sum(rows.data.column(f"rationale_{perspective}").null_count for rows in posts.values())
             if missing:
                 lines.append(f"  {missing:,} posts have no {perspective} rationale; they are trained with it masked")
     config = model.config
@@ -246,75 +230,19 @@ def summarise(data: TrainingData, posts: DatasetDict, processor: MPTProcessor, m
     lines.append(
         f"Model: {config.title} on {', '.join(config.modalities)}; encoders {encoders}; H = {config.hidden_size}"
     )
-    trainable = model.num_parameters(only_trainable=True)
+    trainable = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     lines.append(f"  {model.num_parameters():,} parameters, {trainable:,} trainable")
-    names = [name for name in config.numbers if name.startswith("loss_weight_")]
-    weights = {name.removeprefix("loss_weight_").upper(): getattr(config, name) for name in names}
-    lines.append("Loss: " + " + ".join(f"{weight} · {name}" for name, weight in ({"CE": 1.0} | weights).items()))
+    terms = [name for name in config.numbers if name.startswith("loss_weight_")]
+    weights = {"CE": 1.0} | {name.removeprefix("loss_weight_").upper(): getattr(config, name) for name in terms}
+    lines.append("Loss: " + " + ".join(f"{weight} · {name}" for name, weight in weights.items()))
     return "\n".join(lines)
 
 
-_SCORES = ("accuracy", "f1_weighted", "f1_macro")
-
-
-def _line(metrics: dict[str, Any]) -> str:
-    """Accuracy and F1 of a run with their interval, or of several runs with their spread."""
-    parts = []
-    for score in _SCORES:
-        value = metrics[score]
-        if isinstance(value, dict):
-            parts.append(f"{score} {value['mean']:.4f} ({value['std'] or 0.0:.4f})")
-        else:
-            low, high = metrics["intervals"][score]
-            parts.append(f"{score} {value:.4f} [{low:.4f}, {high:.4f}]")
-    return ", ".join(parts)
-
-
-def _plain(value: Any) -> Any:
-    return value.value if isinstance(value, enum.Enum) else value
-
-
-def _logits(predictions: Any) -> np.ndarray:
-    return predictions[0] if isinstance(predictions, tuple) else predictions
-
-
-def _best_evaluation(log_history: list[dict[str, Any]], metric: str) -> dict[str, Any]:
-    evaluations = [entry for entry in log_history if f"eval_{metric.removeprefix('eval_')}" in entry]
-    return max(evaluations, key=lambda entry: entry[f"eval_{metric.removeprefix('eval_')}"], default={})
-
-
-def _earlier_run(output_dir: Path, settings: dict[str, Any], overwrite: bool, save: bool) -> dict[str, Any] | None:
-    """The metrics of a finished run with these settings; `None` where there is none, or one to go on with.
-
-    Raises:
-        ValueError: where `output_dir` holds a run with other settings.
-    """
-    record = output_dir / "settings.json"
-    if record.is_file() and not overwrite:
-        earlier = json.loads(record.read_text(encoding="utf-8"))
-        wanted = json.loads(json.dumps(settings))
-        differing = sorted(
-            name
-            for part in ("model", "data", "training")
-            for name in wanted[part].keys() | earlier[part].keys()
-            if wanted[part].get(name) != earlier[part].get(name)
-        ) + ["seed"] * (wanted["seed"] != earlier["seed"])
-        if differing:
-            raise ValueError(
-                f"{output_dir} holds a run with other settings ({', '.join(differing)}). Choose another --output_dir, "
-                "or start this one again with --overwrite."
-            )
-        if (output_dir / "metrics.json").is_file():
-            return json.loads((output_dir / "metrics.json").read_text(encoding="utf-8"))
-    elif save:
-        for checkpoint in output_dir.glob("checkpoint-*"):
-            _remove(checkpoint)
-        (output_dir / "metrics.json").unlink(missing_ok=True)
-        write_metrics(record, settings)
-    return None
-
-
-def _remove(folder: Path) -> None:
-    for path in sorted(folder.rglob("*"), reverse=True):
-        path.rmdir() if path.is_dir() else path.unlink()
-    folder.rmdir()
+def save_adapted(trainer: MPTTrainer, output_dir: Path, *, merge: bool) -> None:
+    """Save an adapted model: complete, with the adapters merged into its encoders, or adapters and configuration."""
+    adapted = trainer.accelerator.unwrap_model(trainer.model)
+    if merge:
+        adapted.merge_and_unload().save_pretrained(output_dir)
+        trainer.processing_class.save_pretrained(output_dir)
+    else:
+        adapted.get_base_model().config.save_pretrained(output_dir)

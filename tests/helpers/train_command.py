@@ -1,11 +1,10 @@
-"""Command lines of tiny runs of `examples/train.py`."""
+"""Arguments of tiny training runs, for the command line and for Python."""
 
 import json
 from pathlib import Path
+from typing import Any
 
-import pytest
-
-import mpt_sentiment.training as train
+from mpt_sentiment.commands import train
 
 TINY_TEXT = {
     "model_type": "bert",
@@ -25,28 +24,30 @@ TINY_VISION = {
     "num_attention_heads": 2,
     "intermediate_size": 16,
 }
+# Fields of a run on any posts that takes a few seconds.
+TINY_FIELDS: dict[str, Any] = {
+    "text_config": TINY_TEXT,
+    "vision_config": TINY_VISION,
+    "hidden_size": 16,
+    "num_train_epochs": 2,
+    "learning_rate": 1e-3,
+    "bf16": False,
+    "disable_tqdm": True,
+}
+SAMPLE_OPTIONS = {"num_posts": 60, "seed": 3}
 
 
 def arguments(output_dir: Path, **changes: object) -> list[str]:
-    """The command line of a tiny run; a field that is set to `None` is left out."""
-    fields = {
-        "dataset_options": {"num_posts": 60, "seed": 3},
-        "text_config": TINY_TEXT,
-        "vision_config": TINY_VISION,
-        "hidden_size": 16,
-        "num_train_epochs": 2,
-        "learning_rate": 1e-3,
-        "loss_weight_mlcl": 0.1,
-        "bf16": False,
-        "disable_tqdm": True,
-        "output_dir": output_dir,
-    } | changes
+    """Build the command line of a tiny run on the sample; a field set to `None` is left out."""
+    fields = {"dataset_options": SAMPLE_OPTIONS, **TINY_FIELDS, "loss_weight_mlcl": 0.1, "output_dir": output_dir}
     words = []
-    for name, value in ((name, value) for name, value in fields.items() if value is not None):
-        values = value if isinstance(value, list) else [value]
-        words += [f"--{name}", *(json.dumps(v) if isinstance(v, dict) else str(v) for v in values)]
+    for name, value in ((fields | changes) | {}).items():
+        if value is not None:
+            values = value if isinstance(value, list) else [value]
+            words += [f"--{name}", *(json.dumps(v) if isinstance(v, dict) else str(v) for v in values)]
     return words
 
 
-def run(monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
-    train.main(words)
+def run(output_dir: Path, **changes: object) -> None:
+    """Run the command `train` on the sample."""
+    train.main(arguments(output_dir, **changes))

@@ -1,0 +1,121 @@
+"""LoRA adapters: adapted encoders, new layers trained in full, and their merging and loading (peft)."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import nn
+
+from modeling_mpt import SYSTEMS
+from modeling_mpt.pretrained_mpt import SentimentPreTrainedModel
+from modeling_mpt.trainer_mpt import TEXT_ENCODERS
+from mpt_sentiment.arguments import LoraArguments
+
+# Projections of query and value by their names in the encoders of transformers.
+QUERY_AND_VALUE = r".*encoder.*\.(query|value|q_proj|v_proj|q_lin|v_lin|Wqkv)"
+ADAPTED = (*TEXT_ENCODERS, "vision_encoder")
+
+
+def add_adapters(model: SentimentPreTrainedModel, args: LoraArguments) -> PeftModel:
+    """Add LoRA adapters to the encoders of a model. All other layers are trained in full and saved.
+
+    Source: Hu et al., *LoRA: Low-Rank Adaptation of Large Language Models*.
+
+    Raises:
+        ValueError: no module has a name that `lora_target_modules` matches.
+    """
+    pattern = args.lora_target_modules or QUERY_AND_VALUE
+    config = LoraConfig(
+        r=args.lora_r,
+        lora_alpha=args.lora_alpha,
+        lora_dropout=args.lora_dropout,
+        target_modules=pattern,
+        modules_to_save=modules_without_encoders(model),
+    )
+    try:
+        adapted = get_peft_model(model, config)
+    except ValueError as error:
+        raise ValueError(
+            f"LoRA found nothing to adapt: no module of the encoders matches {pattern!r} ({error}). Set "
+            "--lora_target_modules to a regular expression of their attention projections."
+        ) from None
+    model.base_model.freeze()  # of the configuration: a frozen CNN stays frozen
+    return adapted
+
+
+def modules_without_encoders(model: nn.Module) -> list[str]:
+    """List the outermost modules that contain no adapted encoder, by their dotted names."""
+    names = []
+
+    def visit(module: nn.Module, prefix: str) -> None:
+        for name, child in module.named_children():
+            path = f"{prefix}{name}"
+            if name in ADAPTED:
+                continue
+            if any(part in ADAPTED for inner, _ in child.named_modules() for part in inner.split(".")):
+                visit(child, f"{path}.")
+            elif any(True for _ in child.parameters()):
+                names.append(path)
+
+    visit(model, "")
+    return names
+
+
+def adapter_facts(args: LoraArguments) -> dict[str, Any]:
+    """Describe the adapters for results and card."""
+    return {
+        "r": args.lora_r,
+        "alpha": args.lora_alpha,
+        "dropout": args.lora_dropout,
+        "target_modules": args.lora_target_modules or QUERY_AND_VALUE,
+        "merged": args.lora_merge,
+    }
+
+
+def is_adapter(folder: str | Path) -> bool:
+    """Whether a folder holds adapters instead of a complete model."""
+    return (Path(folder) / "adapter_config.json").is_file()
+
+
+def load_adapter(folder: str | Path, **encoders: Any) -> SentimentPreTrainedModel:
+    """Load a model from its saved adapters and the encoders they adapt, merged.
+
+    Args:
+        folder (`str` or `Path`): output folder of a run with `lora_merge=False`.
+        encoders: `text`, `vision`, `cnn` of `from_backbones`, for encoders that the saved configuration does not
+            name because they were read from a local folder.
+
+    Raises:
+        ValueError: an encoder is unknown.
+    """
+    from transformers import AutoConfig
+
+    import processing_mpt  # noqa: F401  registers the processor's classes
+
+    config = AutoConfig.from_pretrained(folder)
+    model_class = next(model for config_class, model in SYSTEMS.values() if config_class is type(config))
+    for part in ("text", "vision", "cnn", "scene"):
+        encoder_config = getattr(config, f"{part}_config", None)
+        if encoder_config is None or part in encoders:
+            continue
+        name = getattr(encoder_config, "_name_or_path", "")
+        if not name:
+            raise ValueError(
+                f"{folder} holds adapters of a {part} encoder that was read from a local folder; name it: "
+                f"load_adapter(folder, {part}=…)."
+            )
+        encoders[part] = name
+    base = _with_encoders(model_class, config, encoders)
+    return PeftModel.from_pretrained(base, folder).merge_and_unload().eval()
+
+
+def _with_encoders(model_class: type, config: Any, encoders: dict[str, Any]) -> SentimentPreTrainedModel:
+    """Build the model of a configuration with the pretrained weights of its encoders."""
+    from transformers import AutoModel
+
+    arguments = {}
+    for part, name in encoders.items():
+        encoder = AutoModel.from_pretrained(name, config=getattr(config, f"{part}_config"), dtype=torch.float32)
+        arguments["cnn" if part == "cnn" else f"{part}_encoder"] = encoder
+    return model_class(config, **arguments)

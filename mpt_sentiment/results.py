@@ -1,0 +1,143 @@
+"""Results of a finished training: metrics, predictions, figures and model card in its output folder."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from scipy.special import softmax
+
+from modeling_mpt import SYSTEMS
+from modeling_mpt.trainer_mpt import MPTTrainer
+from mpt_sentiment.adapters import adapter_facts
+from mpt_sentiment.evaluation import (
+    TrainingData,
+    environment,
+    evaluate_predictions,
+    plot_confusion_matrix,
+    plot_training_curve,
+    prediction_table,
+    write_metrics,
+    write_model_card,
+    write_predictions,
+)
+from mpt_sentiment.evaluation.model_card import without_paths
+from mpt_sentiment.evaluation.scores import SCORES
+from mpt_sentiment.recipe import TrainingSetup
+from mpt_sentiment.run_identity import METRICS_FILE
+
+# Training arguments that the model card lists.
+CARD_FIELDS = (
+    "num_train_epochs max_steps per_device_train_batch_size gradient_accumulation_steps learning_rate "
+    "head_learning_rate vision_learning_rate weight_decay lr_scheduler_type warmup_steps max_grad_norm optim bf16 "
+    "fp16 metric_for_best_model adam_beta1 adam_beta2 adam_epsilon"
+).split()
+
+
+def write_results(
+    output_dir: Path,
+    trainer: MPTTrainer,
+    prediction: Any,
+    test: Dataset,
+    data: TrainingData,
+    setup: TrainingSetup,
+    settings: Mapping[str, Any],
+    train_posts_per_second: float,
+) -> dict[str, Any]:
+    """Write metrics, predictions, figures and card. `metrics.json` comes last and marks the run as finished.
+
+    Args:
+        output_dir (`Path`): folder of the run.
+        trainer ([`MPTTrainer`]): after training, with the best weights loaded.
+        prediction (`PredictionOutput`): logits of the test posts `(num_posts, num_labels)` and the model's weights.
+        test (`Dataset`): the test posts.
+        data ([`TrainingData`]): account of the posts.
+        setup ([`TrainingSetup`]): arguments of the run.
+        settings (mapping): identity of the run, with its seed.
+        train_posts_per_second (`float`): for ratios between runs on one machine.
+
+    Returns:
+        The content of `metrics.json`.
+    """
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    config = model.config
+    names = list(config.id2label.values())
+    outputs = prediction.predictions if isinstance(prediction.predictions, tuple) else (prediction.predictions,)
+    logits, weights = outputs[0], dict(zip(config.weights_returned, outputs[1:], strict=False))
+    probabilities = softmax(logits, axis=-1)
+    parameters = dict(model.named_parameters())  # peft keeps a copy of what it trains in full
+    validation = best_evaluation(trainer.state.log_history, trainer.args.metric_for_best_model)
+    results = {
+        "test": evaluate_predictions(probabilities, prediction.label_ids, names),
+        "validation": {name.removeprefix("eval_"): value for name, value in validation.items()},
+        "system": {"name": config.title, "modalities": config.modalities, "providers": config.providers},
+        "parameters": sum(weight.numel() for name, weight in parameters.items() if "original_module" not in name),
+        "trainable_parameters": sum(weight.numel() for weight in parameters.values() if weight.requires_grad),
+        "train_posts_per_second": train_posts_per_second,
+        "languages": sorted({value for value in test["language"] if value}),
+        "lora": adapter_facts(setup.lora) if setup.lora.lora else None,
+        "settings": json.loads(without_paths(json.dumps(settings))),  # this file is published with the model
+        "split": dataclasses.asdict(data),
+        "environment": environment(),
+    }
+    table = prediction_table(
+        test["id"], names, probabilities, prediction.label_ids, perspectives=config.perspectives, **weights
+    )
+    write_predictions(output_dir / "predictions.parquet", table)
+    plot_confusion_matrix(output_dir / "confusion_matrix.png", results["test"]["confusion_matrix"], names)
+    plot_training_curve(output_dir / "training_curve.png", trainer.state.log_history, validation.get("epoch"))
+    write_card(output_dir, results, config=config)
+    write_metrics(output_dir / METRICS_FILE, results)
+    return results
+
+
+def write_card(
+    output_dir: Path, results: Mapping[str, Any], *, config: Any = None, aggregate: Mapping[str, Any] | None = None
+) -> None:
+    """Write the model card of a run from its results.
+
+    Args:
+        output_dir (`Path`): folder of the run.
+        results (mapping): content of its `metrics.json`.
+        config (*optional*): configuration of the model, by default the one saved in the folder.
+        aggregate (mapping, *optional*): scores over the seeds of which this run is one.
+    """
+    settings = results["settings"]
+    if config is None:
+        config = SYSTEMS[settings["model"]["model"]][0].from_pretrained(output_dir)
+    hyperparameters = {name: settings["training"].get(name) for name in CARD_FIELDS}
+    write_model_card(
+        output_dir,
+        config=config,
+        metrics=results["test"],
+        data=TrainingData(**results["split"]),
+        hyperparameters=hyperparameters | {"seed": settings["seed"]},
+        num_parameters=results["parameters"],
+        num_trainable_parameters=results["trainable_parameters"],
+        environment=results["environment"],
+        aggregate=aggregate,
+        lora=results["lora"],
+        best_epoch=results["validation"].get("epoch"),
+        language=results["languages"],
+    )
+
+
+def best_evaluation(log_history: list[dict[str, Any]], metric: str) -> dict[str, Any]:
+    """Find the evaluation with the highest value of the metric that chooses the best checkpoint."""
+    name = f"eval_{metric.removeprefix('eval_')}"
+    return max((entry for entry in log_history if name in entry), key=lambda entry: entry[name], default={})
+
+
+def scores_line(metrics: Mapping[str, Any]) -> str:
+    """Format the scores of a run with their intervals, or of several runs with mean and standard deviation."""
+    parts = []
+    for score in SCORES:
+        value = metrics[score]
+        if isinstance(value, Mapping):
+            parts.append(f"{score} {value['mean']:.4f} ({value['std'] or 0.0:.4f})")
+        else:
+            low, high = metrics["intervals"][score]
+            parts.append(f"{score} {value:.4f} [{low:.4f}, {high:.4f}]")
+    return ", ".join(parts)

@@ -1,0 +1,92 @@
+"""Posts of a run: loaded and split, with the account of them that results and model card show."""
+
+import collections
+
+from datasets import Dataset, DatasetDict
+
+from dataset_scripts import load_posts_with_report, split_hash, split_posts
+from dataset_scripts.reading.report import BuildReport
+from mpt_sentiment.arguments import DataArguments
+from mpt_sentiment.evaluation import TrainingData
+
+SPLITS = ("train", "validation", "test")
+TITLES = {"sample": "MPT's embedded sample", "mvsa_single": "MVSA-Single"}
+
+
+def load_splits(args: DataArguments) -> tuple[DatasetDict, TrainingData]:
+    """Load posts and split them into train, validation and test, unless they come with these splits.
+
+    Returns:
+        The posts, and the account of them for results and card.
+
+    Raises:
+        ValueError: faults of the data, or a dataset with other splits of its own.
+    """
+    posts, report = load_posts_with_report(
+        args.dataset, args.data_dir, rationales=args.rationales, on_error=args.on_error, **args.dataset_options
+    )
+    if isinstance(posts, DatasetDict):
+        return posts, describe_posts(posts, report=report)
+    posts = split_posts(posts, protocol=args.split, seed=args.split_seed, **args.split_options)
+    return posts, describe_posts(posts, protocol=args.split, split_seed=args.split_seed, report=report)
+
+
+def as_splits(posts: Dataset | DatasetDict) -> tuple[DatasetDict, TrainingData]:
+    """Accept posts from Python: a `DatasetDict` as it is, a `Dataset` split by the default protocol."""
+    if isinstance(posts, DatasetDict):
+        return posts, describe_posts(posts)
+    defaults = DataArguments()
+    splits = split_posts(posts, protocol=defaults.split, seed=defaults.split_seed)
+    return splits, describe_posts(splits, protocol=defaults.split, split_seed=defaults.split_seed)
+
+
+def describe_posts(
+    posts: DatasetDict,
+    *,
+    protocol: str = "of the dataset",
+    split_seed: int | None = None,
+    report: BuildReport | None = None,
+) -> TrainingData:
+    """Describe split posts for results and card.
+
+    Raises:
+        ValueError: the splits are not train, validation and test.
+    """
+    if set(posts) != set(SPLITS):
+        raise ValueError(f"The posts have the splits {list(posts)}; train, validation and test are needed.")
+    source = dataset_name(posts)
+    return TrainingData(
+        name=TITLES.get(source, source),
+        sizes={name: len(split) for name, split in posts.items()},
+        protocol=protocol,
+        split_seed=split_seed,
+        split_hash=split_hash(posts),
+        dropped=None if report is None else report.dropped | report.skipped,
+        notes=[] if report is None else [f"{remark}: {count:,}" for remark, count in report.notes.items()],
+        synthetic=source == "sample",
+    )
+
+
+def dataset_name(posts: DatasetDict) -> str:
+    """Name the dataset by the column `source` of its posts; several sources are joined by ` + `."""
+    counts = collections.Counter(source for split in posts.values() for source in split["source"])
+    return " + ".join(name or "posts" for name, _ in counts.most_common())
+
+
+def modalities_of(posts: DatasetDict) -> list[str]:
+    """List the modalities that any post has: text, image, rationales."""
+    columns = {
+        "text": ["text"],
+        "image": ["image"],
+        "rationales": [name for name in posts["train"].column_names if name.startswith("rationale_")],
+    }
+    return [
+        modality
+        for modality, names in columns.items()
+        if any(_any_value(split, name) for split in posts.values() for name in names)
+    ]
+
+
+def _any_value(split: Dataset, column: str) -> bool:
+    """Whether a column has a value. Reads the Arrow table: images need not be decoded."""
+    return split.data.column(column).null_count < split.data.num_rows

@@ -1,0 +1,203 @@
+"""Training on a small sample: results, refusals, resumption, and the Python interface."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import datasets
+import pytest
+from huggingface_hub import ModelCard
+from transformers import AutoModelForSequenceClassification, AutoProcessor
+
+import mpt_sentiment as mpt
+from helpers.train_command import SAMPLE_OPTIONS, TINY_FIELDS, arguments, run
+from modeling_mpt import MPTTrainer
+from mpt_sentiment.run_identity import NOT_IN_IDENTITY
+
+REPOSITORY = Path(__file__).parents[2]
+PERSPECTIVES = ("positive", "neutral", "negative")
+
+
+@pytest.fixture(scope="module")
+def posts() -> datasets.DatasetDict:
+    return mpt.split_posts(mpt.load_posts("sample", **SAMPLE_OPTIONS))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of one finished run."""
+    folder = tmp_path_factory.mktemp("run") / "tiny"
+    run(folder)
+    return folder
+
+
+def predictions(folder: Path) -> list[dict]:
+    return datasets.Dataset.from_parquet(str(folder / "predictions.parquet"), keep_in_memory=True).to_list()
+
+
+def test_metrics_hold_scores_intervals_split_and_versions(finished):
+    metrics = json.loads((finished / "metrics.json").read_text())
+    test = metrics["test"]
+    assert 0 <= test["intervals"]["accuracy"][0] <= test["accuracy"] <= test["intervals"]["accuracy"][1] <= 1
+    assert set(test["per_class"]) == {"positive", "neutral", "negative"}
+    assert metrics["split"]["protocol"] == "grouped" and len(metrics["split"]["split_hash"]) == 16
+    assert sum(metrics["split"]["sizes"].values()) == 60
+    assert metrics["settings"]["seed"] == 42
+    assert "transformers" in metrics["environment"]["libraries"]
+    assert metrics["trainable_parameters"] <= metrics["parameters"]
+
+
+def test_predictions_have_one_row_for_each_test_post_and_its_weights(finished):
+    metrics = json.loads((finished / "metrics.json").read_text())
+    rows = predictions(finished)
+    assert len(rows) == metrics["split"]["sizes"]["test"]
+    hits = sum(row["label"] == row["prediction"] for row in rows)
+    assert hits / len(rows) == pytest.approx(metrics["test"]["accuracy"])
+    for row in rows:
+        assert sum(row[f"weight_{m}"] for m in ("text", "image", "rationales")) == pytest.approx(1, abs=1e-5)
+        assert sum(row[f"weight_rationale_{p}"] for p in PERSPECTIVES) == pytest.approx(1, abs=1e-5)
+
+
+def test_the_saved_folder_reproduces_its_predictions(finished, posts):
+    rows = predictions(finished)
+    model = AutoModelForSequenceClassification.from_pretrained(finished, trust_remote_code=True).eval()
+    processor = AutoProcessor.from_pretrained(finished, trust_remote_code=True)
+    post = posts["test"][0]
+    rationales = {p: post[f"rationale_{p}"] for p in PERSPECTIVES}
+    logits = model(**processor(images=post["image"], text=post["text"], rationales=rationales)).logits
+    scores = logits.softmax(-1)[0].tolist()
+    assert rows[0]["id"] == post["id"]
+    for index, name in model.config.id2label.items():
+        assert rows[0][f"probability_{name}"] == pytest.approx(scores[index], abs=1e-4)
+
+
+def test_the_folder_has_figures_and_a_card_without_paths(finished):
+    for name in ("confusion_matrix.png", "training_curve.png"):
+        assert (finished / name).read_bytes().startswith(b"\x89PNG")
+    card = ModelCard.load(finished / "README.md")
+    assert "synthetic" in card.text and card.data.eval_results
+    assert str(finished.parent) not in card.content
+
+
+def test_python_reaches_the_same_result_as_the_command(finished, posts, tmp_path):
+    result = mpt.train(posts, tmp_path / "run", loss_weight_mlcl=0.1, **TINY_FIELDS)
+    metrics = json.loads((finished / "metrics.json").read_text())
+    assert result.test == metrics["test"]
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == (finished / "model.safetensors").read_bytes()
+    answer = result.pipeline({"text": "what a day", "image": posts["test"][0]["image"]})
+    assert set(answer["scores"]) == {"positive", "neutral", "negative"}
+    again = mpt.train(posts, tmp_path / "run", loss_weight_mlcl=0.1, **TINY_FIELDS)
+    assert again.metrics == result.metrics
+
+
+def test_the_same_command_again_reports_the_finished_run_and_trains_nothing(finished, capsys):
+    before = (finished / "metrics.json").stat().st_mtime_ns
+    run(finished, logging_steps=7)  # not part of a run's identity
+    assert "holds this finished run" in capsys.readouterr().out
+    assert (finished / "metrics.json").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"learning_rate": 1e-4, "hidden_size": 32}, "hidden_size, learning_rate"),
+        ({"lr_scheduler_kwargs": {"num_cycles": 0.3}}, "lr_scheduler_kwargs"),
+        ({"optim_args": "betas=0.8"}, "optim_args"),
+        ({"lora": True, "lora_r": 2}, "lora_r"),
+        ({"dataset_options": SAMPLE_OPTIONS | {"seed": 4}}, "content of the posts"),
+        ({"dataset_options": SAMPLE_OPTIONS | {"num_posts": 50}}, "split"),
+    ],
+)
+def test_other_settings_or_posts_in_the_folder_of_a_run_are_refused_by_name(finished, changes, named):
+    with pytest.raises(ValueError, match=f"other settings .*{named}.*--overwrite"):
+        run(finished, **changes)
+
+
+def test_arguments_outside_the_identity_of_a_run_exist(finished):
+    known = {field.name for field in mpt.MPTTrainingArguments.__dataclass_fields__.values()}
+    assert "learning_rate" not in NOT_IN_IDENTITY and len(NOT_IN_IDENTITY & known) > 40
+
+
+def test_a_run_that_failed_before_its_first_checkpoint_does_not_block_the_corrected_command(tmp_path, monkeypatch):
+    def fail(self, *args, **kwargs):
+        raise ValueError("out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MPTTrainer, "train", fail)
+        with pytest.raises(ValueError, match="out of memory"):
+            run(tmp_path, num_train_epochs=1)
+    run(tmp_path, num_train_epochs=1, per_device_train_batch_size=8)
+    assert (tmp_path / "metrics.json").is_file()
+
+
+def test_a_stopped_run_resumes_to_the_weights_of_an_undisturbed_one(finished, monkeypatch, tmp_path):
+    class Stopped(Exception):
+        pass
+
+    with monkeypatch.context() as patch:
+        save = MPTTrainer._save_checkpoint
+
+        def save_then_stop(self, *args, **kwargs):
+            save(self, *args, **kwargs)
+            raise Stopped
+
+        patch.setattr(MPTTrainer, "_save_checkpoint", save_then_stop)
+        with pytest.raises(Stopped):
+            run(tmp_path / "run")
+    assert not (tmp_path / "run" / "metrics.json").exists()
+    with pytest.raises(ValueError, match="content of the posts"):
+        run(tmp_path / "run", dataset_options=SAMPLE_OPTIONS | {"seed": 4})
+    run(tmp_path / "run")
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == (finished / "model.safetensors").read_bytes()
+
+
+def test_several_seeds_are_aggregated_and_reach_the_cards(posts, tmp_path, capsys):
+    fields = TINY_FIELDS | {"num_train_epochs": 1, "modalities": ["text"], "loss_weight_mlcl": 0}
+    result = mpt.train(posts, tmp_path, seeds=[1, 2], **fields)
+    singles = [run.test["accuracy"] for run in result.runs]
+    assert result.test["accuracy"]["values"] == singles and result.test["seeds"] == [1, 2]
+    assert json.loads((tmp_path / "metrics.json").read_text())["test"] == result.test
+    assert "mean (sd)" in capsys.readouterr().out
+    for seed in (1, 2):
+        card = ModelCard.load(tmp_path / f"seed-{seed}" / "README.md")
+        assert "2 training seeds (1, 2)" in card.text
+    assert result.pipeline({"text": "what a day"})["label"] in ("positive", "neutral", "negative")
+
+
+def test_posts_without_a_modality_are_trained_on_the_others(posts, tmp_path, caplog):
+    def without(row):
+        return dict.fromkeys([f"rationale_{p}" for p in PERSPECTIVES]) | {"image": None}
+
+    texts = datasets.DatasetDict({name: split.map(without, features=split.features) for name, split in posts.items()})
+    result = mpt.train(texts, tmp_path, **TINY_FIELDS | {"num_train_epochs": 1})
+    assert result.metrics["system"]["modalities"] == ["text"]
+    assert "No post has image or rationales" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["bert", "late_fusion"])
+@pytest.mark.parametrize("use_rationales", [False, True])
+def test_a_baseline_leaves_a_folder_that_predicts(posts, name, use_rationales, tmp_path):
+    fields = TINY_FIELDS | {"model": name, "num_train_epochs": 1, "use_rationales": use_rationales}
+    result = mpt.train(posts, tmp_path, **fields)
+    system = result.metrics["system"]
+    assert system["name"] == mpt.SYSTEMS[name][0].title
+    image = {"image": "vit_patches"} if name == "late_fusion" else {}
+    assert system["providers"] == {"text": "encoder"} | image
+    assert ("rationales" in system["modalities"]) == use_rationales
+    card = ModelCard.load(tmp_path / "README.md")
+    assert mpt.SYSTEMS[name][0].title in card.text
+    assert ("vit_patches" in card.text) == (name == "late_fusion")
+    assert result.pipeline({"text": "what a day"})["label"] in ("positive", "neutral", "negative")
+
+
+def test_two_processes_train_one_model(tmp_path):
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command += [str(REPOSITORY / "examples" / "train.py"), *arguments(tmp_path / "two", num_train_epochs=1)]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert result.stdout.count("Test: accuracy") == 1
+    ids = [row["id"] for row in predictions(tmp_path / "two")]
+    assert len(ids) == len(set(ids))
