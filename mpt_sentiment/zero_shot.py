@@ -27,7 +27,8 @@ from transformers import HfArgumentParser
 
 from dataset_scripts.output import atomic_path
 from dataset_scripts.rationales.engines.base import Engine
-from dataset_scripts.rationales.engines.zero_shot import EndpointZeroShot, Question, average_orders, read_log_probs
+from dataset_scripts.rationales.engines.label_question import LabelQuestion, average_orders, read_log_probs
+from dataset_scripts.rationales.engines.zero_shot import EndpointZeroShot
 from dataset_scripts.rationales.run.runner import RunReport, RunSettings, run
 from dataset_scripts.rationales.spec import RationaleSpec
 from dataset_scripts.rationales.store.store import RationaleStore
@@ -78,7 +79,7 @@ def main(argv: list[str]) -> int:
     for name in ("httpx", "httpx2", "huggingface_hub"):
         logging.getLogger(name).setLevel(logging.ERROR)
     splits, data = load_splits(data_args)
-    question = Question.for_labels(splits["test"].features["label"].names)
+    question = LabelQuestion.for_labels(splits["test"].features["label"].names)
     changes = {"instructions": args.instructions, "criteria": args.criteria}
     question = dataclasses.replace(question, **{name: value for name, value in changes.items() if value is not None})
     spec = question.spec(args.model, revision=args.revision, max_pixels=args.max_pixels)
@@ -108,7 +109,7 @@ def parse(argv: list[str]) -> tuple[ZeroShotArguments, EngineArguments, DataArgu
 async def ask(
     splits: DatasetDict,
     store: RationaleStore,
-    question: Question,
+    question: LabelQuestion,
     args: ZeroShotArguments,
     engine_args: EngineArguments,
 ) -> RunReport:
@@ -133,7 +134,7 @@ async def ask(
         await close(engines)
 
 
-def engines_of(args: EngineArguments, spec: RationaleSpec, question: Question) -> list[Engine]:
+def engines_of(args: EngineArguments, spec: RationaleSpec, question: LabelQuestion) -> list[Engine]:
     if args.engine == "transformers":
         from dataset_scripts.rationales.engines.zero_shot_local import TransformersZeroShot
 
@@ -142,7 +143,7 @@ def engines_of(args: EngineArguments, spec: RationaleSpec, question: Question) -
 
 
 def write_results(
-    output_dir: Path, splits: DatasetDict, store: RationaleStore, question: Question, data: TrainingData
+    output_dir: Path, splits: DatasetDict, store: RationaleStore, question: LabelQuestion, data: TrainingData
 ) -> dict[str, Any]:
     """Raw answers, predictions and, last, the metrics."""
     raw = {name: read_log_probs(store, question, splits[name]["id"]) for name in ASKED}
@@ -180,7 +181,7 @@ def write_results(
 
 
 def count_answers(
-    store: RationaleStore, question: Question, raw: dict[str, np.ndarray], splits: DatasetDict
+    store: RationaleStore, question: LabelQuestion, raw: dict[str, np.ndarray], splits: DatasetDict
 ) -> dict[str, Any]:
     """What came back for the test posts: how, how often nothing, and how often the order of the options decided."""
     ids = set(splits["test"]["id"])
@@ -203,7 +204,7 @@ def count_answers(
     return counts
 
 
-def write_log_probs(path: Path, raw: dict[str, np.ndarray], splits: DatasetDict, question: Question) -> None:
+def write_log_probs(path: Path, raw: dict[str, np.ndarray], splits: DatasetDict, question: LabelQuestion) -> None:
     """A row per post: `id`, `split`, and `log_prob_{label}_{order}`, null where there is no answer."""
     ids = [post_id for name in ASKED for post_id in splits[name]["id"]]
     columns = {"id": pa.array(ids), "split": pa.array([name for name in ASKED for _ in splits[name]["id"]])}

@@ -1,4 +1,4 @@
-"""What the runner asks: one method, three adapters (a server, this process, a deterministic stand-in)."""
+"""Protocol of engines, their decoding parameters, and a deterministic engine for tests."""
 
 from __future__ import annotations
 
@@ -6,48 +6,25 @@ import dataclasses
 import hashlib
 from typing import TYPE_CHECKING, Any, Protocol
 
-from dataset_scripts.rationales.errors import (
-    EngineError,
-    MisconfiguredError,
-    OutageError,
-    PermanentError,
-    RetryableError,
-)
-from dataset_scripts.rationales.posts import PreparedPost
-
 if TYPE_CHECKING:
-    from dataset_scripts.rationales.prompts import Prompt
+    from dataset_scripts.rationales.posts import PreparedPost
     from dataset_scripts.rationales.spec import RationaleSpec
 
-__all__ = [
-    "Answer",
-    "Engine",
-    "EngineError",
-    "FakeEngine",
-    "MisconfiguredError",
-    "OutageError",
-    "PermanentError",
-    "RetryableError",
-    "check_prompt",
-    "decoding",
-    "generation_config",
-]
-
-# Of re-asks: what was decoded greedily before would come out the same again.
+# Later attempts sample: greedy decoding would repeat the rejected answer.
 RETRY_TEMPERATURE = 0.7
 
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """What came back, and what it cost; counts are `None` where the engine does not tell.
+    """Answer of an engine with its token counts; `None` where the engine does not report one.
 
     Attributes:
-        text: as the model wrote it.
-        finish_reason: `"stop"`, or `"length"` if it was cut off.
-        prompt_tokens: of the whole prompt.
-        cached_tokens: of these, not computed again.
-        completion_tokens: written.
-        system_fingerprint: which build of the server answered.
+        text: raw output of the model.
+        finish_reason: `"stop"`, or `"length"` if the answer reached the token limit.
+        prompt_tokens: tokens of the whole prompt.
+        cached_tokens: tokens of the prompt that were taken from a cache.
+        completion_tokens: tokens of the answer.
+        system_fingerprint: build of the server.
     """
 
     text: str
@@ -59,11 +36,11 @@ class Answer:
 
 
 class Engine(Protocol):
-    """An engine answers one perspective of one post, or raises one of the classes of `errors.py`.
+    """Model that writes a rationale for one perspective of one post.
 
-    `attempt` counts how often the gate sent this answer back, not how often a connection broke: 0 decodes as the
-    specification says, later ones sample with the seed `seed + attempt`. One call is one request: engines neither
-    repeat nor wait. `name` is for messages.
+    `generate` makes exactly one request, without retry or waiting, and raises a subclass of `errors.EngineError` if it
+    fails. `attempt` counts answers that the gate rejected, not failed connections: attempt 0 decodes as specified,
+    later ones sample with `seed + attempt`. `name` appears in messages.
     """
 
     name: str
@@ -75,16 +52,18 @@ class Engine(Protocol):
     async def close(self) -> None: ...
 
 
-def decoding(spec: RationaleSpec, attempt: int) -> tuple[float, int]:
-    """(temperature, seed) of an attempt."""
+def temperature_and_seed(spec: RationaleSpec, attempt: int) -> tuple[float, int]:
+    """Return the temperature and the seed of an attempt."""
     return (spec.temperature if attempt == 0 else max(spec.temperature, RETRY_TEMPERATURE)), spec.seed + attempt
 
 
 def generation_config(spec: RationaleSpec, attempt: int) -> dict[str, Any]:
-    """The decoding of an attempt in transformers' own terms. What a model ships beside its weights must not leak in:
-    `top_k` and `top_p` are off."""
-    temperature, _ = decoding(spec, attempt)
-    # transformers warns of sampling settings that differ from its own defaults where it does not sample.
+    """Return the arguments of `transformers.GenerationConfig` for an attempt.
+
+    They override the defaults in the model's repository: `top_k` and `top_p` are disabled.
+    """
+    temperature, _ = temperature_and_seed(spec, attempt)
+    # transformers warns about sampling parameters that differ from its defaults if it does not sample.
     sampling = {"temperature": temperature, "top_k": 0} if temperature > 0 else {"temperature": 1.0, "top_k": 50}
     return {
         "max_new_tokens": spec.max_tokens,
@@ -95,26 +74,7 @@ def generation_config(spec: RationaleSpec, attempt: int) -> dict[str, Any]:
     }
 
 
-def check_prompt(spec: RationaleSpec, prompt: Prompt) -> None:
-    """An engine must ask what the specification says.
-
-    Raises:
-        ValueError: `prompt` is not that of `spec`, or lacks one of its perspectives.
-    """
-    if prompt.hash != spec.prompt_hash:
-        raise ValueError(
-            f"The prompt {prompt.name!r} ({prompt.language}) has the hash {prompt.hash[:12]}; the specification "
-            f"asks for {spec.prompt_hash[:12]} ({spec.prompt!r}, {spec.language}); load that one."
-        )
-    absent = [perspective for perspective in spec.perspectives if perspective not in prompt.perspectives]
-    if absent:
-        raise ValueError(
-            f"The prompt {prompt.name!r} has no reading for {', '.join(absent)}, only for "
-            f"{', '.join(prompt.perspectives)}; add it under `readings`, or leave the perspective out."
-        )
-
-
-# Sentences that pass the gate: enough words, nothing shared by the perspectives, and no class is named.
+# Parts of sentences that pass the gate and name no class.
 _PARTS = {
     "en": (
         ("The picture", "The first line", "The wording", "The composition", "The tone of the caption", "The scene"),
@@ -123,7 +83,7 @@ _PARTS = {
             "keeps returning to",
             "sets apart",
             "lingers on",
-            "leaves little room beside",
+            "leaves little room for",
             "opens with",
         ),
         (
@@ -157,9 +117,9 @@ _PARTS = {
 
 
 class FakeEngine:
-    """Answers at once, without a model: the same post, perspective and attempt always get the same sentences.
+    """Deterministic engine without a model, for tests and trial runs.
 
-    For tests and for trying out a run. Its answers say nothing about a post.
+    An answer depends on post, perspective and attempt. Its content has no relation to the post.
     """
 
     name = "fake"

@@ -1,4 +1,4 @@
-"""Any OpenAI-compatible server as an engine: what may be sent to it, and what its failures mean."""
+"""Engine for OpenAI-compatible servers: supported request fields, classified failures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from huggingface_hub import AsyncInferenceClient, is_offline_mode
 from huggingface_hub.errors import HfHubHTTPError, InferenceTimeoutError
 from huggingface_hub.utils import get_async_session
 
-from dataset_scripts.rationales.engines.base import Answer, check_prompt, decoding, generation_config
+from dataset_scripts.rationales.engines.base import Answer, generation_config, temperature_and_seed
 from dataset_scripts.rationales.errors import (
     EngineError,
     MisconfiguredError,
@@ -23,49 +23,51 @@ from dataset_scripts.rationales.errors import (
     PermanentError,
     RetryableError,
 )
+from dataset_scripts.rationales.prompts import check_prompt
 
 if TYPE_CHECKING:
     from dataset_scripts.rationales.posts import PreparedPost
     from dataset_scripts.rationales.prompts import Message, Prompt
     from dataset_scripts.rationales.spec import RationaleSpec
 
-try:  # huggingface_hub 2 stands on httpx2, 1 on httpx
+try:  # huggingface_hub 2 uses httpx2, 1 uses httpx
     import httpx2 as httpx
 except ImportError:
     import httpx
 
 HEALTH_TIMEOUT = 5.0
-# A client opens at most 100 connections, keeps 20 of them open while they idle, and looks through all of them for each
-# request. So there is another client for every so many requests at a time.
-_PER_CLIENT = 8
-_EXCERPT = 300
-# A 400 that is about the model's name and not about the item. transformers serve: "Server is pinned to ...".
+# httpx searches all connections of a client for each request, so many concurrent requests are spread over clients.
+_REQUESTS_PER_CLIENT = 8
+_EXCERPT_LENGTH = 300
+# Status 400 because of the model name, e.g. "Server is pinned to ..." of transformers serve.
 _WRONG_MODEL = re.compile(
     r"pinned to|\bmodel:? [`'\"]?[\w./:-]+[`'\"]? (?:was |is )?(?:not found|does not exist|not exist|not available)",
     re.IGNORECASE,
 )
-# A field that this kind of server does not take, in every request alike.
+# Status 400 or 422 because of a field that this kind of server does not accept.
 _WRONG_PROFILE = re.compile(
     r"unexpected fields|extra inputs are not permitted|unrecognized request argument", re.IGNORECASE
 )
-_RETRYABLE = {408, 409, 425, 429}
-_MISCONFIGURED = {401, 402, 403, 404, 405}
+_RETRYABLE_STATUS = {408, 409, 425, 429}
+_MISCONFIGURED_STATUS = {401, 402, 403, 404, 405}
 
 
 @dataclasses.dataclass(frozen=True)
 class Profile:
-    """What a kind of server takes. A field that it does not know is answered by 422, or ignored in silence.
+    """Request fields and paths that a kind of server supports.
+
+    Servers reject an unknown field with status 422, or ignore it.
 
     Attributes:
-        health: path of a request that only a live server answers by 200.
+        health: path that returns 200 while the server is alive.
         metrics: path of Prometheus counters.
-        repetition_penalty: takes it in the body.
-        generation_config: takes the whole decoding as `generation_config`, a JSON string of transformers' own, and
-            ignores the temperature outside it.
-        chat_template_kwargs: takes variables of the chat template; `enable_thinking` is switched off there.
+        repetition_penalty: accepts `repetition_penalty` in the body.
+        generation_config: accepts decoding parameters only as `generation_config`, a JSON string of
+            `transformers.GenerationConfig`.
+        chat_template_kwargs: accepts variables of the chat template; `enable_thinking` is set to false.
         choice: field that restricts an answer to given strings; `None` if there is none.
-        logprobs: tells the log-probabilities of the most probable tokens.
-        systemone: answers typed questions with probabilities at `/v1/systemone`.
+        logprobs: returns the log-probabilities of the most probable tokens.
+        systemone: has the path `/v1/systemone` of transformers' decision pipeline.
     """
 
     health: str = "/health"
@@ -95,14 +97,16 @@ PROFILES: Mapping[str, Profile] = {
 
 
 class Endpoint:
-    """Requests to one server, with its failures sorted into the four classes. No request is repeated here.
+    """HTTP client of one server.
+
+    Failures are raised as subclasses of `EngineError`, without a retry.
 
     Args:
-        url: of the server, with or without `/v1`.
-        model: name under which the server knows the model.
-        profile: one of `PROFILES`.
-        api_key: sent as bearer token.
-        timeout: seconds after which an answer counts as lost.
+        url: address of the server, with or without `/v1`.
+        model: name of the model on the server.
+        profile: key of `PROFILES`.
+        api_key: bearer token.
+        timeout: seconds to wait for an answer.
 
     Raises:
         ValueError: `url` is not an http(s) URL, `profile` is unknown, or huggingface_hub is in offline mode.
@@ -112,70 +116,70 @@ class Endpoint:
         self, url: str, model: str, *, profile: str = "vllm", api_key: str | None = None, timeout: float = 180.0
     ) -> None:
         if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:
-            raise ValueError(f"{url!r} is not the address of a server; write it like http://localhost:8000.")
+            raise ValueError(f"The endpoint must be an http(s) URL such as http://localhost:8000, got {url!r}.")
         if profile not in PROFILES:
-            raise ValueError(f"There is no profile {profile!r}; choose one of {', '.join(PROFILES)}.")
-        if is_offline_mode():  # each request would fail, and look like a server that is gone
+            raise ValueError(f"`profile` must be one of {', '.join(PROFILES)}, got {profile!r}.")
+        if is_offline_mode():  # every request would fail like one to a server that is down
             raise ValueError(
-                f"HF_HUB_OFFLINE=1 keeps huggingface_hub's client from every server, {url} too. Set HF_HUB_OFFLINE=0 "
-                "for this command."
+                f"HF_HUB_OFFLINE=1 blocks all requests of huggingface_hub's client, also those to {url}. Set "
+                "HF_HUB_OFFLINE=0 for this command."
             )
         self.url = re.sub(r"/v1/?$", "", url).rstrip("/")
         self.model = model
         self.profile = PROFILES[profile]
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._timeout = timeout
-        # Without a key of its own, a client would send the user's Hub token to whatever server stands there.
+        # Without an API key, the client would send the user's Hub token to the server.
         self._options = {"base_url": f"{self.url}/v1", "api_key": api_key or "EMPTY", "timeout": timeout}
         self._clients: list[AsyncInferenceClient] = []
-        self._free: list[AsyncInferenceClient] = []  # each client as often as it may take another request
+        self._free: list[AsyncInferenceClient] = []  # one entry per request that a client can still accept
 
     async def chat(self, messages: list[Message], **fields: Any) -> Any:
-        """The first choice of a chat completion, with `usage` and `system_fingerprint` of the whole.
+        """Request a chat completion.
 
         Args:
-            messages: of the chat.
-            fields: further fields of the request; those that are not part of the OpenAI schema as `extra_body`.
+            messages: messages of the chat.
+            fields: further fields of the request; those outside the OpenAI schema in `extra_body`.
 
         Returns:
-            (choice, completion): as parsed by huggingface_hub.
+            First choice and completion, as parsed by huggingface_hub.
 
         Raises:
-            EngineError: one of the four classes.
+            EngineError: the request failed.
         """
         if not self._free:
             self._clients.append(AsyncInferenceClient(**self._options))
-            self._free += [self._clients[-1]] * _PER_CLIENT
+            self._free += [self._clients[-1]] * _REQUESTS_PER_CLIENT
         client = self._free.pop()
         try:
             completion = await client.chat_completion(messages, model=self.model, **fields)
         except Exception as error:
-            raise await self._classified(error) from None
+            raise await self._engine_error(error) from None
         finally:
             self._free.append(client)
         try:
             choice = completion.choices[0]
             if not isinstance(choice.message.content, str):
-                raise RetryableError(f"{self.url} answered without content (finish_reason {choice.finish_reason!r}).")
+                raise RetryableError(f"{self.url}: answer without content (finish_reason {choice.finish_reason!r}).")
         except (AttributeError, IndexError, TypeError):
-            raise RetryableError(f"{self.url} answered without choices.") from None
+            raise RetryableError(f"{self.url}: answer without choices.") from None
         return choice, completion
 
     async def post_json(self, path: str, body: Mapping[str, Any]) -> Any:
-        """Answer to a request outside the OpenAI schema; failures are sorted as those of `chat`."""
+        """Post a JSON body and return the JSON answer; raises as `chat`."""
         try:
             async with get_async_session() as session:
                 response = await session.post(self.url + path, json=body, headers=self._headers, timeout=self._timeout)
             if response.status_code >= 400:
-                raise await self._of_status(response.status_code, response.text, response.headers)
+                raise await self._status_error(response.status_code, response.text, response.headers)
             return response.json()
         except EngineError:
             raise
         except Exception as error:
-            raise await self._classified(error) from None
+            raise await self._engine_error(error) from None
 
     async def get(self, path: str) -> str | None:
-        """Body of a page of the server; `None` if it is not there."""
+        """Return the body of a GET request; `None` if it fails."""
         try:
             async with get_async_session() as session:
                 response = await session.get(self.url + path, headers=self._headers, timeout=HEALTH_TIMEOUT)
@@ -190,49 +194,55 @@ class Endpoint:
         for client in self._clients:
             await client.close()
 
-    async def _classified(self, error: Exception) -> EngineError:
+    async def _engine_error(self, error: Exception) -> EngineError:
+        """Convert an exception of the client into an `EngineError`."""
         if isinstance(error, HfHubHTTPError) and error.response is not None:
             response = error.response
-            return await self._of_status(response.status_code, response.text, response.headers)
+            return await self._status_error(response.status_code, response.text, response.headers)
         if isinstance(error, (InferenceTimeoutError, TimeoutError, httpx.TimeoutException)):
-            return await self._lost(f"{self.url} did not answer in time", overloaded=True)
+            return await self._retryable_or_outage(f"{self.url}: timeout", overloaded=True)
         if isinstance(error, (httpx.UnsupportedProtocol, httpx.InvalidURL)):
-            return MisconfiguredError(f"{self.url} cannot be asked: {error}")
+            return MisconfiguredError(f"{self.url} is not a valid address: {error}")
         if isinstance(error, (httpx.HTTPError, OSError)):
-            return await self._lost(f"{self.url}: {type(error).__name__} {_excerpt(str(error))}")
-        # A body that was cut off, an HTML page of some proxy, or JSON of another shape: parsing raises what it meets.
+            return await self._retryable_or_outage(f"{self.url}: {type(error).__name__} {_excerpt(str(error))}")
+        # Raised when parsing a truncated body, an HTML page of a proxy, or JSON of another structure.
         if isinstance(error, (ValueError, TypeError, KeyError, AttributeError, IndexError)):
-            return RetryableError(f"{self.url} sent an unreadable answer ({type(error).__name__}).")
+            return RetryableError(f"{self.url}: unreadable answer ({type(error).__name__}).")
         raise error
 
-    async def _of_status(self, status: int, body: str, headers: Mapping[str, str]) -> EngineError:
-        said = f"{self.url} answered {status}: {_excerpt(body)}"
-        if status in _MISCONFIGURED or (status == 400 and _WRONG_MODEL.search(body[: 4 * _EXCERPT])):
-            return MisconfiguredError(said)
-        if status in (400, 422) and _WRONG_PROFILE.search(body[: 4 * _EXCERPT]):
-            return MisconfiguredError(f"{said} Choose another profile: {', '.join(PROFILES)}.")
+    async def _status_error(self, status: int, body: str, headers: Mapping[str, str]) -> EngineError:
+        """Convert an HTTP error status into an `EngineError`."""
+        message = f"{self.url}: status {status}: {_excerpt(body)}"
+        beginning = body[: 4 * _EXCERPT_LENGTH]
+        if status in _MISCONFIGURED_STATUS or (status == 400 and _WRONG_MODEL.search(beginning)):
+            return MisconfiguredError(message)
+        if status in (400, 422) and _WRONG_PROFILE.search(beginning):
+            return MisconfiguredError(f"{message} Choose another profile: {', '.join(PROFILES)}.")
         wait = _retry_after(headers.get("retry-after"))
-        if status in _RETRYABLE:
-            return RetryableError(said, wait, overloaded=status == 429)
-        if status >= 500:
-            # A dying engine answers 500 to all that is in flight, and a proxy 502 for a dead one behind it.
-            return await self._lost(said, wait, overloaded=status == 503)
-        return PermanentError(said)
+        if status in _RETRYABLE_STATUS:
+            return RetryableError(message, wait, overloaded=status == 429)
+        if status >= 500:  # also sent by a crashing server, or by a proxy whose server is down
+            return await self._retryable_or_outage(message, wait, overloaded=status == 503)
+        return PermanentError(message)
 
-    async def _lost(self, said: str, retry_after: float | None = None, overloaded: bool = False) -> EngineError:
-        """The server's own health check tells one lost answer from a lost server."""
+    async def _retryable_or_outage(
+        self, message: str, retry_after: float | None = None, overloaded: bool = False
+    ) -> EngineError:
+        """Distinguish a failed request from a server that is down, by a health check."""
         if await self.healthy():
-            return RetryableError(said, retry_after, overloaded)
-        return OutageError(f"{said}; its health check fails too.")
+            return RetryableError(message, retry_after, overloaded)
+        return OutageError(f"{message}; the health check fails too.")
 
 
 class EndpointEngine:
-    """Rationales from a server. It answers whatever model it serves: `doctor` checks that this is the one wanted.
+    """Engine that requests rationales from a server.
+
+    Some servers ignore the requested model name; `check_server` verifies it.
 
     Args:
-        url: of the server.
-        spec: what is asked, and how it is decoded.
-        prompt: as loaded for `spec`.
+        url: address of the server.
+        spec: specification with the decoding parameters.
+        prompt: prompt of `spec`.
         profile, api_key, timeout: see `Endpoint`.
     """
 
@@ -253,10 +263,10 @@ class EndpointEngine:
         self.prompt = prompt
 
     async def generate(self, post: PreparedPost, perspective: str, attempt: int) -> Answer:
-        """One rationale.
+        """Request one rationale.
 
         Raises:
-            EngineError: one of the four classes.
+            EngineError: the request failed.
         """
         choice, completion = await self.endpoint.chat(
             self.prompt.messages(post, perspective), **request_fields(self.spec, self.endpoint.profile, attempt)
@@ -271,7 +281,7 @@ class EndpointEngine:
 
 
 def to_answer(choice: Any, completion: Any) -> Answer:
-    """What `Endpoint.chat` returns, as an answer."""
+    """Convert the result of `Endpoint.chat`."""
     usage = completion.usage
     details = usage.get("prompt_tokens_details") if usage else None
     return Answer(
@@ -285,8 +295,8 @@ def to_answer(choice: Any, completion: Any) -> Answer:
 
 
 def request_fields(spec: RationaleSpec, profile: Profile, attempt: int) -> dict[str, Any]:
-    """How to decode, in the fields that the server takes."""
-    temperature, seed = decoding(spec, attempt)
+    """Return the decoding parameters of an attempt as fields that the server accepts."""
+    temperature, seed = temperature_and_seed(spec, attempt)
     fields: dict[str, Any] = {"max_tokens": spec.max_tokens, "seed": seed}
     extra: dict[str, Any] = {}
     if profile.generation_config:
@@ -301,7 +311,7 @@ def request_fields(spec: RationaleSpec, profile: Profile, attempt: int) -> dict[
 
 
 def _retry_after(value: str | None) -> float | None:
-    """Seconds, from a number or from an HTTP date; `None` for anything else."""
+    """Parse a `Retry-After` header, a number of seconds or an HTTP date; `None` if invalid."""
     if not value:
         return None
     try:
@@ -315,5 +325,5 @@ def _retry_after(value: str | None) -> float | None:
 
 
 def _excerpt(body: str) -> str:
-    """The beginning of a message on one line. Servers quote the request back, and it holds a whole image."""
-    return " ".join(re.sub(r"base64,[A-Za-z0-9+/=]+", "base64,...", body).split())[:_EXCERPT]
+    """Shorten a message to one line, without image data that the server quotes from the request."""
+    return " ".join(re.sub(r"base64,[A-Za-z0-9+/=]+", "base64,...", body).split())[:_EXCERPT_LENGTH]

@@ -1,4 +1,4 @@
-"""A model in this process, through transformers: what the perspectives of a post share is computed once."""
+"""Engine for a model in this process, which computes the shared prefix of a post once."""
 
 from __future__ import annotations
 
@@ -16,27 +16,28 @@ import torch
 from accelerate import PartialState
 from transformers import AutoModelForImageTextToText, AutoProcessor, DynamicCache, GenerationConfig
 
-from dataset_scripts.rationales.engines.base import Answer, check_prompt, decoding, generation_config
+from dataset_scripts.rationales.engines.base import Answer, generation_config, temperature_and_seed
 from dataset_scripts.rationales.errors import MisconfiguredError, PermanentError, RetryableError
+from dataset_scripts.rationales.prompts import check_prompt
 
 if TYPE_CHECKING:
     from dataset_scripts.rationales.posts import PreparedPost
     from dataset_scripts.rationales.prompts import Message, Prompt
     from dataset_scripts.rationales.spec import RationaleSpec
 
-# Posts whose computed beginning is kept: the runner asks the siblings of one post together, but re-asks come later.
-_KEPT_POSTS = 4
+# Rejected answers are requested again after those of a few other posts.
+_CACHED_PREFIXES = 4
 
 
 @dataclasses.dataclass
-class _Opening:
-    """A post as the model has read it, up to where its perspectives part.
+class _Prefix:
+    """Part of the prompts that all perspectives of a post share, after a forward pass.
 
     Attributes:
-        inputs: per perspective, the whole prompt as the processor made it, without the pixels.
-        cache: keys and values of the common beginning.
-        length: tokens of the common beginning.
-        rope_deltas: of the modules that number the positions of this post's image (Qwen-VL), with their value.
+        inputs: whole prompt by perspective, as encoded by the processor, without the pixels.
+        cache: keys and values of the shared prefix.
+        length: tokens of the shared prefix.
+        rope_deltas: modules of Qwen-VL that hold the position offset of this post's image, with its value.
     """
 
     inputs: dict[str, dict[str, torch.Tensor]]
@@ -46,17 +47,17 @@ class _Opening:
 
 
 class TransformersEngine:
-    """Rationales from a model in this process.
+    """Engine that generates rationales with a model in this process.
 
-    System prompt, image and text of a post go through the model once, and each perspective goes on from a copy of
-    what was computed: one pass of the vision tower instead of one per perspective, with the tokens that separate
-    calls of `generate` give. One answer is generated at a time; for throughput, put a server behind `EndpointEngine`.
+    System prompt, image and text of a post pass through the model once. Each perspective continues from a copy of
+    their key-value cache, and gets the same tokens as from a separate call of `generate`. Answers are generated one
+    after the other; `EndpointEngine` with a server has a higher throughput.
 
     Args:
-        model: an image-text-to-text model with `generate`.
-        processor: of that model, with a chat template.
-        spec: what is asked, and how it is decoded.
-        prompt: as loaded for `spec`.
+        model: image-text-to-text model.
+        processor: processor of the model, with a chat template.
+        spec: specification with the decoding parameters.
+        prompt: prompt of `spec`.
     """
 
     def __init__(self, model: Any, processor: Any, spec: RationaleSpec, prompt: Prompt) -> None:
@@ -66,20 +67,24 @@ class TransformersEngine:
         self.processor = processor
         self.spec = spec
         self.prompt = prompt
-        self._openings: OrderedDict[tuple[str | None, str | None, str], _Opening] = OrderedDict()
-        self._numbering = [module for module in model.modules() if hasattr(module, "rope_deltas")]
-        # transformers >= 5.23 encodes control tokens in what the user wrote as plain text. `prepare_post` has broken
-        # the known ones already; this also covers those of a model that it does not know.
+        self._prefixes: OrderedDict[tuple[str | None, str | None, str], _Prefix] = OrderedDict()
+        self._rope_modules = [module for module in model.modules() if hasattr(module, "rope_deltas")]
+        # transformers >= 5.23 encodes all control tokens in a post as plain text; `prepare_post` escapes known ones.
         parameters = inspect.signature(processor.apply_chat_template).parameters
         self._sanitize = {"sanitize_control_tokens": True} if "sanitize_control_tokens" in parameters else {}
-        # One thread: a model is no place for two calls at a time, and the event loop stays free for the runner.
+        # `generate` is not thread-safe.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="transformers-engine")
 
     @classmethod
     def from_pretrained(
         cls, spec: RationaleSpec, prompt: Prompt, *, device: str | torch.device | None = None, dtype: str = "auto"
     ) -> TransformersEngine:
-        """Load `spec.model` at `spec.revision`, on the device that accelerate gives this process unless one is named.
+        """Load `spec.model` at `spec.revision`.
+
+        Args:
+            spec, prompt: see `TransformersEngine`.
+            device: by default the device that accelerate assigns to this process.
+            dtype: see `transformers.PreTrainedModel.from_pretrained`.
 
         Raises:
             MisconfiguredError: the model cannot be loaded, or has no chat template.
@@ -92,76 +97,77 @@ class TransformersEngine:
                 f"{spec.model} cannot be loaded as an image-text-to-text model: {error}"
             ) from error
         if getattr(processor, "chat_template", None) is None:
-            raise MisconfiguredError(f"{spec.model} has no chat template; an instruction-tuned model is needed.")
+            raise MisconfiguredError(f"{spec.model} has no chat template; choose an instruction-tuned model.")
         return cls(model.to(device or PartialState().device), processor, spec, prompt)
 
     async def generate(self, post: PreparedPost, perspective: str, attempt: int) -> Answer:
-        """One rationale.
+        """Generate one rationale.
 
         Raises:
-            PermanentError: the processor or the model refuses this post.
-            RetryableError: the device had no memory left.
-            MisconfiguredError: the device is unusable from now on.
+            PermanentError: the processor or the model raised an error for this post.
+            RetryableError: the device is out of memory.
+            MisconfiguredError: the device failed and needs a new process.
         """
-        return await asyncio.get_running_loop().run_in_executor(
-            self._thread, self._guarded, self._continued, post, perspective, attempt
-        )
+        return await self._in_thread(self._with_shared_prefix, post, perspective, attempt)
 
     async def generate_separately(self, post: PreparedPost, perspective: str, attempt: int) -> Answer:
-        """The same by a plain call of `generate`, nothing shared; `doctor` and the tests hold `generate` to it."""
-        return await asyncio.get_running_loop().run_in_executor(
-            self._thread, self._guarded, self._whole, post, perspective, attempt
-        )
+        """Generate one rationale without the shared prefix, as a reference for `generate`."""
+        return await self._in_thread(self._without_shared_prefix, post, perspective, attempt)
 
     async def healthy(self) -> bool:
         return True
 
     async def close(self) -> None:
         self._thread.shutdown()
-        self._openings.clear()
+        self._prefixes.clear()
 
-    def _guarded(self, call: Any, post: PreparedPost, perspective: str, attempt: int) -> Answer:
+    async def _in_thread(self, call: Any, post: PreparedPost, perspective: str, attempt: int) -> Answer:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, self._call, call, post, perspective, attempt)
+
+    def _call(self, call: Any, post: PreparedPost, perspective: str, attempt: int) -> Answer:
+        """Call without gradients, and convert exceptions into `EngineError`."""
         try:
             with torch.inference_mode():
                 return call(post, perspective, attempt)
         except torch.OutOfMemoryError as error:
-            self._openings.clear()
+            self._prefixes.clear()
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             raise RetryableError(f"post {post.post_id!r}: out of memory on {self.model.device}", None, True) from error
         except (RuntimeError, ValueError, IndexError, TypeError) as error:
-            said = f"post {post.post_id!r}: {type(error).__name__}: {str(error)[:300]}"
-            # After an asynchronous fault of the device every later call fails, whatever the post.
+            message = f"post {post.post_id!r}: {type(error).__name__}: {str(error)[:300]}"
+            # After an asynchronous device error, every later call of the process fails.
             if "CUDA error" in str(error) or "HIP error" in str(error):
-                raise MisconfiguredError(said) from error
-            raise PermanentError(said) from error
+                raise MisconfiguredError(message) from error
+            raise PermanentError(message) from error
 
-    def _continued(self, post: PreparedPost, perspective: str, attempt: int) -> Answer:
+    def _with_shared_prefix(self, post: PreparedPost, perspective: str, attempt: int) -> Answer:
         key = (post.image_sha256, post.text_sha256, post.language)
-        opening = self._openings.get(key)
-        computed = opening is None
-        if opening is None:
-            opening = self._openings[key] = self._read(post)
-            while len(self._openings) > _KEPT_POSTS:
-                self._openings.popitem(last=False)
-        self._openings.move_to_end(key)
-        for module, value in opening.rope_deltas:
+        prefix = self._prefixes.get(key)
+        computed = prefix is None
+        if prefix is None:
+            prefix = self._prefixes[key] = self._compute_prefix(post)
+            while len(self._prefixes) > _CACHED_PREFIXES:
+                self._prefixes.popitem(last=False)
+        self._prefixes.move_to_end(key)
+        for module, value in prefix.rope_deltas:
             module.rope_deltas = value
-        inputs = opening.inputs[perspective]
+        inputs = prefix.inputs[perspective]
         answer = self._generate(
             attempt,
             input_ids=inputs["input_ids"],
             attention_mask=inputs["attention_mask"],
-            past_key_values=copy.deepcopy(opening.cache),
+            past_key_values=copy.deepcopy(prefix.cache),
         )
-        return dataclasses.replace(answer, cached_tokens=0 if computed else opening.length)
+        return dataclasses.replace(answer, cached_tokens=0 if computed else prefix.length)
 
-    def _whole(self, post: PreparedPost, perspective: str, attempt: int) -> Answer:
-        self._forget_positions()
+    def _without_shared_prefix(self, post: PreparedPost, perspective: str, attempt: int) -> Answer:
+        self._reset_positions()
         return self._generate(attempt, **self._inputs(post, perspective))
 
     def _generate(self, attempt: int, **inputs: Any) -> Answer:
-        temperature, seed = decoding(self.spec, attempt)
+        temperature, seed = temperature_and_seed(self.spec, attempt)
         config = GenerationConfig(**generation_config(self.spec, attempt))
         length = inputs["input_ids"].shape[1]
         devices = [self.model.device] if self.model.device.type == "cuda" else []
@@ -193,38 +199,38 @@ class TransformersEngine:
             inputs["pixel_values"] = inputs["pixel_values"].to(self.model.dtype)
         return inputs
 
-    def _read(self, post: PreparedPost) -> _Opening:
-        """Run the model over what the perspectives have in common, by their tokens."""
+    def _compute_prefix(self, post: PreparedPost) -> _Prefix:
+        """Run the model on the longest prefix of tokens that all perspectives share."""
         inputs = {perspective: self._inputs(post, perspective) for perspective in self.spec.perspectives}
         rows = [tensors["input_ids"][0] for tensors in inputs.values()]
-        # One token less than the shortest: every perspective needs one of its own to go on from.
+        # `generate` needs at least one token after the prefix.
         shortest = min(len(row) for row in rows) - 1
         same = torch.stack([row[:shortest] == rows[0][:shortest] for row in rows]).all(dim=0)
         length = int(same.long().cumprod(dim=0).sum())
 
         first = next(iter(inputs.values()))
         tokens = first["input_ids"].shape
-        # What has one entry per token is cut, what describes the image is whole: all of it is in the beginning.
-        beginning = {name: value[:, :length] if value.shape == tokens else value for name, value in first.items()}
-        self._forget_positions()
+        # Tensors with one entry per token are cut; those of the image stay, since the image is in the prefix.
+        shared = {name: value[:, :length] if value.shape == tokens else value for name, value in first.items()}
+        self._reset_positions()
         cache = DynamicCache(config=self.model.config.get_text_config())
-        cache = self.model(**beginning, past_key_values=cache, use_cache=True, logits_to_keep=1).past_key_values
-        kept = {
+        cache = self.model(**shared, past_key_values=cache, use_cache=True, logits_to_keep=1).past_key_values
+        token_inputs = {
             perspective: {name: tensors[name] for name in ("input_ids", "attention_mask")}
             for perspective, tensors in inputs.items()
         }
-        return _Opening(kept, cache, length, [(module, module.rope_deltas) for module in self._numbering])
+        return _Prefix(token_inputs, cache, length, [(module, module.rope_deltas) for module in self._rope_modules])
 
-    def _forget_positions(self) -> None:
-        """Qwen-VL keeps the numbering of the last image it saw, and would number a post without image by it."""
-        for module in self._numbering:
+    def _reset_positions(self) -> None:
+        """Reset the offset of the last image, which Qwen-VL would apply to a post without image."""
+        for module in self._rope_modules:
             module.rope_deltas = None
 
 
 def process_shards(num_shards: int) -> range:
-    """The shards of this process among those that `accelerate launch` started: consecutive, and each in one range.
+    """Return the consecutive shards of this process of `accelerate launch`.
 
-    With fewer shards than processes, some get an empty range.
+    With fewer shards than processes, some ranges are empty.
     """
     state = PartialState()
     return range(
@@ -234,7 +240,7 @@ def process_shards(num_shards: int) -> range:
 
 
 def _with_image(message: Message, image: PIL.Image.Image | None) -> Message:
-    """A message of the OpenAI form in that of transformers: the decoded image for its URL."""
+    """Convert an OpenAI message for transformers: the decoded image replaces its URL."""
     if isinstance(message["content"], str):
         return message | {"content": [{"type": "text", "text": message["content"]}]}
     parts = [{"type": "image", "image": image} if part["type"] == "image_url" else part for part in message["content"]]

@@ -1,4 +1,4 @@
-"""Is this engine fit for a run of days? A few requests that find what an answer alone would not show."""
+"""Server check: a few requests that detect faults which a single answer does not show."""
 
 from __future__ import annotations
 
@@ -19,19 +19,27 @@ from dataset_scripts.rationales.posts import PreparedPost, prepare_post
 if TYPE_CHECKING:
     from dataset_scripts.rationales.spec import RationaleSpec
 
-# Share of the siblings' prompt tokens that a server need not compute again. With the perspective last, vLLM serves
-# 0.55 to 0.66 of them from its cache; hybrid-attention models less; a layout that shares nothing about 0.25.
-PREFIX_SHARE = 0.4
+# Minimum share of cached prompt tokens. vLLM reaches 0.55 to 0.66, models with linear attention less, and a prompt
+# that begins with the perspective about 0.25.
+MIN_CACHED_SHARE = 0.4
 _SIDE = 448
 _TEXT = "Look at this one."
 _CONTROL_TOKEN = "<|im_end|>"
-_REPEATED = 20
+_REPEATS = 20
 _COUNTERS = ("vllm:prefix_cache_hits_total", "vllm:prefix_cache_queries_total")
+
+Result = tuple[bool | None, str]
 
 
 @dataclasses.dataclass(frozen=True)
 class ServerCheck:
-    """One finding; `passed` is `None` where the engine does not let itself be checked, or the finding is a remark."""
+    """Result of one check.
+
+    Attributes:
+        name: name of the check.
+        passed: `None` if the engine does not allow the check, or the result needs an interpretation.
+        detail: explanation.
+    """
 
     name: str
     passed: bool | None
@@ -39,27 +47,27 @@ class ServerCheck:
 
 
 async def check_server(engine: Engine, spec: RationaleSpec) -> list[ServerCheck]:
-    """Examine an engine by about ten answers. The first failure that makes the others pointless ends it.
+    """Check an engine with about ten requests.
 
     Args:
         engine: a server, or a model in this process.
-        spec: what it will be asked.
+        spec: specification of the planned run.
 
     Returns:
-        The findings, in the order: health, model, answer, image canary, control tokens, shared beginning, and for a
-        model in this process whether the shared beginning changes its answers.
+        Results of: health, model (servers only), answer, image canary, control tokens, shared prefix, equal answers.
+        Later checks are omitted if the health check or the first answer fails.
     """
     if not await engine.healthy():
-        return [ServerCheck("health", False, f"{engine.name} does not answer its health check; is it running, and loaded?")]
+        return [ServerCheck("health", False, f"{engine.name} fails its health check. Is it running, and loaded?")]
     checks = [ServerCheck("health", True, engine.name)]
     if isinstance(engine, EndpointEngine):
-        checks.append(await _model(engine, spec))
+        checks.append(await _check_model(engine, spec))
     for name, check in (
-        ("answer", _answer),
-        ("image canary", _canary),
-        ("control tokens", _control_tokens),
-        ("shared beginning", _shared_beginning),
-        ("equal answers", _equal_answers),
+        ("answer", _check_answer),
+        ("image canary", _check_images),
+        ("control tokens", _check_control_tokens),
+        ("shared prefix", _check_shared_prefix),
+        ("equal answers", _check_equal_answers),
     ):
         try:
             passed, detail = await check(engine, spec)
@@ -72,124 +80,121 @@ async def check_server(engine: Engine, spec: RationaleSpec) -> list[ServerCheck]
 
 
 def checks_table(checks: Sequence[ServerCheck]) -> str:
-    """The findings, a line each."""
+    """Format one line per check for the terminal."""
     marks = {True: "ok", False: "FAILED", None: "note"}
     return "\n".join(f"{marks[check.passed]:<8}{check.name:<18}{check.detail}" for check in checks)
 
 
-Finding = tuple[bool | None, str]
-
-
-async def _model(engine: EndpointEngine, spec: RationaleSpec) -> ServerCheck:
+async def _check_model(engine: EndpointEngine, spec: RationaleSpec) -> ServerCheck:
     try:
         names = [model["id"] for model in json.loads(await engine.endpoint.get("/v1/models") or "")["data"]]
     except (ValueError, KeyError, TypeError):
         names = []
     if not names:
-        return ServerCheck("model", None, "the server lists no models; a wrong name shows in the first answer.")
+        return ServerCheck("model", None, "The server does not list its models.")
     if spec.model in names:
         return ServerCheck("model", True, spec.model)
-    return ServerCheck("model", False, f"the server has {', '.join(names[:5])}, not {spec.model!r}; name one of these.")
+    return ServerCheck("model", False, f"The server has {', '.join(names[:5])}, not {spec.model!r}. Set one of these.")
 
 
-async def _answer(engine: Engine, spec: RationaleSpec) -> Finding:
+async def _check_answer(engine: Engine, spec: RationaleSpec) -> Result:
     started = time.perf_counter()
     answer = await engine.generate(_post(spec, "green"), spec.perspectives[0], 0)
     seconds = time.perf_counter() - started
     if not answer.text.strip():
-        return False, f"empty (finish_reason {answer.finish_reason!r}); a thinking model needs its thinking off."
+        return False, f"Empty (finish_reason {answer.finish_reason!r}). Disable the thinking mode of the model."
     excerpt = " ".join(answer.text.split())[:80]
-    cut = f"; cut off at {spec.max_tokens} tokens" if answer.finish_reason == "length" else ""
+    cut = f", truncated at {spec.max_tokens} tokens" if answer.finish_reason == "length" else ""
     count = "?" if answer.prompt_tokens is None else f"{answer.prompt_tokens:,}"
     return True, f"{seconds:.1f} s, {count} prompt tokens, {answer.completion_tokens or '?'} written{cut}: {excerpt!r}"
 
 
-async def _canary(engine: Engine, spec: RationaleSpec) -> Finding:
-    """The same words with two images of one size have the same tokens. A cache that goes by tokens alone, as SGLang's
-    once did, gives the second image the first one's answer; a server that drops images does too."""
+async def _check_images(engine: Engine, spec: RationaleSpec) -> Result:
+    """Compare the answers to two images of the same size with the same text.
+
+    Their prompts have equal tokens. A server that drops images, or whose cache compares tokens only (as an earlier
+    SGLang), returns equal answers.
+    """
     perspective = spec.perspectives[0]
-    red, blue, again = [
-        (await engine.generate(_post(spec, shade), perspective, 0)).text for shade in ("red", "blue", "red")
+    red, blue, red_again = [
+        (await engine.generate(_post(spec, colour), perspective, 0)).text for colour in ("red", "blue", "red")
     ]
     if red == blue:
-        return False, "a red and a blue image get the same answer: the model does not see the images it is sent."
-    if red != again:
-        return None, "answers to one and the same request differ, so that red and blue differ proves nothing."
-    return True, "a red and a blue image get different answers, the red one twice the same."
+        return False, "A red and a blue image get the same answer: the model does not see the images."
+    if red != red_again:
+        return None, "Equal requests get different answers, so a red and a blue image cannot be compared."
+    return True, "A red and a blue image get different answers, and the red one the same answer twice."
 
 
-async def _control_tokens(engine: Engine, spec: RationaleSpec) -> Finding:
-    """As structure, a control token is one token; as text that was made harmless it is several."""
+async def _check_control_tokens(engine: Engine, spec: RationaleSpec) -> Result:
+    """Count the tokens of a control token in a post: one if it is parsed, several if it is escaped."""
     perspective = spec.perspectives[0]
     plain = await engine.generate(_post(spec, "green"), perspective, 0)
-    laden = await engine.generate(_post(spec, "green", _TEXT + _CONTROL_TOKEN * _REPEATED), perspective, 0)
-    if plain.prompt_tokens is None or laden.prompt_tokens is None:
-        return (
-            None,
-            f"a post with {_CONTROL_TOKEN} is answered; the engine does not count tokens, so no more is known.",
-        )
-    each = (laden.prompt_tokens - plain.prompt_tokens) / _REPEATED
-    if each < 2:
-        return False, f"{_CONTROL_TOKEN} in a post costs {each:.1f} tokens: it is taken for structure, not for text."
-    return True, f"{_CONTROL_TOKEN} in a post is text ({each:.1f} tokens each)."
+    repeated = await engine.generate(_post(spec, "green", _TEXT + _CONTROL_TOKEN * _REPEATS), perspective, 0)
+    if plain.prompt_tokens is None or repeated.prompt_tokens is None:
+        return None, f"The engine answers a post with {_CONTROL_TOKEN}, but reports no token counts."
+    tokens = (repeated.prompt_tokens - plain.prompt_tokens) / _REPEATS
+    if tokens < 2:
+        return False, f"{_CONTROL_TOKEN} in a post takes {tokens:.1f} tokens: it is parsed as a control token."
+    return True, f"{_CONTROL_TOKEN} in a post is plain text ({tokens:.1f} tokens each)."
 
 
-async def _shared_beginning(engine: Engine, spec: RationaleSpec) -> Finding:
-    post = _noise(spec)
-    before = await _counters(engine)
+async def _check_shared_prefix(engine: Engine, spec: RationaleSpec) -> Result:
+    post = _post_with_noise(spec)
+    before = await _prefix_cache_counters(engine)
     answers = [await engine.generate(post, perspective, 0) for perspective in spec.perspectives]
-    after = await _counters(engine)
-    share = _share(answers)
+    after = await _prefix_cache_counters(engine)
+    share = _cached_share(answers)
     source = "its answers"
     if before is not None and after is not None and after[1] > before[1]:
         share = (after[0] - before[0]) / (after[1] - before[1])
-        source = "its metrics, other requests included"
+        source = "its metrics, which include other requests"
     if share is None:
-        return None, "the engine does not tell how much of a prompt it had computed before."
-    said = f"{share:.0%} of the prompt tokens of {len(answers)} siblings were not computed again (by {source})"
-    if share < PREFIX_SHARE and len(answers) > 1:
-        return None, f"{said}: little. Is prefix caching on? Models with linear attention share less."
-    return True, said + "."
+        return None, "The engine does not report cached prompt tokens."
+    detail = f"{share:.0%} of the prompt tokens of {len(answers)} perspectives were cached (source: {source})."
+    if share < MIN_CACHED_SHARE and len(answers) > 1:
+        return None, f"{detail} Is prefix caching enabled? Models with linear attention share less."
+    return True, detail
 
 
-async def _equal_answers(engine: Engine, spec: RationaleSpec) -> Finding:
-    separately = getattr(engine, "generate_separately", None)
-    if separately is None:
-        return None, "only for a model in this process: a server's cache cannot be bypassed."
-    post = _noise(spec)
+async def _check_equal_answers(engine: Engine, spec: RationaleSpec) -> Result:
+    generate_separately = getattr(engine, "generate_separately", None)
+    if generate_separately is None:
+        return None, "Only for a model in this process: the cache of a server cannot be bypassed."
+    post = _post_with_noise(spec)
     for perspective in spec.perspectives:
-        together, alone = await engine.generate(post, perspective, 0), await separately(post, perspective, 0)
-        if together.text != alone.text:
+        shared, separate = await engine.generate(post, perspective, 0), await generate_separately(post, perspective, 0)
+        if shared.text != separate.text:
             return None, (
-                f"{perspective}: the answer from the shared beginning differs from that of a separate call. In half "
-                "precision rounding may do that; in float32 it would be a fault."
+                f"{perspective}: the answer with a shared prefix differs from a separate one. In half precision this "
+                "may be due to rounding; in float32 it is an error."
             )
-    return True, "answers from the shared beginning are those of separate calls."
+    return True, "Answers with a shared prefix equal separate ones."
 
 
-async def _counters(engine: Engine) -> tuple[float, float] | None:
-    """(hits, queries) of the prefix cache in tokens, over all engines of the server; `None` if it has none."""
+async def _prefix_cache_counters(engine: Engine) -> tuple[float, float] | None:
+    """Return hits and queries of the prefix cache in tokens; `None` if the server has none."""
     if not isinstance(engine, EndpointEngine) or engine.endpoint.profile.metrics is None:
         return None
     page = await engine.endpoint.get(engine.endpoint.profile.metrics)
-    found = [re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)", page or "", re.MULTILINE) for name in _COUNTERS]
-    return (sum(map(float, found[0])), sum(map(float, found[1]))) if all(found) else None
+    values = [re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)", page or "", re.MULTILINE) for name in _COUNTERS]
+    return (sum(map(float, values[0])), sum(map(float, values[1]))) if all(values) else None
 
 
-def _share(answers: Sequence[Answer]) -> float | None:
+def _cached_share(answers: Sequence[Answer]) -> float | None:
     if any(answer.cached_tokens is None or not answer.prompt_tokens for answer in answers):
         return None
     return sum(answer.cached_tokens for answer in answers) / sum(answer.prompt_tokens for answer in answers)
 
 
-def _post(spec: RationaleSpec, shade: str, text: str = _TEXT) -> PreparedPost:
-    return _prepared(spec, PIL.Image.new("RGB", (_SIDE, _SIDE), shade), text)
+def _post(spec: RationaleSpec, colour: str, text: str = _TEXT) -> PreparedPost:
+    return _prepare(spec, PIL.Image.new("RGB", (_SIDE, _SIDE), colour), text)
 
 
-def _noise(spec: RationaleSpec) -> PreparedPost:
-    """An image that no cache holds: another one each time."""
-    return _prepared(spec, PIL.Image.effect_noise((_SIDE, _SIDE), 100), _TEXT)
+def _post_with_noise(spec: RationaleSpec) -> PreparedPost:
+    """Prepare a post with a new random image, which no cache contains."""
+    return _prepare(spec, PIL.Image.effect_noise((_SIDE, _SIDE), 100), _TEXT)
 
 
-def _prepared(spec: RationaleSpec, image: PIL.Image.Image, text: str) -> PreparedPost:
-    return prepare_post({"id": "doctor", "text": text, "image": image}, spec.max_pixels, spec.language)
+def _prepare(spec: RationaleSpec, image: PIL.Image.Image, text: str) -> PreparedPost:
+    return prepare_post({"id": "server-check", "text": text, "image": image}, spec.max_pixels, spec.language)
