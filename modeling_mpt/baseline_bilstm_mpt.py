@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from .baselines_modeling_mpt import BaselineConfig, BaselineForSentimentClassification, Tokens
-from .baselines_words_mpt import last_states, run_rnn
+from .baselines_words_mpt import final_states, run_rnn
 
 
 class BiLSTMSentimentConfig(BaselineConfig):
@@ -42,4 +42,4 @@ class BiLSTMForSentimentClassification(BaselineForSentimentClassification):
     def pool(self, text: Tokens) -> tuple[torch.Tensor, dict]:
         """Forward state at the last word, backward state at the first."""
         outputs = run_rnn(self.lstm, self.dropout(text.states), text.mask)
-        return last_states(outputs, text.mask, bidirectional=True), {}
+        return final_states(outputs, text.mask, bidirectional=True), {}

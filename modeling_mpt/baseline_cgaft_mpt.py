@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from .baseline_config_mpt import BaselineOutput, ignored_at_inference
 from .baselines_attention_mpt import TransformerLayer, check_heads
+from .baselines_configuration_mpt import BaselineOutput, ignored_at_inference
 from .baselines_modeling_mpt import BaselineConfig, BaselineForSentimentClassification, Posts, Tokens
 from .baselines_visual_mpt import VitPatches, as_tokens
 from .packing_mpt import masked_mean
@@ -88,7 +88,9 @@ class AdaptiveVit(VitPatches):
         super().freeze(config)
         self.source.requires_grad_(False)
 
-    def read(self, pixel_values: torch.Tensor, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None]:
+    def encode_images(
+        self, pixel_values: torch.Tensor, weights: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, None]:
         """`(images, 3, height, width)` and `(images, layers)` to states of the patches and summary."""
         tuned, source = self.vision_encoder, self.source.vision_encoder
         dual = hasattr(tuned, "post_layernorm")  # the image's half of CLIP and SigLIP: its layers ask for a mask

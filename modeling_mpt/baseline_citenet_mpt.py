@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .baseline_config_mpt import BaselineOutput, ignored_at_inference
 from .baselines_attention_mpt import TransformerLayer, check_heads
+from .baselines_configuration_mpt import BaselineOutput, ignored_at_inference
 from .baselines_modeling_mpt import BaselineConfig, BaselineForSentimentClassification, Tokens
 from .loss_mpt import classification_loss, instance_contrastive_loss
 from .packing_mpt import masked_mean

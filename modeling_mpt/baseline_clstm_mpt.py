@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from .baselines_modeling_mpt import BaselineConfig, BaselineForSentimentClassification, Tokens
-from .baselines_words_mpt import last_states, run_rnn
+from .baselines_words_mpt import final_states, run_rnn
 
 
 class CLSTMSentimentConfig(BaselineConfig):
@@ -66,4 +66,4 @@ class CLSTMForSentimentClassification(BaselineForSentimentClassification):
         """LSTM(ReLU(w · window + b)), its state at the last window."""
         words = nn.functional.pad(self.dropout(text.states).transpose(1, 2), (self.config.kernel_size - 1, 0))
         windows = torch.relu(self.convolution(words)).transpose(1, 2)
-        return last_states(run_rnn(self.lstm, windows, text.mask), text.mask, bidirectional=False), {}
+        return final_states(run_rnn(self.lstm, windows, text.mask), text.mask, bidirectional=False), {}

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .baselines_memory_mpt import MemoryRead, QuestionUpdate
+from .baselines_memory_mpt import MemoryRead, QueryUpdate
 from .baselines_modeling_mpt import BaselineConfig, BaselineForSentimentClassification, Tokens
 from .baselines_words_mpt import run_rnn
 from .packing_mpt import masked_mean
@@ -66,7 +66,7 @@ class CoMemForSentimentClassification(BaselineForSentimentClassification):
         self.lstm = nn.LSTM(self.text_size, size // 2, batch_first=True, bidirectional=True)
         self.region_memory = nn.Linear(self.image_size, size)
         self.read_words, self.read_regions = MemoryRead(size), MemoryRead(size)
-        self.update_text, self.update_image = QuestionUpdate(size, size), QuestionUpdate(size, size)
+        self.update_text, self.update_image = QueryUpdate(size, size), QueryUpdate(size, size)
         self.add_head(2 * size)
 
     def pool(self, text: Tokens, image: Tokens) -> tuple[torch.Tensor, dict]:

@@ -65,7 +65,7 @@ class FlattenedCnn(VisualProvider):
         if config.freeze_cnn:
             self.cnn.requires_grad_(False)
 
-    def read(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None]:
+    def encode_images(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None]:
         features = self.projection(self.grid(self.cnn(pixel_values)).flatten(1))
         return features.unsqueeze(1), features, None
 

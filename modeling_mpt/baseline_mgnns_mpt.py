@@ -8,9 +8,9 @@ from torch import nn
 from transformers import initialization as init
 from transformers.utils import logging
 
-from .baselines_graphs_mpt import ClassGraph, DrawnEmbedding, PairCounter, TextGraph
+from .baselines_graphs_mpt import ClassGraph, PairCounter, TextGraph
 from .baselines_modeling_mpt import BaselineConfig, BaselineForSentimentClassification, Posts, Tokens
-from .baselines_words_mpt import run_rnn
+from .baselines_words_mpt import NormalEmbedding, run_rnn
 from .packing_mpt import compact, nonempty_mask
 
 logger = logging.get_logger(__name__)
@@ -116,7 +116,7 @@ class SentimentReading(nn.Module):
     def __init__(self, config: MGNNSSentimentConfig, size: int) -> None:
         super().__init__()
         hidden, narrow = config.hidden_size, max(config.hidden_size // 3, 1)
-        self.sentiments = DrawnEmbedding(config.num_labels, hidden)
+        self.sentiments = NormalEmbedding(config.num_labels, hidden)
         self.values = nn.Linear(size, hidden)
         self.attention = nn.MultiheadAttention(hidden, config.num_heads, config.dropout, batch_first=True)
         self.narrow = nn.Linear(hidden, narrow)
@@ -205,7 +205,7 @@ class MGNNSForSentimentClassification(BaselineForSentimentClassification):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, DrawnEmbedding):
+        if isinstance(module, NormalEmbedding):
             init.normal_(module.weight, mean=module.mean, std=module.std)
         else:
             super()._init_weights(module)
@@ -241,12 +241,12 @@ class MGNNSForSentimentClassification(BaselineForSentimentClassification):
                     if tokens.scores is not None:
                         present[name].append((tokens.scores >= self.config.score_threshold).cpu())
         self.train(training)
-        edges = self.text_graph.settle(pairs, self.config.min_pair_count)
+        edges = self.text_graph.add_edges(pairs, self.config.min_pair_count)
         if not regions["image"]:
             logger.warning("No train post has an image: classes of objects and scenes have no edges.")
             return
         for name, graph in (("image", self.object_graph), ("scene", self.scene_graph)):
-            graph.settle(torch.cat(regions[name]), torch.cat(present[name]) if present[name] else None)
+            graph.add_edges(torch.cat(regions[name]), torch.cat(present[name]) if present[name] else None)
         logger.info(
             f"{edges} directed pairs of words have an edge weight of their own; "
             + ", ".join(

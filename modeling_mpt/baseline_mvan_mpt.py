@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .baselines_memory_mpt import MemoryRead, QuestionUpdate
+from .baselines_memory_mpt import MemoryRead, QueryUpdate
 from .baselines_modeling_mpt import BaselineConfig, BaselineForSentimentClassification, Tokens
 from .baselines_words_mpt import run_rnn
 from .packing_mpt import masked_mean
@@ -74,8 +74,8 @@ class MVANForSentimentClassification(BaselineForSentimentClassification):
         self.scene_memory = nn.Linear(self.scene_size, size)
         self.read_text_by_objects, self.read_text_by_scene = MemoryRead(size), MemoryRead(size)
         self.read_objects, self.read_scene = MemoryRead(size), MemoryRead(size)
-        self.update_text = QuestionUpdate(2 * size, size)
-        self.update_objects, self.update_scene = QuestionUpdate(size, size), QuestionUpdate(size, size)
+        self.update_text = QueryUpdate(2 * size, size)
+        self.update_objects, self.update_scene = QueryUpdate(size, size), QueryUpdate(size, size)
         self.view = nn.Sequential(nn.Linear(size, size), nn.Tanh(), nn.Linear(size, size), nn.Tanh())
         self.add_head(2 * size)
 

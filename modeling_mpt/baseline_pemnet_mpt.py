@@ -9,7 +9,7 @@ from torch import nn
 
 from .baseline_image_cnn_mpt import FlattenedCnn
 from .baselines_modeling_mpt import BaselineConfig, BaselineForSentimentClassification, Posts
-from .baselines_words_mpt import last_states, run_rnn
+from .baselines_words_mpt import final_states, run_rnn
 from .branches_mpt import SelectiveKernel
 from .configuration_base_mpt import as_list
 from .fusion_mpt import LightweightAttentionFusion, masked_softmax
@@ -121,7 +121,7 @@ class PEMNetForSentimentClassification(BaselineForSentimentClassification):
         tokens = self.encode(posts)
         text, image = tokens["text"], tokens["image"]
         states = self.attention(text.states, text.mask)
-        ends = last_states(run_rnn(self.lstm, states, text.mask), text.mask, bidirectional=False)
+        ends = final_states(run_rnn(self.lstm, states, text.mask), text.mask, bidirectional=False)
         of_text = torch.cat([self.sknet(states, text.mask), ends], dim=-1)
         cells = self.flattened(posts.pixel_values, posts.image_mask).summary
         of_image = self.projection(torch.cat([cells, image.summary], dim=-1))

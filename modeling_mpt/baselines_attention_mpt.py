@@ -1,4 +1,4 @@
-"""One layer of a Transformer over tokens, some of which may be absent: attention to a context, then feed-forward."""
+"""Transformer layer of the baselines: masked multi-head attention and a feed-forward network."""
 
 import torch
 from torch import nn
@@ -8,26 +8,26 @@ from .packing_mpt import nonempty_mask
 
 
 def check_heads(hidden_size: int, head_size: int) -> None:
-    """Raise a `ValueError` where attention heads of `head_size` do not fill `hidden_size`."""
+    """Raise a `ValueError` unless attention heads of `head_size` fill `hidden_size`."""
     if head_size < 1 or hidden_size % head_size:
-        raise ValueError(
-            f"hidden_size={hidden_size}, head_size={head_size}: write a size of heads that divides hidden_size, e.g. "
-            f"{next(size for size in (64, 32, 16, 8, 4, 2, 1) if hidden_size % size == 0)}."
-        )
+        example = next(size for size in (64, 32, 16, 8, 4, 2, 1) if hidden_size % size == 0)
+        raise ValueError(f"`head_size` must divide `hidden_size` {hidden_size}, e.g. {example}, got {head_size}.")
 
 
 class TransformerLayer(nn.Module):
-    r"""Multi-head attention of states to a context, and a feed-forward network of four times their size, each with a
-    residual and a normalisation behind it, as in BERT (Vaswani et al., *Attention Is All You Need*):
+    r"""Transformer layer with residuals and post-normalization, as in BERT.
+
+    Vaswani et al., *Attention Is All You Need*, with one softmax per head h:
 
     $$x' = \mathrm{LN}\big(x + W_O [\mathrm{softmax}(q_h k_h^\top / \sqrt{d_h})\, v_h]_h\big), \qquad
       y = \mathrm{LN}\big(x' + W_2\,\mathrm{GELU}(W_1 x')\big)$$
 
-    Where the context is the states themselves this is self-attention. A context without tokens adds nothing.
+    Queries come from the states; keys and values come from a context. If both are the same, this is self-attention. An
+    empty context adds nothing.
 
     Args:
-        size (`int`): size of a state, of the context too.
-        head_size (`int`): size of a head; it divides `size`.
+        size (`int`): size of the states and of the context.
+        head_size (`int`): size of a head; divides `size`.
         dropout (`float`)
     """
 
@@ -41,14 +41,15 @@ class TransformerLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, states: torch.Tensor, context: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """
+        """Attend from `states` to `context`.
+
         Args:
             states (`torch.Tensor` of shape `(batch, queries, size)`)
             context (`torch.Tensor` of shape `(batch, keys, size)`)
-            mask (`torch.BoolTensor` of shape `(batch, keys)`): of the context.
+            mask (`torch.BoolTensor` of shape `(batch, keys)`): false at the padding of the context.
 
         Returns:
-            `torch.Tensor` of shape `(batch, queries, size)`; at masked queries it means nothing.
+            `torch.Tensor` of shape `(batch, queries, size)`. The caller masks padding among the queries.
         """
         query, key, value = (
             layer(tokens).unflatten(-1, (-1, self.head_size)).transpose(1, 2)  # (batch, heads, tokens, head_size)

@@ -1,4 +1,4 @@
-"""Memories of words and regions that a question from elsewhere in the post reads, hop after hop."""
+"""Memory networks of Co-Mem and MVAN: attention over a memory and GRU updates of the query."""
 
 import torch
 from torch import nn
@@ -7,10 +7,12 @@ from .fusion_mpt import masked_softmax
 
 
 class MemoryRead(nn.Module):
-    """Additive attention of a question q over a memory m: r = Σ α_i m_i, α = softmax_i wᵀ tanh(W m_i + U q).
+    """Additive attention of a query q over a memory m.
+
+    r = Σ α_i m_i with α = softmax_i wᵀ tanh(W m_i + U q).
 
     Args:
-        size (`int`): size of the question, of a memory's entry, and of what is read.
+        size (`int`): size of the query, of a memory entry and of the result.
     """
 
     def __init__(self, size: int) -> None:
@@ -19,33 +21,43 @@ class MemoryRead(nn.Module):
         self.question = nn.Linear(size, size, bias=False)
         self.scorer = nn.Linear(size, 1, bias=False)  # a bias would cancel in the softmax
 
-    def forward(self, memory: torch.Tensor, mask: torch.Tensor, question: torch.Tensor) -> torch.Tensor:
-        """
+    def forward(self, memory: torch.Tensor, mask: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
+        """Read the memory.
+
         Args:
             memory (`torch.Tensor` of shape `(batch, entries, size)`)
             mask (`torch.BoolTensor` of shape `(batch, entries)`)
-            question (`torch.Tensor` of shape `(batch, size)`)
+            query (`torch.Tensor` of shape `(batch, size)`)
 
         Returns:
             r, `torch.Tensor` of shape `(batch, size)`, zero for an empty memory.
         """
-        agreement = torch.tanh(self.memory(memory) + self.question(question).unsqueeze(1))
-        weights = masked_softmax(self.scorer(agreement).squeeze(-1), mask)
+        hidden = torch.tanh(self.memory(memory) + self.question(query).unsqueeze(1))
+        weights = masked_softmax(self.scorer(hidden).squeeze(-1), mask)
         return (weights.to(memory.dtype).unsqueeze(-1) * memory).sum(dim=1)
 
 
-class QuestionUpdate(nn.Module):
-    """The question of the next hop, by a GRU cell: q ← GRU(r, q). That of an absent modality stays zero.
+class QueryUpdate(nn.Module):
+    """GRU cell that computes the query of the next hop: q ← GRU(r, q).
 
     Args:
-        read_size (`int`): size of what was read.
-        size (`int`): size of the question.
+        read_size (`int`): size of r.
+        size (`int`): size of q.
     """
 
     def __init__(self, read_size: int, size: int) -> None:
         super().__init__()
         self.cell = nn.GRUCell(read_size, size)
 
-    def forward(self, read: torch.Tensor, question: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
-        """r `(batch, read_size)`, q `(batch, size)`, which posts have the modality `(batch,)` -> q `(batch, size)`."""
-        return self.cell(read, question) * there.unsqueeze(-1)
+    def forward(self, read: torch.Tensor, query: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
+        """Update the query.
+
+        Args:
+            read (`torch.Tensor` of shape `(batch, read_size)`)
+            query (`torch.Tensor` of shape `(batch, size)`)
+            present (`torch.BoolTensor` of shape `(batch,)`): whether a post has the modality of the query.
+
+        Returns:
+            q, `torch.Tensor` of shape `(batch, size)`, zero for a missing modality.
+        """
+        return self.cell(read, query) * present.unsqueeze(-1)

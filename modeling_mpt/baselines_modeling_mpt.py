@@ -1,4 +1,4 @@
-"""The contract of the baselines: the model base on which a system adds its own mechanism."""
+"""Base model of the baselines: encoders, rationales, classifier, and losses."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -7,24 +7,24 @@ import torch
 from torch import nn
 from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 
-from .baseline_config_mpt import BaselineConfig, BaselineOutput
+from .backbones_mpt import freeze_first_layers, remove_pooler
+from .baselines_configuration_mpt import BaselineConfig, BaselineOutput
 from .baselines_visual_mpt import PROVIDERS, Tokens
-from .baselines_words_mpt import NewWords, WordEmbeddings
+from .baselines_words_mpt import NormalEmbedding, UniformEmbedding, WordEmbeddings
 from .configuration_base_mpt import MODALITIES
-from .backbones_mpt import remove_pooler, freeze_first_layers
-from .packing_mpt import compact, compact_rationales, masked_mean, token_states
 from .fusion_mpt import LightweightAttentionFusion, PerspectiveAttention
 from .loss_mpt import classification_loss
+from .packing_mpt import compact, compact_rationales, masked_mean, token_states
 from .pretrained_mpt import SentimentPreTrainedModel, batch_and_device
 
 
 class Posts(NamedTuple):
-    """The posts of a batch, complete: what is absent has a mask of false.
+    """Posts of a batch. Missing modalities are masked.
 
     Args:
         input_ids (`torch.LongTensor` of shape `(batch, seq_len)`)
         attention_mask (`torch.BoolTensor` of shape `(batch, seq_len)`)
-        pixel_values (`torch.Tensor` of shape `(batch, 3, height, width)`): `None` where no post has an image.
+        pixel_values (`torch.Tensor` of shape `(batch, 3, height, width)`): `None` if no post has an image.
         image_mask (`torch.BoolTensor` of shape `(batch,)`)
     """
 
@@ -35,16 +35,16 @@ class Posts(NamedTuple):
 
 
 class BaselineForSentimentClassification(SentimentPreTrainedModel):
-    r"""Base of the baselines. A system is a subclass that
+    r"""Base class of the baselines. A system is a subclass that
 
-    - builds its layers in `__init__`, after this one and before `add_head(pooled_size)`, which it calls last;
-    - computes in `pool` one vector a post from the encoded tokens, and fields of its output class beside it;
-    - names in `loss_inputs` those fields that its `auxiliary_losses` reads, after `"logits"`.
+    - builds its layers in `__init__`, between `super().__init__` and `add_head(pooled_size)`;
+    - computes one vector per post from the encoded tokens in `pool`, and optional fields of its output class;
+    - names in `loss_inputs` the fields that its `auxiliary_losses` needs, after `"logits"`.
 
     Args:
         config ([`BaselineConfig`])
-        text_encoder, vision_encoder, cnn, scene_encoder ([`PreTrainedModel`], *optional*): ready encoders instead of
-            new ones from the configuration; `from_backbones` hands pretrained ones in.
+        text_encoder, vision_encoder, cnn, scene_encoder ([`PreTrainedModel`], *optional*): encoders to use instead of
+            new ones from the configuration. `from_backbones` passes pretrained ones.
     """
 
     config_class = BaselineConfig
@@ -62,12 +62,12 @@ class BaselineForSentimentClassification(SentimentPreTrainedModel):
         super().__init__(config)
         config.check()
         self.num_labels = config.num_labels
-        ready = {"text_config": text_encoder, "vision_config": vision_encoder}
-        ready |= {"cnn_config": cnn, "scene_config": scene_encoder}
+        given = {"text_config": text_encoder, "vision_config": vision_encoder}
+        given |= {"cnn_config": cnn, "scene_config": scene_encoder}
         encoders = {}
         for field, auto_class in config.encoder_classes().items():
-            encoders[field] = ready[field]
-            if ready[field] is None and getattr(config, field) is not None and field != "text_config":
+            encoders[field] = given[field]
+            if given[field] is None and getattr(config, field) is not None and field != "text_config":
                 encoders[field] = auto_class.from_config(getattr(config, field))
             if encoders[field] is not None and auto_class is AutoModel:
                 remove_pooler(encoders[field])
@@ -89,7 +89,7 @@ class BaselineForSentimentClassification(SentimentPreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, NewWords):
+        if isinstance(module, UniformEmbedding | NormalEmbedding):
             module.init_weights()
         else:
             super()._init_weights(module)
@@ -105,7 +105,7 @@ class BaselineForSentimentClassification(SentimentPreTrainedModel):
 
     @property
     def text_size(self) -> int:
-        """Size of a word's state."""
+        """Return the size of a word's state."""
         return self.text_encoder.size if isinstance(self.text_encoder, WordEmbeddings) else self._encoder_size
 
     @property
@@ -114,20 +114,20 @@ class BaselineForSentimentClassification(SentimentPreTrainedModel):
 
     @property
     def image_size(self) -> int:
-        """Size of a region's state."""
+        """Return the size of a region's state."""
         return self.visual.size
 
     @property
     def scene_size(self) -> int:
-        """Size of a state of the scene."""
+        """Return the size of a scene token's state."""
         return (self.scene or self.visual).size
 
     def add_head(self, pooled_size: int, classifier: nn.Module | None = None) -> None:
-        """Add the classifier and what joins rationales to the pooled vector, then initialise all new layers.
+        """Add the classifier and the fusion with rationales, then initialize all new layers.
 
         Args:
             pooled_size (`int`): size of the vector that `pool` returns.
-            classifier (`nn.Module`, *optional*): from that size to `num_labels`; by default dropout and one layer.
+            classifier (`nn.Module`, *optional*): maps that size to `num_labels`; by default dropout and one layer.
         """
         config = self.config
         if classifier is None:
@@ -141,7 +141,7 @@ class BaselineForSentimentClassification(SentimentPreTrainedModel):
         self.post_init()
 
     def freeze(self) -> None:
-        """Stop the gradients of what the configuration freezes."""
+        """Stop the gradients of the parameters that the configuration freezes."""
         count = self.config.freeze_text_layers
         for encoder in (self.text_encoder, self.rationale_encoder):
             if isinstance(encoder, WordEmbeddings):
@@ -161,20 +161,24 @@ class BaselineForSentimentClassification(SentimentPreTrainedModel):
         scene: str | PreTrainedConfig | None = None,
         **config_kwargs: Any,
     ) -> "BaselineForSentimentClassification":
-        """As [`SentimentPreTrainedModel.from_backbones`]. `vision`, `cnn` and `scene` are the networks of the visual
-        and of the scene provider. What the system does not read is not opened."""
+        """Build a model from pretrained encoders, as [`SentimentPreTrainedModel.from_backbones`] does.
+
+        `vision` or `cnn` is the network of the visual provider, `scene` that of the scene provider. Encoders that the
+        system does not need are not loaded.
+        """
         sources = {"text_config": text, "vision_config": vision, "cnn_config": cnn, "scene_config": scene}
         classes = cls.config_class(**config_kwargs).encoder_classes()
         return cls._from_sources({name: sources[name] for name in classes}, config_kwargs, classes)
 
-    # ---- What a system writes ----
+    # ---- Defined by a system ----
 
     def pool(self, **tokens: Tokens) -> tuple[torch.Tensor, Mapping[str, Any]]:
-        """The system's mechanism. Written with the arguments that its configuration `reads`, e.g. `pool(self, text,
-        image)`.
+        """Compute one vector per post.
+
+        A system defines it with the arguments that its configuration `reads`, e.g. `pool(self, text, image)`.
 
         Args:
-            text, image, scene ([`Tokens`]): padding, and posts without that modality, are masked.
+            text, image, scene ([`Tokens`]): encoded tokens; padding and missing modalities are masked.
 
         Returns:
             The pooled vector `(batch, pooled_size)`, and fields of `output_class` by name.
@@ -182,37 +186,39 @@ class BaselineForSentimentClassification(SentimentPreTrainedModel):
         raise NotImplementedError
 
     def auxiliary_losses(self, labels: torch.LongTensor, **inputs: torch.Tensor | None) -> dict[str, torch.Tensor]:
-        """The system's losses beside the cross-entropy. A loss called x is weighed by `config.loss_weight_x` and is
-        `loss_x` of the output. They may reach trainable weights through their arguments alone.
+        """Compute the losses of the system apart from the cross-entropy, by name.
+
+        The loss x is weighted by `config.loss_weight_x` and returned as `loss_x`. Its gradient must flow through the
+        arguments only, because the trainer computes it over all posts of an optimizer step.
 
         Args:
             labels (`torch.LongTensor` of shape `(batch,)`)
-            inputs: the fields named in `loss_inputs`, without the logits; `None` where `pool` did not return it.
+            inputs: fields named in `loss_inputs`, without the logits; `None` if `pool` did not return the field.
         """
         return {}
 
-    # ---- What it may use and override ----
+    # ---- Used and overridden by a system ----
 
     def encode(self, posts: Posts) -> dict[str, Tokens]:
-        """The arguments of `pool`."""
+        """Encode the modalities that the system reads, as arguments of `pool`."""
         tokens = {}
         if "text" in self.config.reads:
             tokens["text"] = self.encode_text(posts.input_ids, posts.attention_mask)
         if "image" in self.config.reads:
             tokens["image"] = self.visual(posts.pixel_values, posts.image_mask)
         if "scene" in self.config.reads:
-            own = self.scene is not None
-            tokens["scene"] = self.scene(posts.pixel_values, posts.image_mask) if own else tokens["image"]
+            has_network = self.scene is not None
+            tokens["scene"] = self.scene(posts.pixel_values, posts.image_mask) if has_network else tokens["image"]
         return tokens
 
     def encode_text(self, input_ids: torch.LongTensor, attention_mask: torch.Tensor) -> Tokens:
-        """States of the words `(batch, seq_len, text_size)`, real ones first; `(batch, seq_len)` each."""
+        """Encode `(batch, seq_len)` token ids. States are `(batch, seq_len, text_size)`, real tokens first."""
         input_ids, mask, _ = compact(input_ids, attention_mask.bool())
         states = token_states(self.text_encoder, input_ids, mask)
         return Tokens(states, mask, states[:, 0])
 
     def represent(self, posts: Posts) -> tuple[torch.Tensor, Mapping[str, Any]]:
-        """`pool` of the encoded posts; to be overridden where a system encodes in its own way."""
+        """Encode and pool the posts. Systems that encode in their own way override it."""
         return self.pool(**self.encode(posts))
 
     def forward(
@@ -226,7 +232,10 @@ class BaselineForSentimentClassification(SentimentPreTrainedModel):
         labels: torch.LongTensor | None = None,
         return_dict: bool | None = None,
     ) -> BaselineOutput | tuple:
-        """The arguments of [`MPTForSentimentClassification.forward`], of which the system takes what it reads."""
+        """Classify posts. The arguments are those of [`MPTForSentimentClassification.forward`].
+
+        Modalities that the system does not read are ignored.
+        """
         config = self.config
         batch, device = batch_and_device(
             input_ids=input_ids, pixel_values=pixel_values, rationale_input_ids=rationale_input_ids
@@ -240,46 +249,49 @@ class BaselineForSentimentClassification(SentimentPreTrainedModel):
             image_mask = torch.full((batch,), pixel_values is not None, device=device)
         posts = Posts(input_ids, attention_mask.bool(), pixel_values, image_mask.bool())
         fused, extras = self.represent(posts)
-        present = {"text": posts.attention_mask.any(dim=1), "image": posts.image_mask}
+        outputs = dict(extras)
         absent = torch.zeros(batch, dtype=torch.bool, device=device)
-        present = {name: present[name] if name in config.reads else absent for name in present}
+        present = {"text": posts.attention_mask.any(dim=1), "image": posts.image_mask}
+        present = {name: mask if name in config.reads else absent for name, mask in present.items()}
         present["rationales"] = absent
-        found = dict(extras)
         if config.use_rationales:
             embeds, weights, present["rationales"] = self._rationales(
                 fused, rationale_input_ids, rationale_attention_mask
             )
-            own = present["text"] | present["image"]
-            fused, found["system_weights"] = self.rationale_fusion(
-                [fused, embeds], torch.stack([own, present["rationales"]], dim=1)
-            )
-            found |= {"rationale_embeds": embeds, "perspective_weights": weights}
-        found["fused_embeds"] = fused
-        found["modality_mask"] = torch.stack([present[name] for name in MODALITIES], dim=1)
-        found["logits"] = self.classifier(fused)
+            mask = torch.stack([present["text"] | present["image"], present["rationales"]], dim=1)
+            fused, outputs["system_weights"] = self.rationale_fusion([fused, embeds], mask)
+            outputs |= {"rationale_embeds": embeds, "perspective_weights": weights}
+        outputs["fused_embeds"] = fused
+        outputs["modality_mask"] = torch.stack([present[name] for name in MODALITIES], dim=1)
+        outputs["logits"] = self.classifier(fused)
         if labels is not None:
-            found |= self.compute_losses(labels, **{name: found.get(name) for name in self.loss_inputs})
-        output = self.output_class(**found)
+            outputs |= self.compute_losses(labels, **{name: outputs.get(name) for name in self.loss_inputs})
+        output = self.output_class(**outputs)
         return output if (config.return_dict if return_dict is None else return_dict) else output.to_tuple()
 
     def _rationales(
         self, pooled: torch.Tensor, input_ids: torch.Tensor | None, attention_mask: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """r' `(batch, pooled_size)`, the perspectives' weights and which posts have any rationale `(batch,)`."""
+        """Encode the rationales.
+
+        Returns:
+            r' `(batch, pooled_size)`, weights `(batch, num_perspectives)`, and the mask of posts that have a rationale
+            `(batch,)`.
+        """
         shape = (len(pooled), len(self.config.perspectives))
         if input_ids is None:
             return torch.zeros_like(pooled), pooled.new_zeros(shape), pooled.new_zeros(len(pooled), dtype=torch.bool)
         dropout = self.config.rationale_dropout if self.training else 0.0
         input_ids, mask, _ = compact_rationales(input_ids, attention_mask, self.config.perspectives, dropout)
         states = token_states(self.rationale_encoder or self.text_encoder, input_ids, mask)
-        there = mask.any(dim=1).view(shape)
-        embeds, weights = self.perspective_attention(masked_mean(states, mask).view(*shape, -1), there)
-        return embeds, weights, there.any(dim=1)
+        present = mask.any(dim=1).view(shape)
+        embeds, weights = self.perspective_attention(masked_mean(states, mask).view(*shape, -1), present)
+        return embeds, weights, present.any(dim=1)
 
     def compute_losses(
         self, labels: torch.LongTensor, logits: torch.Tensor, **inputs: torch.Tensor | None
     ) -> dict[str, torch.Tensor]:
-        """Cross-entropy plus the system's own losses, each by its weight.
+        """Compute the weighted sum of the cross-entropy and the auxiliary losses.
 
         Returns:
             `loss`, `loss_ce` and `loss_x` for each auxiliary loss x: scalars.

@@ -1,4 +1,4 @@
-"""Where a model's regions, objects and scenes come from: patches, a CNN's grid, a detector, a places classifier."""
+"""Visual providers of the baselines: ViT patches, a CNN grid, detected objects, classified places."""
 
 from typing import NamedTuple
 
@@ -6,20 +6,30 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from .backbones_mpt import freeze_batch_statistics, freeze_first_layers, has_class_token, natural_pooling, pool_map, pixel_conversion, convert_pixels, vision_hidden_size, vision_vector
+from .backbones_mpt import (
+    convert_pixels,
+    freeze_batch_statistics,
+    freeze_first_layers,
+    has_class_token,
+    natural_pooling,
+    pixel_conversion,
+    pool_map,
+    vision_hidden_size,
+    vision_vector,
+)
 from .branches_mpt import ConvNet
 
 
 class Tokens(NamedTuple):
-    """What was encoded of one modality.
+    """Encoded tokens of one modality.
 
     Args:
-        states (`torch.Tensor` of shape `(batch, tokens, dim)`): of words or regions; zero where `mask` is false.
+        states (`torch.Tensor` of shape `(batch, tokens, dim)`): states of words or regions, zero where masked.
         mask (`torch.BoolTensor` of shape `(batch, tokens)`): all false for a post without that modality.
-        summary (`torch.Tensor` of shape `(batch, dim)`): of the whole: a text's first state, an image's global vector;
-            zero for a post without that modality.
-        scores (`torch.Tensor` of shape `(batch, classes)`, *optional*): probability of each class of object or place,
-            from the providers that name them.
+        summary (`torch.Tensor` of shape `(batch, dim)`): first state of a text, or global vector of an image; zero for
+            a post without that modality.
+        scores (`torch.Tensor` of shape `(batch, classes)`, *optional*): probabilities of the object or place classes,
+            from providers that have them.
     """
 
     states: torch.Tensor
@@ -29,15 +39,15 @@ class Tokens(NamedTuple):
 
 
 class VisualProvider(nn.Module):
-    """Base of the providers: encodes the images that are there, and knows how to say that none is.
+    """Base class of visual providers. Encodes present images, returns masked zeros for missing ones.
 
     Args:
-        encoder ([`PreTrainedModel`], *optional*): the provider's network.
+        encoder ([`PreTrainedModel`], *optional*): network of the provider.
         config ([`BaselineConfig`])
 
     Attributes:
         size (`int`): size of a token's state.
-        num_scores (`int`): number of classes that the provider names, 0 if it names none.
+        num_scores (`int`): number of classes that the provider predicts, 0 if none.
     """
 
     num_scores = 0
@@ -55,29 +65,37 @@ class VisualProvider(nn.Module):
         return self
 
     def freeze(self, config) -> None:
-        """Stop the gradients of what the configuration freezes."""
+        """Stop the gradients of the parameters that the configuration freezes."""
         freeze_first_layers(self.vision_encoder, config.freeze_vision_layers)
 
-    def read(
+    def encode_images(
         self, pixel_values: torch.Tensor, **by_image: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-        """`(images, 3, height, width)` to states `(images, regions, size)`, summary `(images, size)` and, where the
-        provider names classes, scores `(images, num_scores)`."""
+        """Encode images.
+
+        Args:
+            pixel_values (`torch.Tensor` of shape `(images, 3, height, width)`)
+            by_image (`torch.Tensor` of shape `(images, …)`): further inputs of a provider.
+
+        Returns:
+            States `(images, regions, size)`, summary `(images, size)`, and scores `(images, num_scores)` or `None`.
+        """
         raise NotImplementedError
 
     def forward(self, pixel_values: torch.Tensor | None, image_mask: torch.Tensor, **by_post: torch.Tensor) -> Tokens:
-        """
+        """Encode the images of a batch of posts.
+
         Args:
             pixel_values (`torch.Tensor` of shape `(batch, 3, height, width)`, *optional*)
             image_mask (`torch.BoolTensor` of shape `(batch,)`): false for a post without an image.
-            by_post (`torch.Tensor` of shape `(batch, …)`): what else `read` takes, of the posts that have one.
+            by_post (`torch.Tensor` of shape `(batch, …)`): further inputs of `encode_images`.
         """
         weight = next(self.parameters())
-        if torch.compiler.is_compiling():  # which posts have an image is not known: encode them all
-            states, summary, scores = self.read(pixel_values.to(weight.dtype), **by_post)
-            there = image_mask.unsqueeze(-1)
-            scores = None if scores is None else scores * there
-            return Tokens(states * there.unsqueeze(-1), there.expand(states.shape[:2]), summary * there, scores)
+        if torch.compiler.is_compiling():  # data-dependent shapes break the graph: encode all images
+            states, summary, scores = self.encode_images(pixel_values.to(weight.dtype), **by_post)
+            present = image_mask.unsqueeze(-1)
+            scores = None if scores is None else scores * present
+            return Tokens(states * present.unsqueeze(-1), present.expand(states.shape[:2]), summary * present, scores)
         rows = image_mask.nonzero().squeeze(-1)
         if len(rows) == 0:
             parts = [weight.new_zeros(1, 1, self.size), weight.new_zeros(1, self.size)]
@@ -87,14 +105,14 @@ class VisualProvider(nn.Module):
             by_image = {name: values[rows] for name, values in by_post.items()}
             parts = [
                 part if part is None else part.new_zeros(len(image_mask), *part.shape[1:]).index_copy(0, rows, part)
-                for part in self.read(pixel_values[rows].to(weight.dtype), **by_image)
+                for part in self.encode_images(pixel_values[rows].to(weight.dtype), **by_image)
             ]
         states, summary, scores = parts
         return Tokens(states, image_mask.unsqueeze(1).expand(states.shape[:2]), summary, scores)
 
 
 class VitPatches(VisualProvider):
-    """The patch states of a vision encoder; its class token, or the mean, is the summary."""
+    """Patch states of a vision encoder. The summary is its class token or the mean."""
 
     def __init__(self, encoder: PreTrainedModel, config) -> None:
         super().__init__(encoder, config)
@@ -102,14 +120,14 @@ class VitPatches(VisualProvider):
         self.natural_pooling = natural_pooling(encoder, self.pooling)
         self.first_patch = first_patch(encoder)
 
-    def read(self, pixel_values):
+    def encode_images(self, pixel_values):
         output = self.vision_encoder(pixel_values=pixel_values)
         summary = vision_vector(output, self.pooling, self.natural_pooling)
         return as_tokens(output.last_hidden_state, self.first_patch), summary, None
 
 
 class CnnGrid(VisualProvider):
-    """The cells of a CNN's last map, of a timm model or the plain ConvNet; their mean is the summary."""
+    """Cells of the last feature map of a timm CNN or of the plain ConvNet. The summary is their mean."""
 
     def __init__(self, encoder: PreTrainedModel | None, config) -> None:
         nn.Module.__init__(self)
@@ -125,45 +143,49 @@ class CnnGrid(VisualProvider):
         if config.freeze_cnn:
             self.cnn.requires_grad_(False)
 
-    def read(self, pixel_values):
+    def encode_images(self, pixel_values):
         pixels = convert_pixels(pixel_values, self.scale, self.shift)
         maps = self.cnn.layers(pixels) if isinstance(self.cnn, ConvNet) else self.cnn(pixels).last_hidden_state
         return as_tokens(maps, 0), pool_map(maps), None
 
 
 class DetectedObjects(VisualProvider):
-    """The objects that a detector of the DETR family is surest of, at most `config.max_regions`; their mean, weighted
-    by that sureness, is the summary. Pixels must be normalised as the detector's own image processor does."""
+    """Most confident objects of a DETR-like detector, at most `config.max_regions`.
+
+    The summary is their mean, weighted by confidence. Pixels must be normalized as by the detector's image processor.
+    """
 
     def __init__(self, encoder: PreTrainedModel, config) -> None:
         super().__init__(encoder, config)
         self.max_regions = config.max_regions
         self.num_scores = encoder.config.num_labels
 
-    def read(self, pixel_values):
+    def encode_images(self, pixel_values):
         output = self.vision_encoder(pixel_values=pixel_values)
         logits = output.logits  # (images, queries, classes), or one more for "no object"
         if logits.shape[-1] > self.num_scores:
             scores = logits.softmax(dim=-1)[..., : self.num_scores]
         else:
             scores = logits.sigmoid()
-        states = output.last_hidden_state[:, -logits.shape[1] :]  # YOLOS has its patches in front of its queries
-        sureness, best = scores.amax(dim=-1).topk(min(self.max_regions, states.shape[1]), dim=1)
-        states = states.gather(1, best.unsqueeze(-1).expand(-1, -1, states.shape[-1]))
-        shares = sureness / sureness.sum(dim=1, keepdim=True).clamp(min=1e-6)
-        return states, (shares.unsqueeze(-1) * states).sum(dim=1), scores.amax(dim=1)
+        states = output.last_hidden_state[:, -logits.shape[1] :]  # the states of YOLOS begin with its patches
+        confidence, queries = scores.amax(dim=-1).topk(min(self.max_regions, states.shape[1]), dim=1)
+        states = states.gather(1, queries.unsqueeze(-1).expand(-1, -1, states.shape[-1]))
+        weights = confidence / confidence.sum(dim=1, keepdim=True).clamp(min=1e-6)
+        return states, (weights.unsqueeze(-1) * states).sum(dim=1), scores.amax(dim=1)
 
 
 class ClassifiedPlaces(VisualProvider):
-    """The last states of an image classifier, e.g. one trained on Places365, and the probabilities of its classes; the
-    mean of the states is the summary."""
+    """Last states and class probabilities of an image classifier, e.g. one trained on Places365.
+
+    The summary is the mean of the states.
+    """
 
     def __init__(self, encoder: PreTrainedModel, config) -> None:
         super().__init__(encoder, config)
         self.num_scores = encoder.config.num_labels
         self.first_patch = first_patch(encoder)
 
-    def read(self, pixel_values):
+    def encode_images(self, pixel_values):
         output = self.vision_encoder(pixel_values=pixel_values, output_hidden_states=True)
         states = as_tokens(output.hidden_states[-1], self.first_patch)
         return states, states.mean(dim=1), output.logits.softmax(dim=-1)
@@ -178,12 +200,20 @@ PROVIDERS = {
 
 
 def as_tokens(states: torch.Tensor, first: int) -> torch.Tensor:
-    """`(images, dim, height, width)` or `(images, tokens, dim)`, less the first tokens -> `(images, regions, dim)`."""
+    """Convert a feature map or token states to region states.
+
+    Args:
+        states (`torch.Tensor` of shape `(images, dim, height, width)` or `(images, tokens, dim)`)
+        first (`int`): number of leading tokens to remove.
+
+    Returns:
+        `torch.Tensor` of shape `(images, regions, dim)`.
+    """
     return states.flatten(2).transpose(1, 2) if states.dim() == 4 else states[:, first:]
 
 
 def first_patch(encoder: PreTrainedModel) -> int:
-    """How many states of a vision encoder stand before its first patch: class, register and distillation tokens."""
+    """Return the position of the first patch, after class, register and distillation tokens."""
     names = {name.split(".")[-1] for name, _ in encoder.named_parameters()}
     registers = getattr(encoder.config, "num_register_tokens", 0) or 0
     return int(has_class_token(encoder)) + registers + int("distillation_token" in names)

@@ -200,7 +200,7 @@ def test_too_many_pairs_lose_the_rarest_and_say_so(caplog):
         counter.add(text)
     graph = tiny_baselines.model("mgnns", max_pairs=4).text_graph
     with caplog.at_level("WARNING"):
-        assert graph.settle(counter, min_count=1) == 4
+        assert graph.add_edges(counter, min_count=1) == 4
     assert "8 of the rarest" in caplog.text
     assert {(int(key) >> 31, int(key) & 255) for key in graph.pairs} == {(3, 3), (3, 4), (4, 3), (4, 4)}
 
@@ -262,11 +262,11 @@ def test_clusters_are_found_and_each_centre_is_the_mean_of_its_points():
     middles = torch.tensor([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0]])
     draw = torch.Generator().manual_seed(0)
     points = middles.repeat_interleave(20, dim=0) + torch.randn(60, 2, generator=draw)
-    centres, nearest = k_means(points, 3, torch.device("cpu"), rounds=50)
+    centres, nearest = k_means(points, 3, torch.device("cpu"), max_rounds=50)
     for cluster in range(3):
         torch.testing.assert_close(centres[cluster], points[nearest == cluster].mean(dim=0))
     assert nearest.equal(torch.cdist(points, centres).argmin(dim=1))
-    again = k_means(points, 3, torch.device("cpu"), rounds=50)
+    again = k_means(points, 3, torch.device("cpu"), max_rounds=50)
     assert again[0].equal(centres)
     assert len(k_means(points[:2], 3, torch.device("cpu"))[0]) == 2
 

@@ -1,4 +1,4 @@
-"""What the configurations of all baselines share, and the output of their models."""
+"""Base configuration and output of the baselines."""
 
 from dataclasses import dataclass, fields
 from typing import Any
@@ -22,33 +22,33 @@ AUTO_CLASSES = {"detector": AutoModelForObjectDetection, "places": AutoModelForI
 
 @dataclass
 class BaselineOutput(MPTOutput):
-    """
-    As [`MPTOutput`]; `text_embeds`, `image_embeds` and `modality_weights` are `None` unless a system says otherwise.
+    """Output of the baselines. Fields of [`MPTOutput`] that a system does not compute are `None`.
 
     Args:
-        system_weights (`torch.Tensor` of shape `(batch, 2)`): with `use_rationales`, the weights of the system's own
-            vector and of the rationales' in `fused_embeds`.
+        system_weights (`torch.Tensor` of shape `(batch, 2)`): with `use_rationales`, weights of the system's vector
+            and of the rationale vector in `fused_embeds`.
     """
 
     system_weights: torch.Tensor | None = None
 
 
 def ignored_at_inference(output_class: type) -> list[str]:
-    """All that a Trainer need not gather of an output, i.e. all but loss and logits."""
+    """List all fields of an output but loss and logits, which a Trainer gathers."""
     return [field.name for field in fields(output_class) if field.name not in ("loss", "logits")]
 
 
 class BaselineConfig(SentimentConfig):
-    r"""
-    Base configuration of the baselines.
+    r"""Base configuration of the baselines.
+
+    A subclass needs its own `__init__`: transformers generates one otherwise.
 
     Args:
         scene_config (`dict` or [`PreTrainedConfig`], *optional*):
             Network of the scene provider, in systems that read scenes.
         use_rationales (`bool`, defaults to `False`):
-            Whether to encode the rationales and join their vector to the system's own by LAFF before the classifier.
+            Whether to encode the rationales and fuse their vector with the system's by LAFF before the classifier.
         text_provider (`str`, defaults to `"encoder"`):
-            `"encoder"`: states of the text encoder; `"embeddings"`: its word embeddings alone.
+            `"encoder"` reads the states of the text encoder, `"embeddings"` only its word embeddings.
         visual_provider (`str`, defaults to `"vit_patches"`):
             Regions of an image: `"vit_patches"`, `"cnn_grid"`, `"detector"` or `"places"`. The last two take an object
             detector and an image classifier as `vision_config`; `"cnn_grid"` takes `cnn_config`.
@@ -63,15 +63,20 @@ class BaselineConfig(SentimentConfig):
         ValueError: For a misspelt field, or a value outside the documented range.
     """
 
-    # What a system sets: its name in tables and cards, where it is from, and what of a post `pool` gets.
     title = "Baseline"
-    reads = ("text", "image")  # of "text", "image", "scene"
+    # Arguments of the model's `pool`: "text", "image", "scene".
+    reads = ("text", "image")
+    # Providers that the system works with.
+    text_providers = TEXT_PROVIDERS
+    visual_providers = VISUAL_PROVIDERS
 
     sub_configs = {name: AutoConfig for name in ("text_config", "vision_config", "cnn_config", "scene_config")}
     keys_to_ignore_at_inference = ignored_at_inference(BaselineOutput)
     counts = (*SentimentConfig.counts, "max_regions")
+    # Lower bounds of the fields in `counts`, if not 1.
+    minima = {"freeze_text_layers": -1, "freeze_vision_layers": -1}
     switches = (*SentimentConfig.switches, "use_rationales")
-    without_rationales = "write use_rationales=False"
+    without_rationales = "set `use_rationales=False`"
 
     def __init__(
         self,
@@ -93,7 +98,7 @@ class BaselineConfig(SentimentConfig):
 
     @property
     def modalities(self) -> list[str]:
-        """Which of text, image and rationales the network reads."""
+        """List the modalities that the network reads."""
         return [name for name in self.reads if name in MODALITIES] + ["rationales"] * bool(self.use_rationales)
 
     @property
@@ -119,27 +124,39 @@ class BaselineConfig(SentimentConfig):
         return classes
 
     def own_auto_map(self) -> dict[str, str]:
-        """Of a system in one file, whose classes are called XSentimentConfig and XForSentimentClassification."""
+        """Map each Auto class to its class in the file of the system.
+
+        The classes are called XSentimentConfig and XForSentimentClassification.
+        """
         file, name = type(self).__module__.split(".")[-1], type(self).__name__
         model = f"{file}.{name.removesuffix('SentimentConfig')}ForSentimentClassification"
         return {"AutoConfig": f"{file}.{name}", "AutoModel": model, "AutoModelForSequenceClassification": model}
 
     def check(self) -> None:
         super().check()
-        check_choice("text_provider", self.text_provider, TEXT_PROVIDERS)
-        check_choice("visual_provider", self.visual_provider, VISUAL_PROVIDERS)
+        for name in self.counts:
+            minimum = self.minima.get(name, 1)
+            if getattr(self, name) < minimum:
+                raise ValueError(f"`{name}` must be at least {minimum}, got {getattr(self, name)}.")
+        for name in self.numbers:
+            if name.startswith("loss_weight_") and getattr(self, name) < 0:
+                raise ValueError(
+                    f"`{name}` must be at least 0, which switches the loss off, got {getattr(self, name)}."
+                )
+            if name.endswith("_temperature") and getattr(self, name) <= 0:
+                raise ValueError(f"`{name}` must be positive, got {getattr(self, name)}.")
+        check_choice("text_provider", self.text_provider, self.text_providers)
+        check_choice("visual_provider", self.visual_provider, self.visual_providers)
         if self.scene_provider is not None:
             if "scene" not in self.reads:
                 raise ValueError(
-                    f"scene_provider={self.scene_provider!r}: {self.title} reads no scene. Leave it out, or write "
-                    "visual_provider."
+                    f"`scene_provider` must be unset for {self.title}, which reads no scene, got "
+                    f"{self.scene_provider!r}."
                 )
             check_choice("scene_provider", self.scene_provider, VISUAL_PROVIDERS)
-        if self.hidden_size < 1 or self.max_regions < 1:
-            raise ValueError(
-                f"hidden_size={self.hidden_size}, max_regions={self.max_regions}: write positive numbers, e.g. 768 "
-                "and 36."
-            )
-        for name in self.numbers:
-            if name.startswith("loss_weight_") and getattr(self, name) < 0:
-                raise ValueError(f"{name}={getattr(self, name)}: write a weight from 0, which switches that loss off.")
+
+
+def check_even_hidden_size(config: BaselineConfig) -> None:
+    """Raise a `ValueError` unless both directions of an LSTM can have half of `hidden_size`."""
+    if config.hidden_size % 2:
+        raise ValueError(f"`hidden_size` must be even, got {config.hidden_size}.")
