@@ -1,25 +1,45 @@
-"""The four ways in which asking a model fails: one class for each reaction that it asks for."""
+"""Errors of rationale generation, one class for each reaction of a run."""
+
+from typing import ClassVar
 
 
 class EngineError(Exception):
-    """An answer that did not come. Raised as one of the classes below."""
+    """Base class of failed requests to an engine.
+
+    Attributes:
+        kind (`str`): name of the class in stored error messages and in the run report.
+    """
+
+    kind: ClassVar[str] = "engine"
 
 
 class PermanentError(EngineError):
-    """This item fails however often it is asked (HTTP 400, 413, 415, 422): recorded, not retried."""
+    """Failure that repeats with every attempt (HTTP 400, 413, 415, 422). Recorded and not retried."""
+
+    kind = "permanent"
 
 
 class PreparationError(PermanentError):
-    """A post that cannot be sent at all, found before any request; the message names the post and the reason."""
+    """Post that cannot be sent, found before any request. The message names the post and the reason."""
+
+    kind = "preparation"
+
+
+class ServerCrashError(PermanentError):
+    """Post that crashes the server whenever it is the only one in flight."""
+
+    kind = "crash"
 
 
 class RetryableError(EngineError):
-    """The same request may succeed later: rate limits, server errors, timeouts, unreadable answers.
+    """Failure that a later attempt may not meet: rate limit, server error, timeout, unreadable answer.
 
     Attributes:
-        retry_after (`float`, *optional*): seconds that the server asks to wait.
-        overloaded (`bool`): the server has more to do than it can (HTTP 429, 503, a timeout): ask it less at a time.
+        retry_after (`float`, *optional*): seconds to wait, from the server's `Retry-After` header.
+        overloaded (`bool`): the server has too many requests (HTTP 429, 503, a timeout).
     """
+
+    kind = "retryable"
 
     def __init__(self, message: str, retry_after: float | None = None, overloaded: bool = False) -> None:
         super().__init__(message)
@@ -28,12 +48,16 @@ class RetryableError(EngineError):
 
 
 class OutageError(EngineError):
-    """The server is gone, by its own health check: nobody's fault, so it costs the item no attempt; all wait."""
+    """Server that fails its health check. All requests wait; the outage is not counted as an attempt."""
+
+    kind = "outage"
 
 
 class MisconfiguredError(EngineError):
-    """Every request would fail alike (HTTP 401, 403, 404, a wrong model name): stop at once, record nothing."""
+    """Failure of every request (HTTP 401, 403, 404, wrong model name). The run stops and records no failure."""
+
+    kind = "misconfigured"
 
 
 class StoreError(RuntimeError):
-    """A store that cannot be written or read as it is. Nothing that was recorded is lost."""
+    """Store that cannot be read or written. Everything recorded so far is kept."""

@@ -105,6 +105,11 @@ def item_key(spec_hash: str, image_sha256: str | None, text_sha256: str | None, 
     return hashlib.sha256(content.encode()).hexdigest()
 
 
+def content_key(image_sha256: str | None, text_sha256: str | None) -> str:
+    """Return the key of a post's content, equal for posts that are the same to a model."""
+    return f"{image_sha256 or ''}:{text_sha256 or ''}"
+
+
 def canonical_json(value: Any) -> str:
     """One spelling for one value."""
     return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)

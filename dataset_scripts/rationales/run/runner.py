@@ -1,4 +1,4 @@
-"""A run: every post of the chosen shards gets its rationales, each asked for once, whatever fails in between."""
+"""A run: request the missing rationales of all posts in the chosen shards."""
 
 from __future__ import annotations
 
@@ -6,22 +6,24 @@ import asyncio
 import contextlib
 import gc
 import logging
-import signal
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from tqdm.auto import tqdm
 
-from dataset_scripts.rationales.errors import EngineError, PermanentError, PreparationError
+from dataset_scripts.rationales.errors import EngineError, PermanentError, PreparationError, ServerCrashError
 from dataset_scripts.rationales.posts import PreparedPost, content_hashes, prepare_post
 from dataset_scripts.rationales.quality.gate import check
 from dataset_scripts.rationales.run.attempts import Gate, Record, ask_post
-from dataset_scripts.rationales.run.failures import DEFAULTS, Ledger, RunReport, RunSettings
-from dataset_scripts.rationales.run.request_queue import Intake, Row
-from dataset_scripts.rationales.run.server import REAL_TIME, Clock, Lane, PoisonError, Stopped
-from dataset_scripts.rationales.spec import item_key
-from dataset_scripts.rationales.store.shard import COUNTS, content_of
+from dataset_scripts.rationales.run.interrupts import stop_on_signal
+from dataset_scripts.rationales.run.posts_by_shard import PostsByShard, Row
+from dataset_scripts.rationales.run.results import ResultRecorder, RunReport
+from dataset_scripts.rationales.run.server import REAL_TIME, Clock, Server, Stopped
+from dataset_scripts.rationales.run.settings import DEFAULTS, RunSettings
+from dataset_scripts.rationales.spec import content_key, item_key
+from dataset_scripts.rationales.store.rows import TOKEN_COUNTS
+from dataset_scripts.rationales.store.shard_index import FAILED
 
 if TYPE_CHECKING:
     from dataset_scripts.rationales.engines.base import Engine
@@ -31,7 +33,7 @@ __all__ = ["Clock", "RunReport", "RunSettings", "run"]
 
 logger = logging.getLogger(__name__)
 
-_LIGHT = 4096  # bytes of an image file
+_SMALL_IMAGE = 4096  # bytes
 
 
 async def run(
@@ -45,43 +47,44 @@ async def run(
     progress: bool = True,
     clock: Clock = REAL_TIME,
 ) -> RunReport:
-    """Ask for every rationale that `store` lacks, record each, and publish each shard that is through.
+    """Request every rationale that `store` lacks, record it, and publish each completed shard.
 
-    The first SIGINT or SIGTERM lets finish what is in flight, the second one drops it; nothing recorded is ever lost.
+    The first SIGINT or SIGTERM finishes the requests in flight, the second one drops them. Recorded answers are
+    never lost, and never requested again.
 
     Args:
-        posts: rows with `id`, `text`, `image` and, if they have it, `language`; in any order, more than last time or
-            less. Posts that are the same are asked once.
-        store: of what is asked.
-        engines: that answer; a post is asked of one of them, so that its perspectives share what that has computed.
-        shard_ids: of this process; all of them by default.
-        settings: how to ask.
+        posts: rows with `id`, `text`, `image` and optionally `language`, in any order; later runs may have more or
+            fewer of them. Posts with the same content are asked once.
+        store: receives the rationales.
+        engines: all posts with the same image go to the same engine, which can reuse what it computed.
+        shard_ids: shards written by this process; by default all.
+        settings: concurrency, retries and time limits.
         gate: judges each answer (`gate.check`).
-        progress: show a bar.
-        clock: time and chance.
+        progress: show a progress bar.
+        clock: time and randomness.
 
     Raises:
-        MisconfiguredError: no request can succeed; nothing was recorded of those that failed.
-        OutageError: a server stayed away; the same command goes on later.
-        StoreError: a shard is being written by another process, or cannot be written.
-        ValueError: no engine, or posts that cannot be read.
+        MisconfiguredError: no request can succeed; no failure is recorded.
+        OutageError: a server crashed and did not come back; the same call continues later.
+        StoreError: another process writes a shard, or a shard cannot be written.
+        ValueError: `engines` is empty, or `posts` cannot be read.
     """
     if not engines:
-        raise ValueError("engines is empty; give at least one.")
+        raise ValueError("`engines` must have at least one engine, got none.")
     shard_ids = list(range(store.num_shards) if shard_ids is None else shard_ids)
-    intake = Intake(posts, store, shard_ids, progress)
+    posts_by_shard = PostsByShard(posts, store, shard_ids, progress)
     with (
-        ThreadPoolExecutor(settings.preparing, thread_name_prefix="posts") as pool,
-        tqdm(total=intake.total, desc="Rationales", unit=" posts", disable=not progress, smoothing=0) as bar,
+        ThreadPoolExecutor(settings.preparation_threads, thread_name_prefix="posts") as pool,
+        tqdm(total=posts_by_shard.total, desc="Rationales", unit=" posts", disable=not progress, smoothing=0) as bar,
     ):
         runner = _Runner(store, engines, settings, gate, clock, pool, bar)
-        with _signals(runner.stop), _imports_out_of_collection():
-            return await runner.run(intake, shard_ids)
+        with stop_on_signal(runner.stop), _frozen_imports():
+            return await runner.run(posts_by_shard, shard_ids)
 
 
 @contextlib.contextmanager
-def _imports_out_of_collection() -> Iterator[None]:
-    """What was imported before a run stays, so the garbage collector need not walk through it again and again."""
+def _frozen_imports() -> Iterator[None]:
+    """Exclude all objects that exist now from garbage collection, which saves time in every collection."""
     gc.freeze()
     try:
         yield
@@ -89,14 +92,16 @@ def _imports_out_of_collection() -> Iterator[None]:
         gc.unfreeze()
 
 
-def _light(row: Row) -> bool:
-    """Whether handing a post to a thread takes longer than making it ready: it has no image, or a tiny one."""
+def _is_fast_to_prepare(row: Row) -> bool:
+    """Tell whether preparing a post is faster than passing it to a thread: no image, or a small one."""
     image = row["image"]
     content = image.get("bytes") if isinstance(image, Mapping) else None
-    return image is None or (content is not None and len(content) <= _LIGHT)
+    return image is None or (content is not None and len(content) <= _SMALL_IMAGE)
 
 
 class _Runner:
+    """State of one run."""
+
     def __init__(
         self,
         store: RationaleStore,
@@ -115,255 +120,214 @@ class _Runner:
         self.pool = pool
         self.bar = bar
         self.report = RunReport()
-        self.deaths: dict[str, int] = {}
-        self.lanes = [
-            Lane(
-                engine,
-                concurrency=settings.concurrency,
-                max_attempts=settings.max_attempts,
-                outage_wait=settings.outage_wait,
-                deaths=self.deaths,
-                on_death=self._suspect,
-                clock=clock,
-            )
+        self.crash_counts: dict[str, int] = {}
+        self.servers = [
+            Server(engine, settings, crash_counts=self.crash_counts, on_crash=self._record_crash, clock=clock)
             for engine in engines
         ]
-        # Twice what can be in flight, so that the next posts are ready and one engine's queue does not starve another.
-        per_engine = -(-settings.concurrency // len(self.spec.perspectives))
-        self.room = asyncio.Semaphore(2 * per_engine * len(engines) + settings.preparing)
-        self.asking: dict[str, asyncio.Event] = {}
+        # Twice what can be in flight: the next posts are ready, and the queue of one server cannot block another one.
+        posts_in_flight = -(-settings.concurrency // len(self.spec.perspectives))
+        self.post_slots = asyncio.Semaphore(2 * posts_in_flight * len(engines) + settings.preparation_threads)
+        self.content_in_progress: dict[str, asyncio.Event] = {}
         self.stopping = False
-        self.fault: Exception | None = None
-        self.ledger = Ledger(self.report, settings.first_failures, lambda: any(lane.answers for lane in self.lanes))
-        self.told = clock.monotonic()
+        self.error: Exception | None = None
+        self.results = ResultRecorder(
+            self.report, settings.first_failures, lambda: sum(server.answers for server in self.servers)
+        )
+        self.bar_updated = clock.monotonic()
 
     def stop(self) -> None:
         self.stopping = True
-        for lane in self.lanes:
-            lane.stop()
+        for server in self.servers:
+            server.stop()
 
-    async def run(self, intake: Intake, shard_ids: Sequence[int]) -> RunReport:
-        began = self.told
+    async def run(self, posts_by_shard: PostsByShard, shard_ids: Sequence[int]) -> RunReport:
+        start = self.clock.monotonic()
         try:
             for shard_id in shard_ids:
-                await self._shard(shard_id, intake.rows(shard_id))
-            # Too few failures, and too early an end, to suspect a server: they were the posts' own.
-            for shard_id in [] if self.stopping else self.ledger.shards_in_doubt():
+                await self._run_shard(shard_id, posts_by_shard.rows(shard_id))
+            for shard_id in [] if self.stopping else self.results.shards_held_back():
                 with self.store.writer(shard_id) as self.writer:
-                    self.ledger.open(self.writer)
-                    self.ledger.believe()
+                    self.results.write_to(self.writer)
+                    self.results.record_held_back()
                     self.writer.publish()
         finally:
-            for lane in self.lanes:
-                await lane.close()
-        if self.fault is not None:
-            raise self.fault
-        return self._account(began)
+            for server in self.servers:
+                await server.close()
+        if self.error is not None:
+            raise self.error
+        for count in TOKEN_COUNTS:
+            setattr(self.report, count, sum(server.tokens[count] for server in self.servers))
+        for count in ("requests", "retried", "outages"):
+            setattr(self.report, count, sum(getattr(server, count) for server in self.servers))
+        self.report.stopped = self.stopping
+        self.report.seconds = self.clock.monotonic() - start
+        return self.report
 
-    async def _shard(self, shard_id: int, rows: Iterator[Row]) -> None:
+    async def _run_shard(self, shard_id: int, rows: Iterator[Row]) -> None:
         if self.stopping:
             return
         tasks: set[asyncio.Task[None]] = set()
         with self.store.writer(shard_id) as self.writer:
-            self.ledger.open(self.writer)
-            self.deaths.clear()
-            self.deaths.update(self.writer.index.deaths)
+            self.results.write_to(self.writer)
+            self.crash_counts.clear()
+            self.crash_counts.update(self.writer.index.crash_counts)
             try:
-                await self._begin(rows, tasks)
+                await self._start_posts(rows, tasks)
                 if tasks:
                     await asyncio.wait(tasks)
-            finally:  # only if this task is cancelled is there anything left
+            finally:  # tasks are left only if this task is cancelled
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
-            if not self.stopping and shard_id not in self.ledger.shards_in_doubt():
+            if not self.stopping and shard_id not in self.results.shards_held_back():
                 self.writer.publish()
 
-    async def _begin(self, rows: Iterator[Row], tasks: set[asyncio.Task[None]]) -> None:
+    async def _start_posts(self, rows: Iterator[Row], tasks: set[asyncio.Task[None]]) -> None:
         try:
             for row in rows:
-                await self.room.acquire()
+                await self.post_slots.acquire()
                 if self.stopping:
                     return
-                task = asyncio.create_task(self._guarded(row))
+                task = asyncio.create_task(self._run_post(row))
                 tasks.add(task)
                 task.add_done_callback(tasks.discard)
-        except Exception as error:  # the dataset cannot be read; what was begun is finished all the same
-            self._end_by(error)
+        except Exception as error:  # the dataset cannot be read; posts in progress are finished
+            self._stop_with(error)
 
-    async def _guarded(self, row: Row) -> None:
+    async def _run_post(self, row: Row) -> None:
         try:
-            await self._post(row)
+            await self._complete_post(row)
         except Stopped:
             pass
         except Exception as error:
-            self._end_by(error)
+            self._stop_with(error)
         finally:
-            self.room.release()
+            self.post_slots.release()
 
-    def _end_by(self, error: Exception) -> None:
-        if self.fault is None:
-            self.fault = error
+    def _stop_with(self, error: Exception) -> None:
+        if self.error is None:
+            self.error = error
         self.stop()
 
-    async def _post(self, row: Row) -> None:
-        if _light(row):
-            post, record, error = self._take_up(row)
+    async def _complete_post(self, row: Row) -> None:
+        if _is_fast_to_prepare(row):
+            post, record, error = self._prepare(row)
         else:
-            post, record, error = await asyncio.get_running_loop().run_in_executor(self.pool, self._take_up, row)
+            post, record, error = await asyncio.get_running_loop().run_in_executor(self.pool, self._prepare, row)
         self.report.posts += 1
         if error is not None:
-            self._unusable(record, error)
+            self._record_unusable(record, error)
             return
-        content = content_of(record["image_sha256"], record["text_sha256"])
-        if content in self.asking:
+        content = content_key(record["image_sha256"], record["text_sha256"])
+        if content in self.content_in_progress:
             self.report.duplicates += 1
-        while content in self.asking:
-            await self.asking[content].wait()
+        while content in self.content_in_progress:
+            await self.content_in_progress[content].wait()
         self.writer.add(record)
-        keys, wanted = self._wanted(record)
-        if not wanted:
+        keys, missing = self._keys(record)
+        if not missing:
             self.report.complete += 1
-            self._show(asked=False)
+            self._update_bar(asked=False)
             return
-        done = self.asking[content] = asyncio.Event()
+        done = self.content_in_progress[content] = asyncio.Event()
         try:
-            await self._rationales(post, keys, wanted)
+            await self._ask(post, keys, missing)
         finally:
-            del self.asking[content]
+            del self.content_in_progress[content]
             done.set()
-        self._show(asked=True)
+        self._update_bar(asked=True)
 
-    def _take_up(self, row: Row) -> tuple[PreparedPost | None, Record, PreparationError | None]:
-        """The post made ready, if anything is wanted of it; its record; why it cannot be made ready."""
+    def _prepare(self, row: Row) -> tuple[PreparedPost | None, Record, PreparationError | None]:
+        """Prepare a post for its requests.
+
+        Returns:
+            The post, or `None` if it is complete or unusable; its record; and the reason if it is unusable.
+        """
         record: Record = {"kind": "post", "id": str(row["id"]), "image_sha256": None, "text_sha256": None}
         record |= {"language": row["language"], "provenance": None}
         try:
             record["image_sha256"], record["text_sha256"] = content_hashes(row)
-            if self.writer.index.knows(record) and not self._wanted(record)[1]:
+            if self.writer.index.has_post(record) and not self._keys(record)[1]:
                 return None, record, None
             post = prepare_post(row, self.spec.max_pixels, self.spec.language)
         except PreparationError as error:
-            return None, record | {"error": f"preparation: {error}"}, error
-        except Exception as error:  # a decoder may raise anything; one file must not end a run of days
-            fault = PreparationError(f"post {record['id']!r}: {type(error).__name__}: {error}")
-            return None, record | {"error": f"preparation: {fault}"}, fault
+            return None, record | {"error": f"{error.kind}: {error}"}, error
+        except Exception as exception:  # image decoders raise any class, and one file must not end the run
+            error = PreparationError(f"post {record['id']!r}: {type(exception).__name__}: {exception}")
+            return None, record | {"error": f"{error.kind}: {error}"}, error
         return post, record | {"language": post.language}, None
 
-    def _wanted(self, record: Record) -> tuple[dict[str, str], list[str]]:
-        """Keys of all perspectives of a post, and the perspectives to ask for."""
+    def _keys(self, record: Record) -> tuple[dict[str, str], list[str]]:
+        """Compute the keys of all perspectives of a post, and list the perspectives to be asked."""
         keys = {
             perspective: item_key(self.spec.spec_hash, record["image_sha256"], record["text_sha256"], perspective)
             for perspective in self.spec.perspectives
         }
-        return keys, [perspective for perspective, key in keys.items() if self._is_open(key)]
+        return keys, [perspective for perspective, key in keys.items() if self._is_missing(key)]
 
-    def _is_open(self, key: str) -> bool:
+    def _is_missing(self, key: str) -> bool:
         status = self.writer.status(key)
         if status is None:
-            return not self.ledger.doubts(key)
-        return status in ("failed", "poison") and self.settings.retry_failed and key not in self.ledger.failed
+            return not self.results.is_held_back(key)
+        return status in FAILED and self.settings.retry_failed and key not in self.results.failed
 
-    async def _rationales(self, post: PreparedPost, keys: dict[str, str], wanted: list[str]) -> None:
-        again = any(self.writer.status(keys[perspective]) for perspective in wanted)
-        number = None if again else self.ledger.number()
+    async def _ask(self, post: PreparedPost, keys: dict[str, str], perspectives: list[str]) -> None:
+        asked_before = any(self.writer.status(keys[perspective]) for perspective in perspectives)
+        number = None if asked_before else self.results.next_number()
         failures: list[EngineError] = []
 
-        def settle(record: Record, error: EngineError | None) -> None:
+        def on_result(record: Record, error: EngineError | None) -> None:
             if isinstance(error, PermanentError):
                 failures.append(error)
-            self.ledger.settle(record["key"], record, error, again)
-            if isinstance(error, PoisonError) and post.post_id not in self.report.poison_posts:
-                logger.error("post %r: %s It is left out.", post.post_id, error)
-                self.report.poison_posts.append(post.post_id)
+            self.results.add(record["key"], record, error, asked_before)
+            if isinstance(error, ServerCrashError) and post.post_id not in self.report.crashing_posts:
+                logger.error("post %r: %s It is skipped.", post.post_id, error)
+                self.report.crashing_posts.append(post.post_id)
 
-        sent_back = await ask_post(
+        re_asked = await ask_post(
             post,
             keys,
-            wanted,
-            lane=self._lane(post),
+            perspectives,
+            server=self._server(post),
             writer=self.writer,
             gate=self.gate,
             max_re_asks=self.settings.max_re_asks,
-            settle=settle,
+            on_result=on_result,
         )
-        self.report.re_asked += sent_back
-        if len(failures) == len(wanted):
-            self.ledger.all_failed(number, failures[0])
+        self.report.re_asked += re_asked
+        if len(failures) == len(perspectives):
+            self.results.all_failed(number, failures[0])
 
-    def _unusable(self, record: Record, error: PreparationError) -> None:
-        again = not self.writer.index.adds(record)
-        self._show(asked=False)
-        if again and not self.settings.retry_failed:
+    def _record_unusable(self, record: Record, error: PreparationError) -> None:
+        asked_before = not self.writer.index.adds(record)
+        self._update_bar(asked=False)
+        if asked_before and not self.settings.retry_failed:
             self.report.complete += 1
             return
-        number = None if again else self.ledger.number()
-        self.ledger.settle(f"post {record['id']}", record, error, again)
-        self.ledger.all_failed(number, error)
+        number = None if asked_before else self.results.next_number()
+        self.results.add(f"post {record['id']}", record, error, asked_before)
+        self.results.all_failed(number, error)
 
-    def _lane(self, post: PreparedPost) -> Lane:
-        """The same for the same image, so that its engine need not compute it again; the next one while it is down."""
-        first = int((post.image_sha256 or post.text_sha256)[-8:], 16) % len(self.lanes)
-        order = self.lanes[first:] + self.lanes[:first]
-        return next((lane for lane in order if lane.up), order[0])
+    def _server(self, post: PreparedPost) -> Server:
+        """Choose the server by the post's image, which it may have cached, or the next one while it is down."""
+        first = int((post.image_sha256 or post.text_sha256)[-8:], 16) % len(self.servers)
+        order = self.servers[first:] + self.servers[:first]
+        return next((server for server in order if server.up), order[0])
 
-    def _suspect(self, content: str, deaths: int) -> None:
-        self.writer.add({"kind": "suspect", "content": content, "deaths": deaths})
+    def _record_crash(self, content: str, crashes: int) -> None:
+        self.writer.add({"kind": "suspect", "content": content, "crashes": crashes})
 
-    def _show(self, asked: bool) -> None:
+    def _update_bar(self, asked: bool) -> None:
         if self.bar.disable:
             return
-        if not asked:  # the rate, and with it the time that is left, is that of asking
+        if not asked:  # rate and remaining time are those of posts that were asked
             self.bar.initial += 1
         now = self.clock.monotonic()
-        if now - self.told >= 1.0:
-            self.told = now
-            tokens = sum(lane.tokens["completion_tokens"] for lane in self.lanes)
+        if now - self.bar_updated >= 1.0:
+            self.bar_updated = now
+            tokens = sum(server.tokens["completion_tokens"] for server in self.servers)
             speed = tokens / max(self.bar.format_dict["elapsed"], 1e-9)
-            failed = self.report.failed + self.report.poison
+            failed = self.report.failed + self.report.crashed
             self.bar.set_postfix_str(f"{speed:,.0f} tokens/s, {failed:,} failed", refresh=False)
         self.bar.update()
-
-    def _account(self, began: float) -> RunReport:
-        for count in COUNTS:
-            setattr(self.report, count, sum(lane.tokens[count] for lane in self.lanes))
-        for count in ("requests", "retried", "outages"):
-            setattr(self.report, count, sum(getattr(lane, count) for lane in self.lanes))
-        self.report.stopped = self.stopping
-        self.report.seconds = self.clock.monotonic() - began
-        return self.report
-
-
-@contextlib.contextmanager
-def _signals(stop: Callable[[], None]) -> Iterator[None]:
-    """The first SIGINT or SIGTERM calls `stop`, the second cancels the task."""
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
-    told = 0
-
-    def handle() -> None:
-        nonlocal told
-        told += 1
-        if told == 1:
-            logger.warning("Finishing what is in flight; once more to drop it.")
-            stop()
-        else:
-            task.cancel()
-
-    before = {}
-    for number in (signal.SIGINT, signal.SIGTERM):
-        handler = signal.getsignal(number)
-        try:
-            loop.add_signal_handler(number, handle)
-        except (NotImplementedError, RuntimeError, ValueError):  # not the main thread, or Windows
-            continue
-        before[number] = handler
-    try:
-        yield
-    except asyncio.CancelledError:
-        if told > 1:
-            raise KeyboardInterrupt from None
-        raise
-    finally:
-        for number, handler in before.items():
-            loop.remove_signal_handler(number)
-            signal.signal(number, handler)

@@ -1,4 +1,4 @@
-"""How fast one engine is asked, and what happens while it fails: retries, outages, and posts that kill it."""
+"""Requests to one engine: concurrency limit, retries with back-off, and recovery from server crashes."""
 
 from __future__ import annotations
 
@@ -11,25 +11,33 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from dataset_scripts.rationales.errors import EngineError, OutageError, PermanentError, RetryableError
-from dataset_scripts.rationales.store.shard import COUNTS, content_of
+from dataset_scripts.rationales.errors import (
+    EngineError,
+    OutageError,
+    PermanentError,
+    RetryableError,
+    ServerCrashError,
+)
+from dataset_scripts.rationales.spec import content_key
+from dataset_scripts.rationales.store.rows import TOKEN_COUNTS
 
 if TYPE_CHECKING:
     from dataset_scripts.rationales.engines.base import Answer, Engine
     from dataset_scripts.rationales.posts import PreparedPost
+    from dataset_scripts.rationales.run.settings import RunSettings
 
 logger = logging.getLogger(__name__)
 
-# A post is to blame for the server's death if it was the only one in flight, and this is its third time.
-DEATHS = 3
-# As many posts in a row cannot all be to blame: then the server dies of whatever it is asked.
-UNCONFIRMED = 5
+# A post that was in flight at so many crashes, and was alone in flight at the last one, is recorded as the cause.
+MAX_CRASHES = 3
+# After so many such posts in a row without an answer, the server itself is considered faulty.
+MAX_CRASHING_POSTS = 5
 LONGEST_PAUSE = 60.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Clock:
-    """Time and chance, so that tests have their own."""
+    """Time and randomness of a run, replaceable in tests."""
 
     monotonic: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
@@ -40,233 +48,254 @@ REAL_TIME = Clock()
 
 
 class Stopped(Exception):
-    """Not asked any more, because the run is to end."""
+    """Request that was not sent because the run is ending."""
 
 
-class PoisonError(PermanentError):
-    """The server dies whenever it is asked about this post."""
-
-
-class Lane:
-    """One engine: its queue, in order of arrival, and its health.
+@dataclasses.dataclass(eq=False)
+class _Request:
+    """One request, in the queue or in flight.
 
     Attributes:
-        requests: sent; those that an outage took included.
-        retried: sent again after a failure that may pass.
-        outages: confirmed deaths of the server.
-        answers: that came.
-        tokens: what they cost, by the names of `Answer`.
+        content: key of the post's content (`content_key`).
+        admitted: resolved when the request may be sent.
+        crashes: crashes of the server noticed before the request was sent.
+        slowdowns: reductions of the concurrency limit before the request was sent.
+    """
+
+    content: str
+    admitted: asyncio.Future[None]
+    crashes: int = 0
+    slowdowns: int = 0
+
+
+class Server:
+    """Queue of requests to one engine, with its concurrency limit and its health.
+
+    Attributes:
+        requests: requests sent, including those lost in an outage.
+        retried: requests repeated after a retryable failure.
+        outages: crashes of the server.
+        answers: answers received.
+        tokens: token counts of all answers, by the field names of `Answer`.
+        up: `False` from a crash until the health check succeeds again.
 
     Args:
-        engine: that is asked.
-        concurrency: most requests at a time. Less after the engine was overloaded: half at once, then one more per
-            round of answers.
-        max_attempts: requests for one answer, not counting those that an outage took.
-        outage_wait: seconds without any answer after which a server that is gone is given up.
-        deaths: how often the server died with a post in flight, by content; shared by the lanes.
-        on_death: told of each change to `deaths`.
-        clock: time and chance.
+        engine: the engine that answers.
+        settings: `concurrency`, `max_attempts` and `outage_wait` are used. Overload halves the concurrency limit at
+            once; each round of answers raises it by one.
+        crash_counts: number of crashes with a post in flight, by content; shared by all servers of a run.
+        on_crash: called with each content in flight at a crash, and with its new count.
+        clock: time and randomness.
     """
 
     def __init__(
         self,
         engine: Engine,
+        settings: RunSettings,
         *,
-        concurrency: int,
-        max_attempts: int,
-        outage_wait: float,
-        deaths: dict[str, int],
-        on_death: Callable[[str, int], object],
+        crash_counts: dict[str, int],
+        on_crash: Callable[[str, int], object],
         clock: Clock,
     ) -> None:
         self.engine = engine
         self.requests = self.retried = self.outages = self.answers = 0
         self.tokens: collections.Counter[str] = collections.Counter()
         self.up = True
-        self._most = concurrency
-        self._limit = float(concurrency)
-        self._max_attempts = max_attempts
-        self._outage_wait = outage_wait
-        self._deaths = deaths
-        self._on_death = on_death
+        self._settings = settings
+        self._limit = float(settings.concurrency)
+        self._slowdowns = 0
+        self._crash_counts = crash_counts
+        self._on_crash = on_crash
         self._clock = clock
-        self._queue: collections.deque[tuple[str, asyncio.Future[int]]] = collections.deque()
-        self._in_flight: collections.Counter[str] = collections.Counter()
-        self._alone = False
-        self._held = 0  # requests that wait as long as the server told them to: all wait with them
-        self._life = self._round = 0
+        self._queue: collections.deque[_Request] = collections.deque()
+        self._in_flight: dict[_Request, None] = {}  # a set in order of admission
+        self._suspect_in_flight = False
+        self._retry_after_pauses = 0
         self._down_since: float | None = None
-        self._unconfirmed = 0
-        self._poison: set[str] = set()
-        self._gone: str | None = None
+        self._crashing: set[str] = set()
+        self._crashing_in_a_row = 0
+        self._given_up: str | None = None
         self._recovery: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
 
     async def ask(self, post: PreparedPost, perspective: str, attempt: int) -> tuple[Answer | EngineError, int]:
-        """Ask until there is an answer or no more use in asking.
+        """Request an answer until it arrives or repeating the request is useless.
 
         Returns:
-            The answer, or what the item failed with: `PermanentError`, its subclass `PoisonError`, or the last
-            `RetryableError`; and how many requests it took, those not counted that an outage took.
+            The answer, or the error of this item (`PermanentError`, `ServerCrashError`, or the last `RetryableError`);
+            and the number of requests, without those lost in an outage.
 
         Raises:
-            OutageError: the server is gone for good.
-            MisconfiguredError: as the engine says.
+            OutageError: the server crashed and did not come back.
+            MisconfiguredError: raised by the engine.
             Stopped: `stop` was called before the request was sent.
         """
-        content = content_of(post.image_sha256, post.text_sha256)
+        content = content_key(post.image_sha256, post.text_sha256)
         failures = 0
         while True:
-            life = await self._enter(content)
-            if content in self._poison:
-                self._leave(content)
-                died = f"{self.engine.name} died {self._deaths[content]} times while it answered this post."
-                return PoisonError(died), failures
-            round_ = self._round
-            self.requests += 1
+            request = await self._enter(content)
             try:
+                if content in self._crashing:
+                    crashes = self._crash_counts[content]
+                    return ServerCrashError(f"{self.engine.name} crashed {crashes} times on this post."), failures
+                self.requests += 1
                 answer = await self.engine.generate(post, perspective, attempt)
             except OutageError as error:
-                if life == self._life:  # late news of an earlier death is no other death
-                    self._died(error)
+                if self._is_current(request):
+                    self._crashed(error)
                 continue
             except RetryableError as error:
-                if life != self._life:  # it was in flight when the server died, and heard of it after its return
+                if not self._is_current(request):  # lost in a crash, so it does not count as an attempt
                     continue
                 failures += 1
-                lost = error
-                if error.overloaded and round_ == self._round:  # all that were sent too fast are one mistake
-                    self._round += 1
-                    self._limit = max(1.0, self._limit / 2)
+                last_error = error
+                if error.overloaded:
+                    self._slow_down(request)
             except PermanentError as error:
-                self._answered(content)
+                self._answered(request)
                 return error, failures + 1
             else:
-                self._answered(content)
+                self._answered(request)
                 self.answers += 1
-                self.tokens.update({count: getattr(answer, count) or 0 for count in COUNTS})
+                self.tokens.update({count: getattr(answer, count) or 0 for count in TOKEN_COUNTS})
                 return answer, failures + 1
             finally:
-                self._leave(content)
-            if failures == self._max_attempts:
-                return lost, failures
+                self._leave(request)
+            if failures == self._settings.max_attempts:
+                return last_error, failures
             self.retried += 1
-            await self._back_off(lost, failures)
+            await self._back_off(last_error, failures)
 
     def stop(self) -> None:
-        """What is in flight goes on, what waits does not."""
+        """Refuse waiting requests. Requests in flight are finished."""
         self._stopping.set()
         self._refuse(Stopped)
 
     async def close(self) -> None:
+        """Cancel the recovery from a crash."""
         if self._recovery is not None:
             self._recovery.cancel()
             await asyncio.gather(self._recovery, return_exceptions=True)
 
-    async def _enter(self, content: str) -> int:
-        """Wait for a turn; in which life of the server it came."""
+    async def _enter(self, content: str) -> _Request:
         if self._stopping.is_set():
             raise Stopped
-        if self._gone is not None:
-            raise OutageError(self._gone)
-        turn: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._queue.append((content, turn))
+        if self._given_up is not None:
+            raise OutageError(self._given_up)
+        request = _Request(content, asyncio.get_running_loop().create_future())
+        self._queue.append(request)
         self._admit()
-        return await turn
+        await request.admitted
+        return request
 
     def _admit(self) -> None:
-        """Let in whoever is next. A suspect goes in alone: whoever is behind it waits until it is through."""
-        while self._queue and self.up and not self._held and not self._alone:
-            content, turn = self._queue[0]
-            if turn.done():  # cancelled, or refused
+        """Admit requests in order of arrival. A post that was in flight at a crash is admitted alone."""
+        while self._queue and self.up and not self._retry_after_pauses and not self._suspect_in_flight:
+            request = self._queue[0]
+            if request.admitted.done():  # cancelled or refused
                 self._queue.popleft()
                 continue
-            busy = self._in_flight.total()
-            suspect = self._deaths.get(content, 0) > 0
-            if busy and (suspect or busy >= int(self._limit)):
+            suspect = self._crash_counts.get(request.content, 0) > 0
+            if self._in_flight and (suspect or len(self._in_flight) >= int(self._limit)):
                 return
             self._queue.popleft()
-            self._in_flight[content] += 1
-            self._alone = suspect
-            turn.set_result(self._life)
+            self._in_flight[request] = None
+            self._suspect_in_flight = suspect
+            request.crashes, request.slowdowns = self.outages, self._slowdowns
+            request.admitted.set_result(None)
 
-    def _leave(self, content: str) -> None:
-        self._in_flight[content] -= 1
-        if not self._in_flight[content]:
-            del self._in_flight[content]
-        self._alone = self._alone and bool(self._in_flight)
+    def _leave(self, request: _Request) -> None:
+        del self._in_flight[request]
+        self._suspect_in_flight = self._suspect_in_flight and bool(self._in_flight)
         self._admit()
 
-    def _answered(self, content: str) -> None:
-        self._down_since = None
-        self._unconfirmed = 0
-        if self._limit < self._most:
-            self._limit = min(self._most, self._limit + 1 / self._limit)
-        if self._alone:
-            self._deaths.pop(content, None)
+    def _is_current(self, request: _Request) -> bool:
+        """Tell whether a request was sent after the last crash. The outcome of an older one is no news of now."""
+        return request.crashes == self.outages
 
-    def _died(self, error: OutageError) -> None:
-        """All in flight are suspects, one of them killed it; if it is only one, its guilt grows."""
+    def _answered(self, request: _Request) -> None:
+        if not self._is_current(request):
+            return
+        self._down_since = None
+        self._crashing_in_a_row = 0
+        if request.slowdowns == self._slowdowns:
+            self._limit = min(self._settings.concurrency, self._limit + 1 / self._limit)
+        if self._suspect_in_flight:
+            self._crash_counts.pop(request.content, None)
+
+    def _slow_down(self, request: _Request) -> None:
+        """Halve the concurrency limit, once for all requests sent under the same limit."""
+        if request.slowdowns == self._slowdowns:
+            self._slowdowns += 1
+            self._limit = max(1.0, self._limit / 2)
+
+    def _crashed(self, error: OutageError) -> None:
+        """Increment the crash count of every post in flight, and record a post alone in flight as the cause."""
+        # a request from before an earlier crash was counted then
+        contents = dict.fromkeys(request.content for request in self._in_flight if self._is_current(request))
         self.outages += 1
-        self._life += 1
         self.up = False
         if self._down_since is None:
             self._down_since = self._clock.monotonic()
-        for content in self._in_flight:
-            self._deaths[content] = self._deaths.get(content, 0) + 1
-            self._on_death(content, self._deaths[content])
-        (only, *others) = self._in_flight
-        if not others and self._deaths[only] >= DEATHS:
-            self._poison.add(only)
-            self._unconfirmed += 1
-        logger.warning("%s %d posts were in flight; waiting for it to come back.", error, len(self._in_flight))
+        for content in contents:
+            self._crash_counts[content] = self._crash_counts.get(content, 0) + 1
+            self._on_crash(content, self._crash_counts[content])
+        (content, *others) = {request.content for request in self._in_flight}
+        if not others and self._crash_counts[content] >= MAX_CRASHES:
+            self._crashing.add(content)
+            self._crashing_in_a_row += 1
+        logger.warning("%s %d requests were in flight; waiting for the server.", error, len(self._in_flight))
         self._recovery = asyncio.ensure_future(self._recover())
 
     async def _recover(self) -> None:
+        """Poll the health check until the server is back or has been away for `outage_wait` seconds."""
         pause = 1.0
-        while self._unconfirmed < UNCONFIRMED and not self._waited():
-            await self._clock.sleep(pause)
-            pause = min(2 * pause, LONGEST_PAUSE)
-            if await self.engine.healthy():
-                logger.warning("%s is back; what was in flight when it died runs alone first.", self.engine.name)
-                self.up = True
-                self._admit()
-                return
-        said = (
-            f"died of {UNCONFIRMED} posts in a row without an answer between; its own log may say why"
-            if self._unconfirmed >= UNCONFIRMED
-            else f"has not answered for {self._outage_wait:g} s"
+        try:
+            while self._crashing_in_a_row < MAX_CRASHING_POSTS and not self._waited():
+                await self._clock.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
+                if await self.engine.healthy():
+                    logger.warning("%s is back; posts in flight at the crash run alone first.", self.engine.name)
+                    self.up = True
+                    self._admit()
+                    return
+        except Exception as error:
+            reason = f"cannot be checked ({type(error).__name__}: {error})"
+        else:
+            reason = f"has not answered for {self._settings.outage_wait:g} s"
+        if self._crashing_in_a_row >= MAX_CRASHING_POSTS:
+            reason = f"crashed on {MAX_CRASHING_POSTS} posts in a row without an answer between; see the server's log"
+        self._given_up = (
+            f"{self.engine.name} {reason}. All answers so far are stored: restart the server, then run the same "
+            "command again to continue."
         )
-        self._gone = (
-            f"{self.engine.name} {said}. Everything answered so far is kept: bring the server back and run the same "
-            "command again; it goes on from there."
-        )
-        self._refuse(lambda: OutageError(self._gone))
+        self._refuse(lambda: OutageError(self._given_up))
 
     def _waited(self) -> bool:
-        """Since the last answer, not since the last death: a server that comes back only to die is no server."""
-        return self._down_since is not None and self._clock.monotonic() - self._down_since >= self._outage_wait
+        """Compare the time since the first crash without an answer after it with `outage_wait`."""
+        return self._clock.monotonic() - self._down_since >= self._settings.outage_wait
 
     def _refuse(self, error: Callable[[], Exception]) -> None:
         while self._queue:
-            _, turn = self._queue.popleft()
-            if not turn.done():
-                turn.set_exception(error())
+            request = self._queue.popleft()
+            if not request.admitted.done():
+                request.admitted.set_exception(error())
 
     async def _back_off(self, error: RetryableError, failures: int) -> None:
-        """Full jitter; a server that says how long to wait is taken at its word, and by all who would ask it."""
-        jitter = self._clock.uniform(0.0, min(LONGEST_PAUSE, 2.0**failures))
+        """Wait with full jitter, or as long as `Retry-After` says, which pauses all requests to this server."""
         if error.retry_after is None:
-            await self._pause(jitter)
+            await self._pause(self._clock.uniform(0.0, min(LONGEST_PAUSE, 2.0**failures)))
             return
-        self._held += 1
+        self._retry_after_pauses += 1
         try:
-            await self._pause(min(error.retry_after, self._outage_wait) + self._clock.uniform(0.0, 1.0))
+            seconds = min(error.retry_after, self._settings.outage_wait)
+            await self._pause(seconds + self._clock.uniform(0.0, 1.0))
         finally:
-            self._held -= 1
+            self._retry_after_pauses -= 1
             self._admit()
 
     async def _pause(self, seconds: float) -> None:
+        """Sleep, but no longer than until `stop` is called."""
         waits = [asyncio.ensure_future(self._clock.sleep(seconds)), asyncio.ensure_future(self._stopping.wait())]
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)

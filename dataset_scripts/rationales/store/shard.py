@@ -1,145 +1,112 @@
-"""One shard of a store: one writer, a journal while it is being written, a Parquet file once it is done.
+"""One shard of a store: a log while it is being written, a Parquet file once it is complete.
 
-Where a journal lies, it holds all of its shard; where none lies, the Parquet file does. So whatever instant a process
-ends at, one of the two is whole, and a reader knows which.
+A log, if there is one, has all records of the shard; otherwise the Parquet file has them. So one of the two is complete
+whenever a process is killed, and a reader can tell which.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dataset_scripts.rationales.errors import StoreError
-from dataset_scripts.rationales.spec import item_key
-from dataset_scripts.rationales.store.journal import Journal
+from dataset_scripts.rationales.store.old_names import current_status
+from dataset_scripts.rationales.store.record_log import RecordLog
+from dataset_scripts.rationales.store.rows import (
+    Row,
+    read_parquet,
+    records_of_row,
+    row_schema,
+    rows_of_log,
+    sync_folder,
+    write_parquet,
+)
+from dataset_scripts.rationales.store.shard_index import Record, ShardIndex
 
 if TYPE_CHECKING:
     from dataset_scripts.rationales.spec import RationaleSpec
 
-STATUSES = ("ok", "flagged", "failed", "poison")
-OPEN = "open"
-# Of an answer that counts: the first one stays.
-_FINAL = ("ok", "flagged")
-COUNTS = ("prompt_tokens", "cached_tokens", "completion_tokens")
-_BATCH = 1000
 
-Record = dict[str, Any]
-Row = dict[str, Any]
+class ShardFiles:
+    """Files of a shard, and what can be read from them without being its writer."""
 
+    def __init__(self, folder: Path, shard_id: int, spec: RationaleSpec) -> None:
+        self.shard_id = shard_id
+        self.spec = spec
+        self.log = folder / "shards" / f"{shard_id:05d}" / "journal.jsonl"
+        self.lock = self.log.with_name("lock")
+        self.parquet = folder / "data" / f"{shard_id:05d}.parquet"
 
-def row_schema(perspectives: Sequence[str]) -> pa.Schema:
-    """Columns of a published shard: one row per post."""
-    fields = [("id", pa.string())]
-    for perspective in perspectives:
-        fields += [
-            (f"rationale_{perspective}", pa.string()),
-            (f"status_{perspective}", pa.string()),
-            (f"flags_{perspective}", pa.list_(pa.string())),
-            (f"error_{perspective}", pa.string()),
-            (f"raw_{perspective}", pa.string()),
-            (f"attempts_{perspective}", pa.int32()),
-            *((f"{count}_{perspective}", pa.int32()) for count in COUNTS),
-            (f"key_{perspective}", pa.string()),
-        ]
-    texts = ("system_fingerprint", "image_sha256", "text_sha256", "language", "provenance")
-    return pa.schema(fields + [(name, pa.string()) for name in texts])
-
-
-class ShardIndex:
-    """Where each record of a shard lies: about 150 bytes an answer, none of its text.
-
-    Attributes:
-        posts: offset of each post, by a digest of its id and content.
-        faulty: offset of each post that could not be made ready, by a digest of its id.
-        deaths: how often the server died with a post in flight, by its content (`content_of`).
-    """
-
-    def __init__(self) -> None:
-        self.posts: dict[bytes, int] = {}
-        self.faulty: dict[bytes, int] = {}
-        self.deaths: dict[str, int] = {}
-        self._answers: dict[bytes, int] = {}
-        self._tries: dict[bytes, list[int]] = {}
-
-    def status(self, key: str) -> str | None:
-        found = self._answers.get(_short(key))
-        return None if found is None else STATUSES[found % len(STATUSES)]
-
-    def offset(self, key: str) -> int | None:
-        found = self._answers.get(_short(key))
-        return None if found is None else found // len(STATUSES)
-
-    def tries(self, key: str) -> list[int]:
-        return self._tries.get(_short(key), [])
-
-    def knows(self, post: Record) -> bool:
-        """Whether this post is recorded, and not only as one that could not be made ready."""
-        return _digest(post) in self.posts and _digest_of_id(post) not in self.faulty
-
-    def adds(self, record: Record) -> bool:
-        """Whether a record tells anything new. The first good answer stays; a failure gives way to what comes."""
-        if record["kind"] == "post":
-            return _digest_of_id(record) not in self.faulty if record.get("error") else not self.knows(record)
-        return record["kind"] == "suspect" or self.status(record["key"]) not in _FINAL
-
-    def note(self, offset: int, record: Record) -> None:
-        if not self.adds(record):
+    def rows(self) -> Iterator[Row]:
+        """Yield one row per post. While a run writes, these are the posts recorded when the reading began."""
+        try:
+            log = RecordLog(self.log, writable=False)
+        except FileNotFoundError:  # empty or published
+            yield from self._published_rows()
             return
-        if record["kind"] == "post":
-            if record.get("error"):
-                self.faulty[_digest_of_id(record)] = offset
-            else:
-                self.posts[_digest(record)] = offset
-                self.faulty.pop(_digest_of_id(record), None)
-        elif record["kind"] == "suspect":
-            self.deaths[record["content"]] = record["deaths"]
-        elif record["kind"] == "try":
-            self._tries.setdefault(_short(record["key"]), []).append(offset)
-        else:
-            key = _short(record["key"])
-            self._answers[key] = offset * len(STATUSES) + STATUSES.index(record["status"])
-            self._tries.pop(key, None)
+        try:
+            index = ShardIndex()
+            for offset, record in log.records():
+                index.add(offset, record)
+            yield from rows_of_log(log, index, self.spec, index.post_offsets())
+        finally:
+            log.close()
+
+    def published_statuses(self) -> dict[str, list[str]] | None:
+        """Return the status of each post by perspective; `None` unless the shard is published."""
+        if self.log.exists() or not self.parquet.exists():
+            return None
+        columns = {perspective: f"status_{perspective}" for perspective in self.spec.perspectives}
+        table = pq.read_table(self.parquet, columns=list(columns.values()))
+        return {name: list(map(current_status, table[column].to_pylist())) for name, column in columns.items()}
+
+    def published_records(self) -> Iterator[Record]:
+        """Yield the records that the Parquet file was made of."""
+        for row in self._published_rows():
+            yield from records_of_row(row, self.spec.perspectives)
+
+    def _published_rows(self) -> Iterator[Row]:
+        if self.parquet.exists():
+            yield from read_parquet(self.parquet, self.spec.perspectives)
 
 
 class ShardWriter:
-    """The one process that adds to a shard; a context manager. Reads are as of the last `add`.
+    """Context manager of the one process that adds to a shard.
 
-    Records are of the kinds
+    Kinds of records:
 
-    * `post`: `id`, `image_sha256`, `text_sha256`, `language`, `provenance`; with `error` if it cannot be made ready
-      (no file, not an image), which then is the failure of all its perspectives;
-    * `answer`, which is final: `key`, `perspective`, `status` (one of `STATUSES`), `text`, `raw`, `flags`, `error`,
-      `attempts`, the token counts and `system_fingerprint`;
-    * `try`, an answer that is asked for again: as `answer`, without `status`;
-    * `suspect`: `content`, `deaths`.
+    * `post`: `id`, `image_sha256`, `text_sha256`, `language`, `provenance`. With `error`, the post could not be
+      prepared (no such file, not an image), which fails all its perspectives.
+    * `answer`, a final result: `key`, `perspective`, `status` (one of `STATUSES`), `text`, `raw`, `flags`, `error`,
+      `attempts`, the token counts and `system_fingerprint`.
+    * `try`, an answer that the gate rejected and that is requested again: as `answer`, without `status`.
+    * `suspect`, a post in flight at a server crash: `content`, `crashes`.
 
     Raises:
         StoreError: another process writes this shard, or the folder cannot be written.
     """
 
-    def __init__(self, shard: ShardFiles) -> None:
-        self.files = shard
+    def __init__(self, files: ShardFiles) -> None:
+        self.files = files
         self.index = ShardIndex()
-        self._journal: Journal | None = None
+        self._log: RecordLog | None = None
         self._lock: int | None = None
 
     def __enter__(self) -> ShardWriter:
         try:
-            self.files.journal.parent.mkdir(parents=True, exist_ok=True)
+            self.files.log.parent.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(self.files.lock, os.O_RDWR | os.O_CREAT, 0o644)
-            _take(self._lock, self.files.lock)
-            if self.files.journal.exists():
-                self._open()
+            _lock(self._lock, self.files.lock)
+            if self.files.log.exists():
+                self._open_log()
             else:
                 for record in self.files.published_records():
-                    self.index.note(0, record)
+                    self.index.add(0, record)
         except BaseException as error:
             self.__exit__()
             if isinstance(error, OSError):
@@ -148,239 +115,94 @@ class ShardWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._journal is not None:
-            self._journal.close()
+        if self._log is not None:
+            self._log.close()
         if self._lock is not None:
             os.close(self._lock)
-        self._journal = self._lock = None
+        self._log = self._lock = None
 
     def add(self, record: Record) -> bool:
-        """Records it, unless it tells nothing new (then `False`)."""
+        """Record something. Returns `False` if it adds no information and was not written."""
         if not self.index.adds(record):
             return False
-        offset = self._writable().append(record)
-        self.index.note(offset, record)
+        offset = self._writable_log().append(record)
+        self.index.add(offset, record)
         return True
 
     def status(self, key: str) -> str | None:
-        """Of a final answer; `None` if there is none yet."""
+        """Return the status of a final answer; `None` if there is none yet."""
         return self.index.status(key)
 
     def answer(self, key: str) -> Record | None:
-        """A final answer."""
+        """Return a final answer; `None` if there is none yet."""
         if self.index.status(key) is None:
             return None
-        journal = self._writable()  # first: it moves what was published back into a journal
-        return journal.read(self.index.offset(key))
+        log = self._writable_log()  # first, because it replaces the index of a published shard
+        return log.read(self.index.offset(key))
 
-    def tries(self, key: str) -> list[Record]:
-        """Answers that were sent back, while there is no final one; oldest first."""
-        return [self._writable().read(offset) for offset in self.index.tries(key)]
+    def rejected_answers(self, key: str) -> list[Record]:
+        """List the answers rejected by the gate, in order, while there is no final one."""
+        return [self._writable_log().read(offset) for offset in self.index.rejected_offsets(key)]
 
     def publish(self) -> None:
-        """Writes the shard as Parquet, ordered by id, and then removes the journal."""
-        if self._journal is None:
+        """Write the shard as Parquet, ordered by id, then remove the log.
+
+        Raises:
+            StoreError: the disk is full or failing; the log is kept.
+        """
+        if self._log is None:
             return
-        self._journal.sync()
-        order = sorted((self._journal.read(offset)["id"], offset) for offset in _offsets(self.index))
-        rows = journal_rows(self._journal, self.index, self.files.spec, [offset for _, offset in order])
+        self._log.sync()
+        order = sorted((self._log.read(offset)["id"], offset) for offset in self.index.post_offsets())
+        rows = rows_of_log(self._log, self.index, self.files.spec, [offset for _, offset in order])
         try:
-            _write_parquet(self.files.parquet, row_schema(self.files.spec.perspectives), rows)
-            self._journal.close()
-            self._journal = None
-            self.files.journal.unlink()
-            sync_folder(self.files.journal.parent)
+            write_parquet(self.files.parquet, row_schema(self.files.spec.perspectives), rows)
+            self._log.close()
+            self._log = None  # the index keeps the statuses; its offsets are no longer used
+            self.files.log.unlink()
+            sync_folder(self.files.log.parent)
         except OSError as error:
             raise StoreError(
-                f"{self.files.parquet} cannot be written ({error}); make room or mend the disk, then start again: "
-                f"everything is kept in {self.files.journal}."
+                f"{self.files.parquet} cannot be written ({error}). Free disk space or repair the disk, then run "
+                f"again: everything is kept in {self.files.log}."
             ) from error
-        # offsets are those of a journal that is gone; the statuses hold
 
-    def _open(self) -> None:
-        self._journal = Journal(self.files.journal, writable=True)
+    def _open_log(self) -> None:
+        self._log = RecordLog(self.files.log, writable=True)
         self.index = ShardIndex()
-        for offset, record in self._journal.records():
-            self.index.note(offset, record)
+        for offset, record in self._log.records():
+            self.index.add(offset, record)
 
-    def _writable(self) -> Journal:
-        """The journal. That of a published shard is made from what was published, before anything is added."""
-        if self._journal is None:
-            seed = self.files.journal.with_suffix(".tmp")
-            seed.unlink(missing_ok=True)
-            journal = Journal(seed, writable=True)
-            seen = ShardIndex()
+    def _writable_log(self) -> RecordLog:
+        """Open the log. That of a published shard is first restored from the Parquet file."""
+        if self._log is None:
+            temporary = self.files.log.with_suffix(".tmp")
+            temporary.unlink(missing_ok=True)
+            log = RecordLog(temporary, writable=True)
+            index = ShardIndex()
             try:
                 for record in self.files.published_records():
-                    if seen.adds(record):
-                        seen.note(journal.append(record), record)
-                journal.sync()
+                    if index.adds(record):
+                        index.add(log.append(record), record)
+                log.sync()
             finally:
-                journal.close()
-            os.replace(seed, self.files.journal)
-            sync_folder(self.files.journal.parent)
-            self._open()
-        return self._journal
+                log.close()
+            os.replace(temporary, self.files.log)
+            sync_folder(self.files.log.parent)
+            self._open_log()
+        return self._log
 
 
-class ShardFiles:
-    """Where a shard lies, and what can be read of it without being its writer."""
-
-    def __init__(self, folder: Path, shard_id: int, spec: RationaleSpec) -> None:
-        self.shard_id = shard_id
-        self.spec = spec
-        self.journal = folder / "shards" / f"{shard_id:05d}" / "journal.jsonl"
-        self.lock = self.journal.with_name("lock")
-        self.parquet = folder / "data" / f"{shard_id:05d}.parquet"
-
-    def rows(self) -> Iterator[Row]:
-        """One per post; while a run writes, those recorded when the reading began."""
-        try:
-            journal = Journal(self.journal, writable=False)
-        except FileNotFoundError:  # not begun, or published
-            yield from self._published_rows()
-            return
-        try:
-            index = ShardIndex()
-            for offset, record in journal.records():
-                index.note(offset, record)
-            yield from journal_rows(journal, index, self.spec, _offsets(index))
-        finally:
-            journal.close()
-
-    def published_statuses(self) -> dict[str, list[str]] | None:
-        """Per perspective the status of each post; `None` unless the shard is published."""
-        if self.journal.exists() or not self.parquet.exists():
-            return None
-        columns = {perspective: f"status_{perspective}" for perspective in self.spec.perspectives}
-        table = pq.read_table(self.parquet, columns=list(columns.values()))
-        return {perspective: table[column].to_pylist() for perspective, column in columns.items()}
-
-    def published_records(self) -> Iterator[Record]:
-        """What was published, as the records that it was made of."""
-        for row in self._published_rows():
-            post = {name: row[name] for name in ("id", "image_sha256", "text_sha256", "language", "provenance")}
-            first = self.spec.perspectives[0]
-            if row[f"key_{first}"] is None:
-                yield {"kind": "post", **post, "error": row[f"error_{first}"]}
-                continue
-            yield {"kind": "post", **post}
-            for perspective in self.spec.perspectives:
-                if row[f"status_{perspective}"] != OPEN:
-                    yield {
-                        "kind": "answer",
-                        "perspective": perspective,
-                        "text": row[f"rationale_{perspective}"],
-                        "system_fingerprint": row["system_fingerprint"],
-                        **{
-                            name: row[f"{name}_{perspective}"]
-                            for name in ("key", "status", "flags", "error", "raw", "attempts", *COUNTS)
-                        },
-                    }
-
-    def _published_rows(self) -> Iterator[Row]:
-        if self.parquet.exists():
-            with pq.ParquetFile(self.parquet) as file:
-                for batch in file.iter_batches(batch_size=_BATCH):
-                    yield from batch.to_pylist()
-
-
-def journal_rows(journal: Journal, index: ShardIndex, spec: RationaleSpec, offsets: Sequence[int]) -> Iterator[Row]:
-    for offset in offsets:
-        post = journal.read(offset)
-        row = {"id": _writable_text(post["id"])}
-        builds = []
-        for perspective in spec.perspectives:
-            key, answer = None, {"status": "failed", "error": post.get("error")}
-            if not post.get("error"):
-                key = item_key(spec.spec_hash, post["image_sha256"], post["text_sha256"], perspective)
-                answer = {"status": OPEN} if index.offset(key) is None else journal.read(index.offset(key))
-            row[f"rationale_{perspective}"] = _writable_text(answer.get("text"))
-            row[f"status_{perspective}"] = answer["status"]
-            row[f"flags_{perspective}"] = answer.get("flags") or []
-            row[f"error_{perspective}"] = _writable_text(answer.get("error"))
-            row[f"raw_{perspective}"] = _writable_text(answer.get("raw"))
-            row[f"attempts_{perspective}"] = answer.get("attempts") or 0
-            for count in COUNTS:
-                row[f"{count}_{perspective}"] = answer.get(count)
-            row[f"key_{perspective}"] = key
-            builds += [answer["system_fingerprint"]] if answer.get("system_fingerprint") else []
-        # one server build per run, as a rule; where siblings met two, both are named
-        row["system_fingerprint"] = " ".join(dict.fromkeys(builds)) or None
-        for name in ("image_sha256", "text_sha256", "language", "provenance"):
-            row[name] = post.get(name)
-        yield row
-
-
-def content_of(image_sha256: str | None, text_sha256: str | None) -> str:
-    """What two posts share if they are the same to a model."""
-    return f"{image_sha256 or ''}:{text_sha256 or ''}"
-
-
-def sync_folder(folder: Path) -> None:
-    """A name in a folder survives a power cut once the folder itself is on the disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _offsets(index: ShardIndex) -> list[int]:
-    return sorted([*index.posts.values(), *index.faulty.values()])
-
-
-def _write_parquet(path: Path, schema: pa.Schema, rows: Iterator[Row]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".parquet.tmp")
-    try:
-        with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
-            batch: list[Row] = []
-            for row in rows:
-                batch.append(row)
-                if len(batch) == _BATCH:
-                    writer.write_batch(pa.RecordBatch.from_pylist(batch, schema=schema))
-                    batch = []
-            writer.write_batch(pa.RecordBatch.from_pylist(batch, schema=schema))
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync_folder(path.parent)
-
-
-def _take(handle: int, path: Path) -> None:
-    import fcntl  # not on Windows, where a store can be read all the same
+def _lock(descriptor: int, path: Path) -> None:
+    import fcntl  # missing on Windows, where stores can still be read
 
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        holder = os.pread(handle, 200, 0).decode(errors="replace").strip() or "another process"
+        writer = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another process"
         raise StoreError(
-            f"{path.parent} is being written by {holder}; one process at a time writes a shard. Wait for it, end it, "
-            "or give this process other shards."
+            f"{path.parent} is being written by {writer}, and a shard has one writer at a time. Wait for that process, "
+            "end it, or choose other shards."
         ) from None
-    os.ftruncate(handle, 0)
-    os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
-
-
-def _short(key: str) -> bytes:
-    return bytes.fromhex(key[:32])
-
-
-def _digest(post: Record) -> bytes:
-    return _hash(post["id"], post["image_sha256"] or "", post["text_sha256"] or "")
-
-
-def _digest_of_id(post: Record) -> bytes:
-    return _hash(post["id"])
-
-
-def _hash(*parts: str) -> bytes:
-    return hashlib.blake2b("\0".join(parts).encode("utf-8", "surrogatepass"), digest_size=16).digest()
-
-
-def _writable_text(text: str | None) -> str | None:
-    """Arrow takes no lone surrogate, and a model may answer with half an emoji."""
-    return None if text is None else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)

@@ -18,10 +18,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dataset_scripts.rationales.engines.base import check_prompt
 from dataset_scripts.rationales.errors import StoreError
+from dataset_scripts.rationales.prompts import check_prompt
 from dataset_scripts.rationales.spec import RationaleSpec
-from dataset_scripts.rationales.store.shard import OPEN, STATUSES, Row, ShardFiles, ShardWriter, sync_folder
+from dataset_scripts.rationales.store.rows import Row, sync_folder
+from dataset_scripts.rationales.store.shard import ShardFiles, ShardWriter
+from dataset_scripts.rationales.store.shard_index import OPEN, STATUSES
 
 if TYPE_CHECKING:
     from dataset_scripts.rationales.prompts import Prompt
@@ -46,7 +48,7 @@ class ShardStatus:
     ok: int
     flagged: int
     failed: int
-    poison: int
+    crashed: int
     open: int
     published: bool
 
@@ -159,9 +161,9 @@ class RationaleStore:
     def rows(self, shard_ids: Iterable[int] | None = None) -> Iterator[Row]:
         """One row per post recorded so far, published or not; also while a run writes.
 
-        Its columns are those of the Parquet files (`shard.row_schema`): `id`, `image_sha256`, `text_sha256`,
+        Its columns are those of the Parquet files (`rows.row_schema`): `id`, `image_sha256`, `text_sha256`,
         `language`, `provenance`, `system_fingerprint`, and per perspective `rationale_`, `status_` (`"ok"`,
-        `"flagged"`, `"failed"`, `"poison"`, `"open"`), `flags_`, `error_`, `raw_`, `attempts_`, `prompt_tokens_`,
+        `"flagged"`, `"failed"`, `"crashed"`, `"open"`), `flags_`, `error_`, `raw_`, `attempts_`, `prompt_tokens_`,
         `cached_tokens_`, `completion_tokens_` and `key_`. A post whose text or image was changed between two runs has
         a row for each content: join by the two hashes where that can be.
         """

@@ -21,7 +21,7 @@ from dataset_scripts.rationales.engines.zero_shot import (
 from dataset_scripts.rationales.engines.zero_shot_local import TransformersZeroShot
 from dataset_scripts.rationales.errors import MisconfiguredError, StoreError
 from dataset_scripts.rationales.posts import prepare_post
-from dataset_scripts.rationales.run.failures import RunSettings
+from dataset_scripts.rationales.run.settings import RunSettings
 from dataset_scripts.rationales.run.runner import run
 from dataset_scripts.rationales.run.server import Clock
 from dataset_scripts.rationales.store.store import RationaleStore

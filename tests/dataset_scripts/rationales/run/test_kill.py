@@ -14,7 +14,7 @@ import pytest
 from helpers.faulty_server import FaultyServer
 from helpers.rationale_runs import contents, new_store
 
-TESTS = Path(__file__).parents[4]
+TESTS = Path(__file__).parents[3]
 POSTS = 60
 
 

@@ -192,11 +192,11 @@ def test_a_post_that_kills_the_server_is_found_and_named_and_costs_no_other(tmp_
     with FaultyServer(lambda number, body: "die" if asks_about(body, 5) else None) as server:
         report = serve(make_posts(12), store, server, ManualClock(lambda seconds: server.restart()))
         assert server.deaths == 3
-        assert report.poison_posts == ["p5"] and "'p5'" in caplog.text
+        assert report.crashing_posts == ["p5"] and "'p5'" in caplog.text
         assert serve(make_posts(12), store, server).requests == 0
-    assert statuses(store) == {"ok": 33, "poison": 3}
-    (row,) = [row for row in store.rows() if row["status_neutral"] == "poison"]
-    assert row["id"] == "p5" and "died 3 times" in row["error_neutral"]
+    assert statuses(store) == {"ok": 33, "crashed": 3}
+    (row,) = [row for row in store.rows() if row["status_neutral"] == "crashed"]
+    assert row["id"] == "p5" and "crashed 3 times" in row["error_neutral"]
 
 
 def test_suspects_are_remembered_over_a_restart_of_the_client(tmp_path):
@@ -207,14 +207,14 @@ def test_suspects_are_remembered_over_a_restart_of_the_client(tmp_path):
                 serve(make_posts(12), store, server, outage_wait=0.0)
             server.restart()
         report = serve(make_posts(12), store, server, ManualClock(lambda seconds: server.restart()))
-        assert server.deaths == 3 and report.poison_posts == ["p5"]
-    assert statuses(store) == {"ok": 33, "poison": 3}
+        assert server.deaths == 3 and report.crashing_posts == ["p5"]
+    assert statuses(store) == {"ok": 33, "crashed": 3}
 
 
 def test_a_server_that_dies_of_everything_makes_no_post_poison(tmp_path):
     store = new_store(tmp_path)
     with FaultyServer(lambda number, body: "die") as server:
-        with pytest.raises(OutageError, match="died of 5 posts in a row"):
+        with pytest.raises(OutageError, match="crashed on 5 posts in a row"):
             serve(make_posts(8), store, server, ManualClock(lambda seconds: server.restart()), outage_wait=1e9)
         assert set(statuses(store)) == {"open"}
         server.script = lambda number, body: None
@@ -287,9 +287,9 @@ def test_a_dataset_with_images_is_read_file_by_file_and_asked_once(tmp_path):
 
 
 def test_a_full_disk_ends_the_run_and_it_goes_on_later(tmp_path, monkeypatch):
-    from dataset_scripts.rationales.store.journal import Journal
+    from dataset_scripts.rationales.store.record_log import RecordLog
 
-    store, really, left = new_store(tmp_path), Journal.append, [40]
+    store, really, left = new_store(tmp_path), RecordLog.append, [40]
 
     def append(journal, record):
         left[0] -= 1
@@ -297,7 +297,7 @@ def test_a_full_disk_ends_the_run_and_it_goes_on_later(tmp_path, monkeypatch):
             raise StoreError("make room")
         return really(journal, record)
 
-    monkeypatch.setattr(Journal, "append", append)
+    monkeypatch.setattr(RecordLog, "append", append)
     with FaultyServer() as server:
         with pytest.raises(StoreError, match="make room"):
             serve(make_posts(40), store, server, concurrency=6)

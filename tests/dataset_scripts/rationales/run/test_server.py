@@ -9,7 +9,8 @@ import pytest
 from dataset_scripts.rationales.engines.base import FakeEngine
 from dataset_scripts.rationales.errors import RetryableError
 from dataset_scripts.rationales.posts import prepare_post
-from dataset_scripts.rationales.run.server import Lane
+from dataset_scripts.rationales.run.server import Server
+from dataset_scripts.rationales.run.settings import RunSettings
 from helpers.rationale_runs import (
     SPEC,
     ManualClock,
@@ -40,13 +41,11 @@ def test_overload_halves_the_requests_and_they_grow_back():
             raise RetryableError("429", overloaded=True)
 
     engine = ScriptedEngine(script)
-    lane = Lane(
+    lane = Server(
         engine,
-        concurrency=32,
-        max_attempts=2,
-        outage_wait=60.0,
-        deaths={},
-        on_death=lambda content, deaths: None,
+        RunSettings(concurrency=32, max_attempts=2),
+        crash_counts={},
+        on_crash=lambda content, crashes: None,
         clock=ManualClock(),
     )
     post = prepare_post(make_posts(1)[0], SPEC.max_pixels)
@@ -113,7 +112,7 @@ def test_a_second_signal_drops_what_is_in_flight(tmp_path):
 
     store = new_store(tmp_path)
     with pytest.raises(KeyboardInterrupt):
-        ask(make_posts(10), store, Hanging(), concurrency=1, preparing=1)
+        ask(make_posts(10), store, Hanging(), concurrency=1, preparation_threads=1)
     done = statuses(store)["ok"]
     assert 0 < done < 30
     assert ask(make_posts(10), store, FakeEngine()).ok == 30 - done and len(contents(store)) == 10

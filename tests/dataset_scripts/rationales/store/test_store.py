@@ -14,7 +14,7 @@ from datasets import load_dataset
 
 from dataset_scripts.rationales.errors import StoreError
 from dataset_scripts.rationales.spec import item_key
-from dataset_scripts.rationales.store.shard import row_schema
+from dataset_scripts.rationales.store.rows import row_schema
 from dataset_scripts.rationales.store.store import RationaleStore, is_store
 from helpers.rationale_runs import PERSPECTIVES, PROMPT, SPEC, contents, new_store, statuses
 
@@ -30,7 +30,7 @@ def post(number, **changes):
 
 def answer(number, perspective, status="ok", **changes):
     key = item_key(SPEC.spec_hash, None, sha(f"text {number}"), perspective)
-    text = None if status in ("failed", "poison") else f"{perspective} of {number}"
+    text = None if status in ("failed", "crashed") else f"{perspective} of {number}"
     error = f"permanent: {number}" if text is None else None
     record = {"kind": "answer", "key": key, "perspective": perspective, "status": status, "text": text}
     return record | {"raw": text, "flags": [], "error": error, "attempts": 1, "prompt_tokens": 9} | changes
@@ -76,7 +76,7 @@ def test_another_number_of_shards_is_refused(tmp_path):
 
 
 def test_a_prompt_that_is_not_the_specifications_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="asks for"):
+    with pytest.raises(ValueError, match="hash"):
         RationaleStore.create(tmp_path / "s", dataclasses.replace(SPEC, prompt_hash="0" * 64), PROMPT)
 
 
@@ -158,7 +158,7 @@ def test_the_first_good_answer_stays_and_a_failure_gives_way(tmp_path):
         writer.add(post(1))
         assert writer.status(key) is None and writer.answer(key) is None
         assert writer.add(answer(1, "positive", "failed")) and writer.status(key) == "failed"
-        assert writer.add(answer(1, "positive", "poison")) and writer.status(key) == "poison"
+        assert writer.add(answer(1, "positive", "crashed")) and writer.status(key) == "crashed"
         assert writer.add(answer(1, "positive")) and writer.status(key) == "ok"
         assert not writer.add(answer(1, "positive", text="a later one"))
         assert not writer.add(answer(1, "positive", "failed"))
@@ -278,7 +278,7 @@ def test_a_full_disk_while_publishing_keeps_the_journal(tmp_path, monkeypatch):
     with store.writer(0) as writer:
         fill(writer, [1, 2])
         monkeypatch.setattr(os, "replace", full)
-        with pytest.raises(StoreError, match="make room"):
+        with pytest.raises(StoreError, match="Free disk space"):
             writer.publish()
         monkeypatch.undo()
         assert os.listdir(store.folder / "data") == [] and contents(store) == expected([1, 2])
@@ -299,7 +299,7 @@ def test_rows_and_status_are_read_while_a_run_writes(tmp_path):
     with store.writer(1) as writer:
         fill(writer, [1, 2])
         writer.add(post(3))
-        writer.add(answer(3, "positive", "poison"))
+        writer.add(answer(3, "positive", "crashed"))
         reading = store.rows()
         first = next(reading)
         writer.publish()  # under the reader's hands
@@ -342,9 +342,9 @@ def test_tries_and_suspects_outlive_the_process(tmp_path):
     with store.writer(0) as writer:
         writer.add(post(1))
         writer.add({"kind": "try", "key": key, "text": "first"})
-        writer.add({"kind": "suspect", "content": "c", "deaths": 1})
-        writer.add({"kind": "suspect", "content": "c", "deaths": 2})
+        writer.add({"kind": "suspect", "content": "c", "crashes": 1})
+        writer.add({"kind": "suspect", "content": "c", "crashes": 2})
     with store.writer(0) as writer:
-        assert [one["text"] for one in writer.tries(key)] == ["first"] and writer.index.deaths == {"c": 2}
+        assert [one["text"] for one in writer.rejected_answers(key)] == ["first"] and writer.index.crash_counts == {"c": 2}
         writer.add(answer(1, "positive"))
-        assert writer.tries(key) == []
+        assert writer.rejected_answers(key) == []

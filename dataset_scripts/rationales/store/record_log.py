@@ -1,4 +1,4 @@
-"""An append-only file of checksummed records: what was written before a crash is there after it."""
+"""Append-only file of checksummed records that survives a crash of its writer at any instant."""
 
 import json
 import logging
@@ -13,24 +13,27 @@ from dataset_scripts.rationales.errors import StoreError
 
 logger = logging.getLogger(__name__)
 
-_FSYNC_EVERY = 1.0  # seconds; kill -9 loses nothing, only a power cut can lose what is younger
+_FSYNC_SECONDS = 1.0  # only a power failure can lose records, and only younger ones
 
 
-class Journal:
-    """One record a line: CRC-32 of the JSON in hex, a space, the JSON.
+class RecordLog:
+    """Log of records, one per line: CRC-32 of the JSON in hexadecimal, a space, the JSON.
 
-    Opening it for writing cuts off a torn last line. A faulty line with sound ones after it (a bad block, an editor)
-    is passed over, counted and logged: its answer is missing, and is asked for again.
+    Opening it for writing truncates an unfinished last line. A corrupt line before intact ones is skipped, counted and
+    logged: its answer is missing, so it is requested again.
 
     Args:
-        path (`Path`): the file; created where `writable`.
-        writable (`bool`): one writer at a time, which the caller sees to; readers may come while it writes.
-        monotonic (callable): clock of the once-a-second fsync; setting the computer's clock does not matter to it.
+        path (`Path`): the file, created if `writable`.
+        writable (`bool`): open for appending. The caller ensures that there is one writer; readers may read meanwhile.
+        monotonic (callable): clock of the fsync once a second.
+
+    Attributes:
+        corrupt_lines (`int`): lines skipped by `records`.
     """
 
     def __init__(self, path: Path, *, writable: bool, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.path = path
-        self.faulty_lines = 0
+        self.corrupt_lines = 0
         self._monotonic = monotonic
         self._synced = monotonic()
         self._end = 0
@@ -39,49 +42,54 @@ class Journal:
         self._file = os.open(path, flags | getattr(os, "O_BINARY", 0), 0o644)
 
     def records(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Every sound record with its offset, oldest first; to be read to its end before the first `append`."""
-        offset = end = faulty = skipped = 0
+        """Yield the offset and content of each intact record. Must be exhausted before the first `append`."""
+        offset = end = corrupt = 0
         os.lseek(self._file, 0, os.SEEK_SET)
-        # by the open file, not by its name: a reader may have opened what its writer has meanwhile published
+        # by file descriptor, because the writer may have removed the file after this reader opened it
         with open(self._file, "rb", buffering=1 << 20, closefd=False) as lines:
             for line in lines:
                 record = _parse(line)
                 if record is None:
-                    faulty += 1
+                    corrupt += 1
                 else:
-                    skipped, end = faulty, offset + len(line)
+                    self.corrupt_lines, end = corrupt, offset + len(line)
                     yield offset, record
                 offset += len(line)
-        self.faulty_lines = skipped
-        if skipped:
-            logger.warning("%s: %d faulty lines passed over; what they held is asked again", self.path, skipped)
+        if self.corrupt_lines:
+            logger.warning(
+                "%s: %d corrupt lines skipped; their answers are requested again", self.path, self.corrupt_lines
+            )
         if self._writable and offset > end:
-            logger.info("%s: %d bytes of an unfinished record cut off", self.path, offset - end)
+            logger.info("%s: %d bytes of an unfinished record removed", self.path, offset - end)
             os.ftruncate(self._file, end)
         self._end = end
 
     def append(self, record: dict[str, Any]) -> int:
-        """Writes one record with one call to the system, and gives its offset.
+        """Append a record and return its offset.
 
         Raises:
-            StoreError: the disk is full or failing; the file ends with the record before this one.
+            StoreError: the disk is full or failing; the log keeps all earlier records.
         """
         line = _line(record)
         offset = self._end
         try:
             written = os.write(self._file, line)
-            while written < len(line):  # a disk that is nearly full takes a part
+            while written < len(line):  # a nearly full disk accepts a part
                 written += os.write(self._file, line[written:])
         except OSError as error:
-            self._cut(offset)
-            raise self._failing(error) from error
+            self._truncate(offset)
+            raise self._write_error(error) from error
         self._end += len(line)
-        if self._monotonic() - self._synced >= _FSYNC_EVERY:
+        if self._monotonic() - self._synced >= _FSYNC_SECONDS:
             self.sync()
         return offset
 
     def read(self, offset: int) -> dict[str, Any]:
-        """The record that `records` or `append` gave this offset."""
+        """Read the record at an offset from `records` or `append`.
+
+        Raises:
+            StoreError: the record has changed.
+        """
         size = 2048
         while True:
             chunk = os.pread(self._file, size, offset)
@@ -91,13 +99,11 @@ class Journal:
             size *= 8
         record = _parse(line + newline)
         if record is None:
-            raise StoreError(
-                f"{self.path}: the record at byte {offset:,} changed since it was read; is the disk sound?"
-            )
+            raise StoreError(f"{self.path}: the record at byte {offset:,} changed after it was read; check the disk.")
         return record
 
     def sync(self) -> None:
-        """Puts everything appended so far onto the disk itself.
+        """Flush all records to the disk.
 
         Raises:
             StoreError: the disk is full or failing.
@@ -105,27 +111,27 @@ class Journal:
         try:
             os.fsync(self._file)
         except OSError as error:
-            raise self._failing(error) from error
+            raise self._write_error(error) from error
         self._synced = self._monotonic()
 
     def close(self) -> None:
         os.close(self._file)
 
-    def _failing(self, error: OSError) -> StoreError:
+    def _write_error(self, error: OSError) -> StoreError:
         return StoreError(
-            f"{self.path} cannot be written ({error}); make room or mend the disk, then start again: every answer "
-            "recorded before this one is kept."
+            f"{self.path} cannot be written ({error}). Free disk space or repair the disk, then run again: all "
+            "earlier answers are kept."
         )
 
-    def _cut(self, end: int) -> None:
+    def _truncate(self, end: int) -> None:
         try:
             os.ftruncate(self._file, end)
-        except OSError:  # then the torn line is cut off when the journal is next opened
-            logger.warning("%s: an unfinished record could not be cut off", self.path)
+        except OSError:  # the next writer removes the unfinished line
+            logger.warning("%s: an unfinished record could not be removed", self.path)
 
 
 def _line(record: dict[str, Any]) -> bytes:
-    # surrogatepass: a model may answer half an emoji, and an answer that was paid for is kept
+    # surrogatepass: a model may answer half of a surrogate pair
     content = json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
     return b"%08x %b\n" % (zlib.crc32(content), content)
 

@@ -7,7 +7,7 @@ import pytest
 from datasets import Dataset
 
 from dataset_scripts.rationales.engines.base import FakeEngine
-from dataset_scripts.rationales.run.request_queue import Intake
+from dataset_scripts.rationales.run.posts_by_shard import PostsByShard
 from helpers.rationale_runs import ManualClock, ScriptedEngine, accept, contents, go, make_posts, new_store, statuses
 
 ask = functools.partial(go, gate=accept)
@@ -74,13 +74,13 @@ def test_any_dataset_is_parted_in_the_same_way(tmp_path, kind):
 
     posts = {"list": rows, "dataset": dataset, "stream": dataset.to_iterable_dataset(), "iterable": Again()}[kind]
     store = new_store(tmp_path, num_shards=3)
-    intake = Intake(posts, store, [0, 1, 2])
+    intake = PostsByShard(posts, store, [0, 1, 2])
     parts = [[row["id"] for row in intake.rows(shard_id)] for shard_id in range(3)]
-    expected = Intake(rows, store, [0, 1, 2])
+    expected = PostsByShard(rows, store, [0, 1, 2])
     assert parts == [[row["id"] for row in expected.rows(shard_id)] for shard_id in range(3)]
     assert sorted(sum(parts, [])) == sorted(row["id"] for row in rows) and min(map(len, parts)) > 4
     assert intake.total == (40 if kind in ("list", "dataset") else None)
-    assert Intake(rows, store, [1]).total == len(parts[1])
+    assert PostsByShard(rows, store, [1]).total == len(parts[1])
 
 
 def test_a_stream_that_ends_is_enough_for_one_shard_only(tmp_path):
@@ -92,7 +92,7 @@ def test_a_stream_that_ends_is_enough_for_one_shard_only(tmp_path):
 def test_what_a_model_must_not_see_is_not_even_taken_up(tmp_path):
     dataset = Dataset.from_list([row | {"label": 1, "source": "x"} for row in make_posts(3)])
     for posts in (dataset, list(dataset)):
-        (row, *_) = Intake(posts, new_store(tmp_path), [0]).rows(0)
+        (row, *_) = PostsByShard(posts, new_store(tmp_path), [0]).rows(0)
         assert row.keys() == {"id", "text", "image", "language"}
 
 
@@ -110,7 +110,7 @@ def test_posts_are_taken_up_as_they_are_needed(tmp_path):
         answered += 1
         most = max(most, taken - answered // 3)
 
-    ask(stream(), new_store(tmp_path), ScriptedEngine(script), concurrency=6, preparing=2)
+    ask(stream(), new_store(tmp_path), ScriptedEngine(script), concurrency=6, preparation_threads=2)
     assert most <= 10 and answered == 1500
 
 
@@ -123,7 +123,7 @@ def test_a_fault_of_the_dataset_ends_the_run_but_not_what_was_begun(tmp_path):
     with pytest.raises(ValueError, match="row 31"):
         ask(broken(), store, FakeEngine(), concurrency=3)
     assert 20 < len(contents(store)) <= 30 and set(statuses(store)) <= {"ok", "open"}
-    with pytest.raises(ValueError, match="no id"):
+    with pytest.raises(ValueError, match="no `id`"):
         ask([{"text": "nameless"}], store, FakeEngine())
 
 

@@ -6,13 +6,13 @@ import os
 import pytest
 
 from dataset_scripts.rationales.errors import StoreError
-from dataset_scripts.rationales.store.journal import Journal
+from dataset_scripts.rationales.store.record_log import RecordLog
 
 RECORDS = [{"number": number, "text": f"线 {number} \n \ud83d"} for number in range(4)]
 
 
 def write(path, records=RECORDS):
-    journal = Journal(path, writable=True)
+    journal = RecordLog(path, writable=True)
     list(journal.records())
     for record in records:
         journal.append(record)
@@ -20,7 +20,7 @@ def write(path, records=RECORDS):
 
 
 def read(path, writable=False):
-    journal = Journal(path, writable=writable)
+    journal = RecordLog(path, writable=writable)
     found = [record for _, record in journal.records()]
     journal.close()
     return found
@@ -33,7 +33,7 @@ def test_what_is_written_is_read(tmp_path):
 
 def test_offsets_lead_back_to_the_records_also_to_long_ones(tmp_path):
     records = [*RECORDS, {"text": "long " * 40_000}, {"last": True}]
-    journal = Journal(tmp_path / "journal", writable=True)
+    journal = RecordLog(tmp_path / "journal", writable=True)
     list(journal.records())
     offsets = [journal.append(record) for record in records]
     assert [journal.read(offset) for offset in offsets] == records
@@ -69,7 +69,7 @@ def test_a_faulty_line_in_the_middle_costs_that_line_only_and_is_told(tmp_path, 
     lines[1] = lines[1].replace(b"number", b"numbed")
     path.write_bytes(b"".join(lines))
     assert read(path, writable=True) == [RECORDS[0], *RECORDS[2:]]
-    assert "1 faulty line" in caplog.text
+    assert "1 corrupt line" in caplog.text
     write(path, [{"after": 1}])
     assert read(path)[-1] == {"after": 1}
 
@@ -77,7 +77,7 @@ def test_a_faulty_line_in_the_middle_costs_that_line_only_and_is_told(tmp_path, 
 @pytest.mark.parametrize("taken", [0, 1, 30])
 def test_a_full_disk_leaves_whole_records_and_says_what_to_do(tmp_path, monkeypatch, taken):
     path = tmp_path / "journal"
-    journal = Journal(path, writable=True)
+    journal = RecordLog(path, writable=True)
     list(journal.records())
     journal.append(RECORDS[0])
     really, left = os.write, [taken]
@@ -90,7 +90,7 @@ def test_a_full_disk_leaves_whole_records_and_says_what_to_do(tmp_path, monkeypa
         return part
 
     monkeypatch.setattr(os, "write", full)
-    with pytest.raises(StoreError, match="make room"):
+    with pytest.raises(StoreError, match="Free disk space"):
         journal.append(RECORDS[1])
     monkeypatch.undo()
     assert read(path) == RECORDS[:1]
@@ -109,7 +109,7 @@ def test_the_disk_is_made_to_keep_it_once_a_second_whatever_the_computers_clock_
     synced = []
     monkeypatch.setattr(os, "fsync", synced.append)
     now = [50.0]
-    journal = Journal(tmp_path / "journal", writable=True, monotonic=lambda: now[0])
+    journal = RecordLog(tmp_path / "journal", writable=True, monotonic=lambda: now[0])
     list(journal.records())
     for _ in range(40):
         now[0] += 0.1
@@ -118,7 +118,7 @@ def test_the_disk_is_made_to_keep_it_once_a_second_whatever_the_computers_clock_
 
 
 def test_a_failing_disk_is_a_store_error(tmp_path, monkeypatch):
-    journal = Journal(tmp_path / "journal", writable=True)
+    journal = RecordLog(tmp_path / "journal", writable=True)
 
     def fail(file):
         raise OSError(errno.EIO, "Input/output error")
@@ -131,7 +131,7 @@ def test_a_failing_disk_is_a_store_error(tmp_path, monkeypatch):
 def test_a_reader_keeps_what_it_opened_when_the_file_is_published_away(tmp_path):
     path = tmp_path / "journal"
     write(path)
-    journal = Journal(path, writable=False)
+    journal = RecordLog(path, writable=False)
     path.unlink()
     assert [record for _, record in journal.records()] == RECORDS
 
@@ -139,7 +139,7 @@ def test_a_reader_keeps_what_it_opened_when_the_file_is_published_away(tmp_path)
 def test_a_record_that_changed_under_the_reader_is_an_error(tmp_path):
     path = tmp_path / "journal"
     write(path)
-    journal = Journal(path, writable=False)
+    journal = RecordLog(path, writable=False)
     (offset, _), *_ = journal.records()
     path.write_bytes(path.read_bytes().replace(b'"number":0', b'"number":9'))
     with pytest.raises(StoreError, match="changed"):
