@@ -14,6 +14,7 @@ import yaml
 
 from dataset_scripts.rationales.posts import LANGUAGES, PreparedPost
 from dataset_scripts.rationales.spec import canonical_json
+from dataset_scripts.reading.report import did_you_mean
 
 if TYPE_CHECKING:
     from dataset_scripts.rationales.spec import RationaleSpec
@@ -111,7 +112,8 @@ def _read(name: str) -> Mapping[str, Any]:
     path = Path(name) if name.endswith((".yaml", ".yml")) else _FOLDER / f"{name}.yaml"
     if not path.is_file():
         names = sorted(file.stem for file in _FOLDER.glob("*.yaml"))
-        raise ValueError(f"Prompt {name!r} not found. Use {', '.join(names)}, or the path of a YAML file.")
+        hint = did_you_mean(name, names)
+        raise ValueError(f"Prompt {name!r} not found. Use {', '.join(names)}, or the path of a YAML file.{hint}")
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     if not isinstance(content, Mapping) or not any(code in content for code in LANGUAGES):
         raise ValueError(f"Prompt file {name} must have one block per language, under {' or '.join(LANGUAGES)}.")

@@ -24,6 +24,7 @@ from dataset_scripts.rationales.errors import (
     RetryableError,
 )
 from dataset_scripts.rationales.prompts import check_prompt
+from dataset_scripts.reading.report import did_you_mean
 
 if TYPE_CHECKING:
     from dataset_scripts.rationales.posts import PreparedPost
@@ -118,7 +119,8 @@ class Endpoint:
         if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:
             raise ValueError(f"The endpoint must be an http(s) URL such as http://localhost:8000, got {url!r}.")
         if profile not in PROFILES:
-            raise ValueError(f"`profile` must be one of {', '.join(PROFILES)}, got {profile!r}.")
+            hint = did_you_mean(profile, PROFILES)
+            raise ValueError(f"`profile` must be one of {', '.join(PROFILES)}, got {profile!r}.{hint}")
         if is_offline_mode():  # every request would fail like one to a server that is down
             raise ValueError(
                 f"HF_HUB_OFFLINE=1 blocks all requests of huggingface_hub's client, also those to {url}. Set "

@@ -113,7 +113,7 @@ class LabelQuestion:
         return self.labels[first:] + self.labels[:first]
 
     def messages(self, post: PreparedPost, order: str) -> list[Message]:
-        """Return the messages of an OpenAI-compatible chat, with the prefix that all orders share first.
+        """Return the messages of an OpenAI-compatible chat; all orders share a prefix.
 
         The wording is that of transformers' decision pipeline for `decision_request`.
         """

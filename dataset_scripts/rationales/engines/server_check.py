@@ -127,7 +127,7 @@ async def _check_images(engine: Engine, spec: RationaleSpec) -> Result:
 
 
 async def _check_control_tokens(engine: Engine, spec: RationaleSpec) -> Result:
-    """Count the tokens of a control token in a post: one if it is parsed, several if it is escaped."""
+    """Count the tokens of a control token in a post: one if parsed, several if escaped."""
     perspective = spec.perspectives[0]
     plain = await engine.generate(_post(spec, "green"), perspective, 0)
     repeated = await engine.generate(_post(spec, "green", _TEXT + _CONTROL_TOKEN * _REPEATS), perspective, 0)

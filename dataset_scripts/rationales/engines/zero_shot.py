@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class EndpointZeroShot(EndpointEngine):
-    """Engine that requests the log-probabilities of the letters; its `prompt` is a `LabelQuestion`.
+    """Engine that requests the log-probabilities of the letters of a `LabelQuestion`.
 
     vLLM and SGLang are restricted to the letters, so that all of them are listed. `transformers serve` returns
     probabilities at `/v1/systemone`. Other servers answer freely: a letter that is not listed gets the probability of

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 
 class TransformersZeroShot(TransformersEngine):
-    """Engine that computes the probabilities of the letters with transformers' decision pipeline.
+    """Engine that answers a `LabelQuestion` with transformers' decision pipeline.
 
-    Each order takes one forward pass. `prompt` is a `LabelQuestion`.
+    Each order of the options takes one forward pass.
     """
 
     def __init__(self, model: Any, processor: Any, spec: RationaleSpec, question: LabelQuestion) -> None:

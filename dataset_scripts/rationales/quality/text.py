@@ -10,7 +10,7 @@ from collections.abc import Sequence
 _HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"
 _KANA = "\u3041-\u3096\u30a1-\u30fa"
 _UNIT = re.compile(rf"[{_HAN}{_KANA}]|[^\W\d_{_HAN}{_KANA}]+(?:['’][^\W\d_{_HAN}{_KANA}]+)?|\d+")
-_HAN_LETTER = re.compile(f"[{_HAN}]")
+HAN_LETTER = re.compile(f"[{_HAN}]")
 _LATIN_LETTER = re.compile(r"[A-Za-zªº\u00c0-\u024f\u1e00-\u1eff]")
 _PUNCTUATION = re.compile(r"[^\w\s]")
 _INVISIBLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b\u2060\ufeff\ufffd]")
@@ -95,7 +95,7 @@ def units(text: str) -> list[str]:
 def script_share(text: str, chinese: bool) -> float:
     """Return the share of letters that are Han (`chinese`) or Latin; 0 without letters."""
     letters = sum(map(str.isalpha, text))
-    return len((_HAN_LETTER if chinese else _LATIN_LETTER).findall(text)) / letters if letters else 0.0
+    return len((HAN_LETTER if chinese else _LATIN_LETTER).findall(text)) / letters if letters else 0.0
 
 
 def ngrams(parts: Sequence[str], size: int) -> list[tuple[str, ...]]:
