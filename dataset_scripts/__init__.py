@@ -1,25 +1,34 @@
-"""Posts of every supported dataset, with the same columns (`schema.features`)."""
+"""Datasets of posts with text, image, rationales and label, all with the same columns (`schema.features`)."""
 
-from dataset_scripts.loading import join_content, load_posts, load_posts_with_report
-from dataset_scripts.rationales.join import join_rationales
-from dataset_scripts.reading.archives import ArchiveLimits
-from dataset_scripts.reading.report import BuildReport
-from dataset_scripts.schema import LABELS, PERSPECTIVES, features, rationale_column
-from dataset_scripts.splits import content_hash, group_ids, split_hash, split_posts
+import importlib
+from typing import Any
 
-__all__ = [
-    "LABELS",
-    "PERSPECTIVES",
-    "ArchiveLimits",
-    "BuildReport",
-    "content_hash",
-    "features",
-    "group_ids",
-    "join_content",
-    "join_rationales",
-    "load_posts",
-    "load_posts_with_report",
-    "rationale_column",
-    "split_hash",
-    "split_posts",
-]
+_MODULE_OF = {
+    "LABELS": "schema",
+    "PERSPECTIVES": "schema",
+    "features": "schema",
+    "rationale_column": "schema",
+    "ArchiveLimits": "reading.archives",
+    "BuildReport": "reading.report",
+    "content_hash": "splits",
+    "group_ids": "duplicates",
+    "split_hash": "splits",
+    "split_posts": "splits",
+    "DATASETS": "registry",
+    "join_rationales": "rationales.join",
+    "join_content": "loading",
+    "load_posts": "loading",
+    "load_posts_with_report": "loading",
+}
+__all__ = [*_MODULE_OF]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on first use: `import dataset_scripts` alone is fast."""
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

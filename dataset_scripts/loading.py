@@ -3,34 +3,18 @@
 import inspect
 import itertools
 import logging
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from datasets import ClassLabel, Dataset, DatasetDict, concatenate_datasets, load_dataset, load_from_disk
 
-from dataset_scripts.loaders.authors import load_authors
-from dataset_scripts.loaders.ch_mits import load_ch_mits
-from dataset_scripts.loaders.folder import load_folder
-from dataset_scripts.loaders.memotion import load_memotion
-from dataset_scripts.loaders.mvsa import load_mvsa_multiple, load_mvsa_single
 from dataset_scripts.rationales.join import join_rationales
 from dataset_scripts.reading.archives import ArchiveLimits, raw_folder
 from dataset_scripts.reading.report import BuildReport, check_on_error, did_you_mean
+from dataset_scripts.registry import DATASETS
 from dataset_scripts.schema import CONTENT, features
 
 logger = logging.getLogger(__name__)
-
-_FOLDER_LOADERS: dict[str, Callable[..., tuple[Dataset, BuildReport]]] = {
-    "mvsa_single": load_mvsa_single,
-    "mvsa_multiple": load_mvsa_multiple,
-    "memotion": load_memotion,
-    "ch_mits": load_ch_mits,
-    "authors": load_authors,
-    "folder": load_folder,
-}
-_NAMES = ("sample", *_FOLDER_LOADERS)
-_PASSED_APART = ("data_dir", "on_error", "archive_limits")
 
 
 def load_posts(
@@ -42,34 +26,32 @@ def load_posts(
     archive_limits: ArchiveLimits | None = None,
     **options: Any,
 ) -> Dataset | DatasetDict:
-    """Loads posts by the name of their dataset; the columns are those of `schema.features`.
+    """Load posts by the name of their dataset, with the columns of `schema.features`.
 
     Args:
         name (`str`):
-            `"sample"` (drawn by code, needs nothing), `"mvsa_single"`, `"mvsa_multiple"`, `"memotion"`, `"ch_mits"`,
-            `"authors"`, `"folder"`, or a folder or Hub id that `datasets.load_dataset` (or `load_from_disk`) opens
-            and that has these columns.
+            A name in `registry.DATASETS`: `"sample"` needs no files, `"folder"` is a table of your own, the others
+            are datasets of the literature. Or a folder or Hub id with these columns, which `datasets.load_dataset` or
+            `load_from_disk` opens.
         data_dir (`str` or `Path`, *optional*):
-            The raw data: a folder, or an archive as downloaded (ZIP, TAR, compressed TAR), which is unpacked once,
-            into the datasets cache (`archives.unpack`). Not for `"sample"`; for what `load_dataset` opens, only where
-            it was published without texts and images, which are then taken from here (`publish.join_content`).
+            The raw data: a folder, or an archive as downloaded (ZIP, TAR, compressed TAR), which is unpacked once
+            into the datasets cache. For a dataset published without texts and images, the original download that has
+            them (`join_content`).
         rationales (`str` or `Path`, *optional*):
-            TSV, CSV, JSONL or Parquet file of rationales, or the folder of a store of them, joined by `id`
-            (`rationale_files.join_rationales`).
+            TSV, CSV, JSONL or Parquet file of rationales, or the folder of a store, joined by `id`
+            (`join_rationales`).
         on_error (`str`, defaults to `"raise"`):
-            `"raise"` stops at a faulty row and says how to mend it; `"skip"` leaves it out, counted and logged.
-        archive_limits (`ArchiveLimits`, *optional*):
-            What an archive may unpack to; more is taken for a bomb.
+            `"raise"` stops at a faulty row and names a fix; `"skip"` leaves the row out, counts and logs it.
+        archive_limits (`ArchiveLimits`, *optional*): limits of unpacked files, against archive bombs.
         options:
-            Options of the loader, e.g. `num_proc` (images decoded at a time): see `load_mvsa_single`,
-            `load_mvsa_multiple`, `load_memotion`, `load_ch_mits`, `load_authors`, `load_folder`,
-            `sample.load_sample`, or `datasets.load_dataset` (whose `name` is `config_name` here).
+            Options of the loader, e.g. `num_proc` (images decoded at a time), or of `datasets.load_dataset`, whose
+            `name` is `config_name` here.
 
     Returns:
-        A `Dataset`; a `DatasetDict` only where a published dataset brings several splits of its own.
+        A `Dataset`; a `DatasetDict` if a published dataset has several splits.
 
     Raises:
-        ValueError: unknown name or option, or a fault in the data (the message names file, row and remedy).
+        ValueError: unknown name or option, or a fault in the data; the message names file, row and fix.
     """
     posts, _ = load_posts_with_report(
         name, data_dir, rationales=rationales, on_error=on_error, archive_limits=archive_limits, **options
@@ -86,22 +68,10 @@ def load_posts_with_report(
     archive_limits: ArchiveLimits | None = None,
     **options: Any,
 ) -> tuple[Dataset | DatasetDict, BuildReport]:
-    """As `load_posts`, with the account of what was read, dropped and skipped."""
+    """Load posts as `load_posts`, and return the counts of rows read, dropped and skipped with them."""
     check_on_error(on_error)
-    if name in _FOLDER_LOADERS:
-        if data_dir is None:
-            raise ValueError(f"load_posts({name!r}) needs data_dir: the folder of the raw data, or its archive.")
-        loader = _FOLDER_LOADERS[name]
-        _check_options(name, loader, options)
-        data_dir = raw_folder(Path(data_dir).expanduser(), archive_limits)
-        if loader is load_ch_mits:  # its parts are archives inside
-            options = options | {"archive_limits": archive_limits}
-        posts, report = loader(data_dir, on_error=on_error, **options)
-    elif name == "sample":
-        if data_dir is not None:
-            raise _needless(name, data_dir)
-        posts = _load_sample(on_error, options)
-        report = _report_of(name, posts)
+    if name in DATASETS:
+        posts, report = _load_registered(name, data_dir, on_error, archive_limits, options)
     else:
         posts = _load_published(name, data_dir, on_error, options)
         report = _report_of(name, posts)
@@ -109,74 +79,6 @@ def load_posts_with_report(
         posts = _with_rationales(posts, Path(rationales).expanduser(), on_error, report)
     logger.log(logging.WARNING if report.skipped else logging.INFO, "%s", report.summary())
     return posts, report
-
-
-def _load_sample(on_error: str, options: dict[str, Any]) -> Dataset:
-    from dataset_scripts.loaders.sample.posts import (
-        load_sample,  # drawing needs fonts and a grammar that no other dataset needs
-    )
-
-    _check_options("sample", load_sample, options)
-    return load_sample(on_error=on_error, **options)
-
-
-def _needless(name: str, data_dir: str | Path) -> ValueError:
-    return ValueError(f"load_posts({name!r}) takes no data_dir (given: {str(data_dir)!r}); leave it out.")
-
-
-def _load_published(
-    name: str, data_dir: str | Path | None, on_error: str, options: dict[str, Any]
-) -> Dataset | DatasetDict:
-    """A dataset that already has our columns, on disk or on the Hub."""
-    folder = Path(name)
-    options = dict(options)
-    config_name = options.pop("config_name", None)
-    if (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file():
-        posts = load_from_disk(name, **options)
-    elif folder.is_dir() or "/" in name:
-        posts = load_dataset(name, config_name, **options)
-    else:
-        raise ValueError(
-            f"{name!r} is neither one of {', '.join(_NAMES)} nor a folder nor a Hub id (owner/name)."
-            + did_you_mean(name, _NAMES)
-        )
-    if isinstance(posts, DatasetDict) and len(posts) == 1:
-        (posts,) = posts.values()
-    if data_dir is not None:
-        posts = _with_content(posts, name, data_dir, on_error)
-    for split in posts.values() if isinstance(posts, DatasetDict) else [posts]:
-        missing = [column for column in features(perspectives=()) if column not in split.column_names]
-        if missing == ["image", "text"]:
-            raise ValueError(
-                f"{name!r} was published without texts and images; give the original download, from which they are "
-                "taken, as data_dir=…."
-            )
-        if missing:
-            raise ValueError(
-                f"{name!r} lacks the columns {missing} (found: {split.column_names}); for a table of your own use "
-                "load_posts('folder', data_dir, text_column=…), which takes any column names."
-            )
-        if not isinstance(split.features["label"], ClassLabel):
-            raise ValueError(
-                f"{name!r}: the column 'label' is {split.features['label']}; it must be a ClassLabel. Use "
-                "dataset.class_encode_column('label')."
-            )
-    return posts
-
-
-def _with_content(
-    posts: Dataset | DatasetDict, name: str, data_dir: str | Path, on_error: str
-) -> Dataset | DatasetDict:
-    splits = list(posts.values()) if isinstance(posts, DatasetDict) else [posts]
-    if any("text" in split.column_names or "image" in split.column_names for split in splits):
-        raise _needless(name, data_dir)
-    sources = sorted({str(source) for split in splits if "source" in split.column_names for source in split["source"]})
-    if len(sources) != 1 or sources[0] not in _FOLDER_LOADERS:
-        raise ValueError(
-            f"{name!r}: its column 'source' names {sources}; data_dir can be joined to posts of exactly one of "
-            f"{', '.join(_FOLDER_LOADERS)}. Name the loader yourself: publish.join_content(posts, loader, data_dir)."
-        )
-    return join_content(posts, sources[0], data_dir, on_missing=on_error, on_error=on_error)
 
 
 def join_content(
@@ -187,90 +89,138 @@ def join_content(
     on_missing: str = "raise",
     **options: Any,
 ) -> Dataset | DatasetDict:
-    """Puts the texts and images of an original download into posts that were published without them.
+    """Add the texts and images of an original download to posts that were published without them.
 
     Args:
         published (`Dataset` or `DatasetDict`): ids, labels and rationales, as `load_dataset` opens them.
-        name (`str`): loader of the original: `"mvsa_single"`, `"ch_mits"`, … as for `load_posts`.
+        name (`str`): dataset of the original, such as `"mvsa_single"`, as for `load_posts`.
         data_dir (`str` or `Path`): folder of the original download.
         on_missing (`str`, defaults to `"raise"`):
-            `"skip"` leaves out, counted and logged, the posts that the download does not have.
-        options: of `load_posts`, e.g. `on_error="skip"` where the download has faulty posts.
+            `"skip"` leaves out the posts that the download lacks, and logs their number.
+        options: of `load_posts`, e.g. `on_error="skip"` for a download with faulty posts.
 
     Returns:
-        As `published`, with `image` and `text` in the places that `schema.features` gives them.
+        `published` with the columns `image` and `text`, in the order of `schema.features`.
 
     Raises:
-        ValueError: posts already have their content, ids that the download lacks, or another label in the download
-            (ids alone do not tell MVSA-Single from MVSA-Multiple).
+        ValueError: the posts have texts or images, the download lacks some of them, or it has other labels for them
+            (MVSA-Single and MVSA-Multiple have equal ids).
     """
     if on_missing not in ("raise", "skip"):
-        raise ValueError(f'on_missing={on_missing!r}; write "raise" or "skip".')
-    parts = published if isinstance(published, DatasetDict) else {"posts": published}
-    for posts in parts.values():
+        raise ValueError(f"`on_missing` must be 'raise' or 'skip', got {on_missing!r}.")
+    splits = published if isinstance(published, DatasetDict) else {"posts": published}
+    for posts in splits.values():
         if any(column in posts.column_names for column in CONTENT):
             raise ValueError(
-                f"the posts already have {CONTENT} (columns: {posts.column_names}); there is nothing to join."
+                f"The posts already have {' or '.join(CONTENT)} (columns: {posts.column_names}); there is nothing to "
+                "join."
             )
     original = load_posts(name, data_dir, **options)
     if isinstance(original, DatasetDict):
         original = concatenate_datasets(list(original.values()))
-    place = {post: row for row, post in enumerate(original["id"])}
-    joined = {
-        split: _join(posts, split, original, place, name, data_dir, on_missing) for split, posts in parts.items()
-    }
+    row_of = {post_id: row for row, post_id in enumerate(original["id"])}
+    joined = {}
+    for split, posts in splits.items():
+        posts = _select_present(posts, row_of, f"posts of {split!r} are not in {name} of {data_dir}", on_missing)
+        content = original.select([row_of[post_id] for post_id in posts["id"]])
+        _compare_labels(posts, content, f"{name} of {data_dir}")
+        order = [column for column in original.column_names if column in CONTENT or column in posts.column_names]
+        order += [column for column in posts.column_names if column not in order]
+        content = content.select_columns(list(CONTENT))
+        joined[split] = concatenate_datasets([posts, content], axis=1).select_columns(order)
     return DatasetDict(joined) if isinstance(published, DatasetDict) else joined["posts"]
 
 
-def _join(
-    posts: Dataset,
-    split: str,
-    original: Dataset,
-    place: dict[str, int],
+def _load_registered(
     name: str,
-    data_dir: str | Path,
-    on_missing: str,
-) -> Dataset:
-    ids = list(posts["id"])
-    missing = [post for post in ids if post not in place]
-    if missing:
-        message = (
-            f"{len(missing):,} of {len(ids):,} posts of {split!r} are not in {name} of {data_dir} (first: "
-            f"{', '.join(missing[:3])})"
-        )
-        if on_missing == "raise" or len(missing) == len(ids):
+    data_dir: str | Path | None,
+    on_error: str,
+    archive_limits: ArchiveLimits | None,
+    options: dict[str, Any],
+) -> tuple[Dataset, BuildReport]:
+    load = DATASETS[name].load
+    parameters = inspect.signature(load).parameters
+    given: dict[str, Any] = {"on_error": on_error}
+    if "data_dir" in parameters:
+        if data_dir is None:
+            raise ValueError(f"load_posts({name!r}) needs `data_dir`: the folder of the raw data, or its archive.")
+        given["data_dir"] = None  # unpacked below, after the options are checked
+    elif data_dir is not None:
+        raise _needless_data_dir(name, data_dir)
+    if "archive_limits" in parameters:
+        given["archive_limits"] = archive_limits
+    known = [option for option in parameters if option not in given]
+    for option in options:
+        if option not in known:
             raise ValueError(
-                f"{message}. Give the whole download of the dataset that was published"
-                + ("." if len(missing) == len(ids) else ', or leave such posts out with on_missing="skip".')
+                f"{name!r} has no option {option!r}; its options are {', '.join(known) or '(none)'}."
+                + did_you_mean(option, known)
             )
-        logger.warning("%s; left out", message)
-        posts = posts.select([row for row, post in enumerate(ids) if post in place])
-        ids = list(posts["id"])
-    content = original.select([place[post] for post in ids])
-    _compare_labels(posts, content, ids, name, data_dir)
-    order = [column for column in original.column_names if column in CONTENT or column in posts.column_names]
-    order += [column for column in posts.column_names if column not in order]
-    return concatenate_datasets([posts, content.select_columns(list(CONTENT))], axis=1).select_columns(order)
+    if data_dir is not None:
+        given["data_dir"] = raw_folder(Path(data_dir).expanduser(), archive_limits)
+    return load(**given, **options)
 
 
-def _compare_labels(posts: Dataset, content: Dataset, ids: list[str], name: str, data_dir: str | Path) -> None:
-    names, original_names = posts.features["label"].names, content.features["label"].names
-    differing = [
-        f"{post} is {names[ours]} here, {original_names[theirs]} there"
-        for post, ours, theirs in zip(ids, posts["label"], content["label"], strict=True)
-        if ours is not None and theirs is not None and names[ours] != original_names[theirs]
-    ]
-    if differing:
+def _load_published(
+    name: str, data_dir: str | Path | None, on_error: str, options: dict[str, Any]
+) -> Dataset | DatasetDict:
+    """Load a dataset with the columns of `schema.features` from disk or from the Hub."""
+    folder = Path(name)
+    options = dict(options)
+    config_name = options.pop("config_name", None)
+    if (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file():
+        posts = load_from_disk(name, **options)
+    elif folder.is_dir() or "/" in name:
+        posts = load_dataset(name, config_name, **options)
+    else:
         raise ValueError(
-            f"{len(differing):,} of {len(ids):,} posts have another label in {name} of {data_dir} (first: "
-            f"{differing[0]}); is this the dataset that was published? Equal ids can be other posts."
+            f"{name!r} must be one of {', '.join(DATASETS)}, a folder, or a Hub id (owner/name)."
+            + did_you_mean(name, DATASETS)
         )
+    if isinstance(posts, DatasetDict) and len(posts) == 1:
+        (posts,) = posts.values()
+    if data_dir is not None:
+        posts = _with_content(posts, name, data_dir, on_error)
+    for split in posts.values() if isinstance(posts, DatasetDict) else [posts]:
+        missing = [column for column in features(perspectives=()) if column not in split.column_names]
+        if missing == list(CONTENT):
+            raise ValueError(
+                f"{name!r} was published without texts and images; give the original download that has them as "
+                "data_dir=…."
+            )
+        if missing:
+            raise ValueError(
+                f"{name!r} lacks the columns {missing} (it has {split.column_names}); for a table of your own use "
+                "load_posts('folder', data_dir, text_column=…), which takes any column names."
+            )
+        if not isinstance(split.features["label"], ClassLabel):
+            raise ValueError(
+                f"{name!r}: the column 'label' must be a ClassLabel, got {split.features['label']}. Use "
+                "dataset.class_encode_column('label')."
+            )
+    return posts
+
+
+def _with_content(
+    posts: Dataset | DatasetDict, name: str, data_dir: str | Path, on_error: str
+) -> Dataset | DatasetDict:
+    """Join the original download of the dataset that the column `source` names."""
+    splits = list(posts.values()) if isinstance(posts, DatasetDict) else [posts]
+    if any(column in split.column_names for split in splits for column in CONTENT):
+        raise _needless_data_dir(name, data_dir)
+    sources = sorted({str(source) for split in splits if "source" in split.column_names for source in split["source"]})
+    if len(sources) != 1 or sources[0] not in DATASETS:
+        raise ValueError(
+            f"{name!r}: the column 'source' must name one of {', '.join(DATASETS)} to join a download, got {sources}. "
+            "Name the dataset yourself: join_content(posts, name, data_dir)."
+        )
+    return join_content(posts, sources[0], data_dir, on_missing=on_error, on_error=on_error)
 
 
 def _with_rationales(
     posts: Dataset | DatasetDict, rationales: Path, on_error: str, report: BuildReport
 ) -> Dataset | DatasetDict:
-    """Joined to all splits at once: what the file lacks, and what it has too much, is known of the whole only."""
+    """Join rationales to all splits at once, so that the counts are those of the whole."""
     if isinstance(posts, Dataset):
         return join_rationales(posts, rationales, on_error=on_error, report=report)
     joined = join_rationales(concatenate_datasets([*posts.values()]), rationales, on_error=on_error, report=report)
@@ -280,14 +230,36 @@ def _with_rationales(
     )
 
 
-def _check_options(name: str, loader: Callable[..., Any], options: dict[str, Any]) -> None:
-    known = [option for option in inspect.signature(loader).parameters if option not in _PASSED_APART]
-    for option in options:
-        if option not in known:
-            raise ValueError(
-                f"{name!r} has no option {option!r}; its options are {', '.join(known) or '(none)'}."
-                + did_you_mean(option, known)
-            )
+def _select_present(posts: Dataset, ids: dict[str, int], problem: str, on_missing: str) -> Dataset:
+    """Select the posts with one of `ids`; raise or log `problem` with the number of the others."""
+    missing = [post_id for post_id in posts["id"] if post_id not in ids]
+    if not missing:
+        return posts
+    message = f"{len(missing):,} of {len(posts):,} {problem} (first: {', '.join(missing[:3])})"
+    if on_missing == "raise" or len(missing) == len(posts):
+        skip = "." if len(missing) == len(posts) else ', or leave these posts out with on_missing="skip".'
+        raise ValueError(f"{message}. Give the whole download of the dataset that was published{skip}")
+    logger.warning("%s; left out", message)
+    return posts.select([row for row, post_id in enumerate(posts["id"]) if post_id in ids])
+
+
+def _compare_labels(posts: Dataset, content: Dataset, download: str) -> None:
+    names, original_names = posts.features["label"].names, content.features["label"].names
+    labels = zip(posts["id"], posts["label"], content["label"], strict=True)
+    differing = [
+        f"{post_id} is {names[label]} here, {original_names[original]} there"
+        for post_id, label, original in labels
+        if label is not None and original is not None and names[label] != original_names[original]
+    ]
+    if differing:
+        raise ValueError(
+            f"{len(differing):,} of {len(posts):,} posts have another label in {download} (first: {differing[0]}); is "
+            "this the dataset that was published? Equal ids can be other posts."
+        )
+
+
+def _needless_data_dir(name: str, data_dir: str | Path) -> ValueError:
+    return ValueError(f"load_posts({name!r}) takes no data_dir, got {str(data_dir)!r}; leave it out.")
 
 
 def _report_of(name: str, posts: Dataset | DatasetDict) -> BuildReport:

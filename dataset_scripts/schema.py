@@ -1,23 +1,24 @@
-"""One post, one row: the columns that every dataset of this package has."""
+"""Columns that every dataset of this package has: one post, one row."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from datasets import ClassLabel, Features, Image, Value
 
-# The order is the label id of the three-class datasets (positive 0, neutral 1, negative 2) and the order in which a
-# model sees its perspectives; changing it would relabel every published dataset.
+# The order is the label id of the three-class datasets (positive 0, neutral 1, negative 2) and the order of the
+# perspectives in a model. Published datasets and models depend on it.
 LABELS = ("positive", "neutral", "negative")
 PERSPECTIVES = LABELS
-CONTENT = ("image", "text")  # the columns that may belong to others: posts can be published without them
+CONTENT = ("image", "text")  # columns that a dataset can be published without, for the rights of their owners
 
 
 def rationale_column(perspective: str) -> str:
-    """Name of the column that holds the rationale written from `perspective`."""
+    """Name the column of the rationale written from `perspective`."""
     return f"rationale_{perspective}"
 
 
 def features(labels: Sequence[str] = LABELS, perspectives: Sequence[str] = PERSPECTIVES) -> Features:
-    """The `datasets.Features` of every dataset.
+    """Build the `datasets.Features` of every dataset.
 
     Args:
         labels (sequence of `str`, defaults to positive, neutral, negative):
@@ -34,7 +35,7 @@ def features(labels: Sequence[str] = LABELS, perspectives: Sequence[str] = PERSP
     """
     labels = _names("labels", labels)
     if not labels:
-        raise ValueError("`labels` is empty; give at least one class name, e.g. labels=('positive', 'negative').")
+        raise ValueError("`labels` must name at least one class, e.g. ('positive', 'negative').")
     perspectives = _names("perspectives", perspectives)
     return Features(
         {
@@ -51,14 +52,48 @@ def features(labels: Sequence[str] = LABELS, perspectives: Sequence[str] = PERSP
     )
 
 
+def post_row(
+    post_id: str,
+    *,
+    text: str,
+    image: str | dict[str, Any] | None,
+    label: str | None,
+    language: str,
+    source: str,
+    text_label: str | None = None,
+    image_label: str | None = None,
+    rationales: Mapping[str, str | None] | None = None,
+) -> dict[str, Any]:
+    """Build a row of `features`.
+
+    Args:
+        post_id, text, language, source (`str`): the columns of these names.
+        image (`str` or `dict`, *optional*): path of the image file, or `{"bytes": …, "path": None}`.
+        label, text_label, image_label (`str`, *optional*): class names.
+        rationales (mapping, *optional*): perspective -> rationale or None; by default None for each of `PERSPECTIVES`.
+    """
+    rationales = dict.fromkeys(PERSPECTIVES) if rationales is None else rationales
+    return {
+        "id": post_id,
+        "image": image,
+        "text": text,
+        **{rationale_column(perspective): rationale for perspective, rationale in rationales.items()},
+        "label": label,
+        "text_label": text_label,
+        "image_label": image_label,
+        "language": language,
+        "source": source,
+    }
+
+
 def _names(argument: str, names: Sequence[str]) -> list[str]:
     if isinstance(names, str):
-        raise ValueError(f"`{argument}` is the string {names!r}; give a sequence of names, e.g. ({names!r},).")
+        raise ValueError(f"`{argument}` must be a sequence of names, got the string {names!r}; write ({names!r},).")
     names = list(names)
     for name in names:
         if not isinstance(name, str) or not name.strip():
-            raise ValueError(f"`{argument}` contains {name!r}; every name must be a string that is not blank.")
+            raise ValueError(f"`{argument}` must contain strings that are not blank, got {name!r}.")
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
-        raise ValueError(f"`{argument}` names {', '.join(map(repr, repeated))} more than once; write each name once.")
+        raise ValueError(f"`{argument}` must not repeat names, got {', '.join(map(repr, repeated))} more than once.")
     return names

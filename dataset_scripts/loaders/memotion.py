@@ -1,4 +1,4 @@
-"""Memotion 7k from its original download (Sharma et al. 2020, SemEval-2020 task 8): memes and the text on them."""
+"""Memotion 7k (Sharma et al. 2020, SemEval-2020 task 8): memes and the text on them."""
 
 import os
 from collections.abc import Iterator
@@ -7,16 +7,35 @@ from typing import Any
 
 from datasets import Dataset
 
+from dataset_scripts.loaders.facts import DatasetFacts
 from dataset_scripts.reading.archives import find_root
-from dataset_scripts.reading.build import build_dataset, files_in, inputs_digest
-from dataset_scripts.reading.image_checks import Unchecked
-from dataset_scripts.reading.report import BuildReport, Published, did_you_mean
+from dataset_scripts.reading.build import build_dataset
+from dataset_scripts.reading.files import NAME_DIFFERS_NOTE, FileNames, files_in, inputs_digest
+from dataset_scripts.reading.image_checks import UncheckedRow
+from dataset_scripts.reading.report import BuildReport, PublishedCounts, did_you_mean
+from dataset_scripts.reading.row_checks import RowChecks
 from dataset_scripts.reading.tables import cell_text, table_columns, table_rows
-from dataset_scripts.schema import features
+from dataset_scripts.schema import features, post_row
 
+MEMOTION = DatasetFacts(
+    title="Memotion 7k",
+    about="Memes of SemEval-2020 task 8, each with the text in it, from the training file. The five "
+    "degrees of `overall_sentiment` are merged into three: very positive into positive, very negative into negative.",
+    citations=(
+        """\
+@article{sharma2020memotion,
+  title = {{SemEval}-2020 Task 8: Memotion Analysis -- The Visuo-Lingual Metaphor!},
+  author = {Sharma, Chhavi and Bhageria, Deepesh and Scott, William and Pykl, Srinivas and Das, Amitava and
+            Chakraborty, Tanmoy and Pulabagari, Viswanath and Gamb{\\"a}ck, Bj{\\"o}rn},
+  journal = {arXiv preprint arXiv:2008.03781},
+  year = {2020}
+}""",
+    ),
+    table_1=(5594, 699, 699),
+)
+# Counts of the training file. The paper does not use the test set of the task.
+PUBLISHED = PublishedCounts(6992, {"positive": 4160, "neutral": 2201, "negative": 631})
 LABEL_FILE = "labels.csv"
-# The training file, which is what the paper splits. It does not use the task's own test set.
-MEMOTION = Published(6992, {"positive": 4160, "neutral": 2201, "negative": 631})
 DEGREES = {
     "very_negative": "negative",
     "negative": "negative",
@@ -31,20 +50,19 @@ _NULL = frozenset(("nan", "null", "none"))  # written for an empty cell; pandas 
 def load_memotion(
     data_dir: str | Path, on_error: str = "raise", *, fill_truncated: bool = True, num_proc: int | None = None
 ) -> tuple[Dataset, BuildReport]:
-    """The posts of Memotion 7k; the five degrees of `overall_sentiment` become three classes.
+    """Load the posts of Memotion 7k, with the five degrees of sentiment as three classes.
 
-    The text is `text_corrected`, or `text_ocr` where that is null; a meme with neither stays, with an empty text.
-    Images come as stored: JPEG, PNG with transparency, GIF of several frames (the first counts), whatever their names
-    end in. A name in the table that differs from the file's in case or ending finds it. The id is the image's name
-    without ending.
+    The text is `text_corrected`, or `text_ocr` if that is null; a meme with neither is kept with an empty text.
+    Images are kept as stored: JPEG, PNG with transparency, GIF of several frames (the first counts). A name in the
+    table may differ from the file's in case or suffix. The id is the image's name without suffix.
 
     Args:
-        data_dir (`str` or `Path`): holds `labels.csv` and the folder `images`.
+        data_dir (`str` or `Path`): folder with `labels.csv` and the folder `images`.
         on_error (`str`, defaults to `"raise"`): or `"skip"`, for faulty rows and images.
         fill_truncated (`bool`, defaults to `True`):
-            A JPEG that ends early, as some of the download do, is kept with its missing part grey, counted; `False`
-            takes it for an unreadable image.
-        num_proc (`int`, *optional*): how many images are decoded at a time; 1 by default.
+            Keep a truncated JPEG, of which the download has some, with its missing part grey, and count it; `False`
+            treats it as unreadable.
+        num_proc (`int`, *optional*): number of images that are decoded at a time; 1 by default.
 
     Returns:
         The dataset (6,992 posts from a full download) and the `BuildReport`.
@@ -69,37 +87,26 @@ def load_memotion(
         options={"root": str(root), "fill_truncated": fill_truncated},
         on_error=on_error,
         num_proc=num_proc,
-        published=MEMOTION,
+        published=PUBLISHED,
     )
 
 
 def meme_rows(report: BuildReport, label_file: Path) -> Iterator[tuple[str, str, str, str, str]]:
-    """The well-formed rows: place, id, image name, text, label."""
-    seen: dict[str, str] = {}
-    for where, row in table_rows(label_file):
+    """Yield the well-formed rows as (location, id, image name, text, label)."""
+    checks = RowChecks(report)
+    for location, row in table_rows(label_file):
         report.read += 1
-        if row is None:
-            report.fail("malformed row", f"{where}: not as many fields as the header names; mend the row.")
+        if not checks.has_all_fields(row, location):
             continue
         image = cell_text(row["image_name"])
         if image is None:
-            report.fail("no image name", f"{where}: image_name is blank; write it or remove the row.")
+            report.fail("no image name", f"{location}: image_name is blank; write it or remove the row.")
             continue
-        post = os.path.splitext(image)[0]
+        post_id = os.path.splitext(image)[0]
         degree = (cell_text(row["overall_sentiment"]) or "").lower()
-        if degree not in DEGREES:
-            report.fail(
-                "unknown label",
-                f"{where}: overall_sentiment {degree!r}; known are {', '.join(DEGREES)}."
-                + (did_you_mean(degree, DEGREES) or " Correct the row."),
-            )
-            continue
-        if post in seen:
-            report.fail("duplicate id", f"{where}: id {post!r} is also in {seen[post]}; remove one of the two.")
-            continue
-        seen[post] = where.rpartition(", ")[2]
-        text = _text(row["text_corrected"]) or _text(row["text_ocr"]) or ""
-        yield where, post, image, text, DEGREES[degree]
+        if checks.is_known_label(degree, DEGREES, location) and checks.is_new_id(post_id, location):
+            text = _text(row["text_corrected"]) or _text(row["text_ocr"]) or ""
+            yield location, post_id, image, text, DEGREES[degree]
 
 
 def _text(cell: Any) -> str | None:
@@ -107,47 +114,14 @@ def _text(cell: Any) -> str | None:
     return None if text is None or text.lower() in _NULL else text
 
 
-class _Images:
-    """Finds a file by the name that a table gives it, whose case and ending may be another program's."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.names: set[str] = set()
-        self._like: dict[str, set[str]] = {}
-        for path in files_in(folder):
-            name = os.path.basename(path)
-            self.names.add(name)
-            for key in (name.lower(), os.path.splitext(name.lower())[0]):
-                self._like.setdefault(key, set()).add(name)
-
-    def find(self, name: str) -> str:
-        """Name of the file; `name` itself if there is none or no single one."""
-        if name in self.names:
-            return name
-        for key in (name.lower(), os.path.splitext(name.lower())[0]):
-            if len(found := self._like.get(key, ())) == 1:
-                return next(iter(found))
-        return name
-
-
-def _rows(report: BuildReport, root: str, fill_truncated: bool) -> Iterator[Unchecked]:
-    images = _Images(Path(root) / "images")
-    for where, post, image, text, label in meme_rows(report, Path(root) / LABEL_FILE):
-        found = images.find(image)
-        notes = ["image found under another case or ending"] if found != image else []
+def _rows(report: BuildReport, root: str, fill_truncated: bool) -> Iterator[UncheckedRow]:
+    folder = Path(root) / "images"
+    file_names = FileNames(map(os.path.basename, files_in(folder)))
+    for location, post_id, image, text, label in meme_rows(report, Path(root) / LABEL_FILE):
+        file_name = file_names.find(image)
+        notes = [NAME_DIFFERS_NOTE] if file_name != image else []
         if not text:
             notes.append("without text")
-        row = {
-            "id": post,
-            "image": str(images.folder / found),
-            "text": text,
-            "rationale_positive": None,
-            "rationale_neutral": None,
-            "rationale_negative": None,
-            "label": label,
-            "text_label": None,
-            "image_label": None,
-            "language": "en",
-            "source": "memotion",
-        }
-        yield Unchecked(row, where, tuple(notes), fill_truncated)
+        path = str(folder / file_name)
+        row = post_row(post_id, text=text, image=path, label=label, language="en", source="memotion")
+        yield UncheckedRow(row, location, tuple(notes), fill_truncated)

@@ -1,4 +1,4 @@
-"""Rationales from a file beside the posts, or from a store, joined by id."""
+"""Rationales of a table or a store, joined to posts by id."""
 
 import logging
 from collections.abc import Iterator
@@ -7,184 +7,171 @@ from typing import Any
 
 from datasets import Dataset, Features, Value, concatenate_datasets
 
+from dataset_scripts.rationales.files import rationale_columns, rationale_inputs, rationale_rows
 from dataset_scripts.rationales.posts import content_hashes
-from dataset_scripts.reading.build import build_dataset, inputs_digest
+from dataset_scripts.reading.build import build_dataset
+from dataset_scripts.reading.files import inputs_digest
 from dataset_scripts.reading.report import BuildReport, did_you_mean
-from dataset_scripts.reading.tables import cell_name, cell_text, nested_column, table_columns, table_files, table_rows
-from dataset_scripts.schema import rationale_column
+from dataset_scripts.reading.row_checks import RowChecks
+from dataset_scripts.reading.tables import cell_name, cell_text, nested_column
+from dataset_scripts.schema import PERSPECTIVES, rationale_column
 
 logger = logging.getLogger(__name__)
 
-# Beside the rationales: their language, where they come from, the text they are about (`posts.content_hashes`).
-_FACTS = ("language", "provenance", "text_sha256")
+_PREFIX = rationale_column("")
+# Columns about the rationales: their language, their origin, and the text that they explain (`content_hashes`).
+_METADATA = ("language", "provenance", "text_sha256")
 
 
 def join_rationales(
     posts: Dataset, file: str | Path, *, on_error: str = "raise", report: BuildReport | None = None
 ) -> Dataset:
-    """Fills the `rationale_*` columns of `posts` from a TSV, CSV, JSONL or Parquet file, or from a store.
+    """Add the `rationale_*` columns of a TSV, CSV, JSONL or Parquet file, or of a store, to posts.
 
-    The columns that the file has replace those of `posts` as a whole: a post that the file does not know has null
-    there. Blank is null. Rows stay on disk; in memory are the ids alone.
+    Any perspectives are allowed. A column that posts have already is replaced as a whole: a post without a row gets
+    null. Columns of posts without any rationale are removed. Blank is null. Rows stay on disk; only the ids are in
+    memory.
 
     Args:
         posts (`Dataset`): posts with the columns of `schema.features`.
-        file (`str` or `Path`): columns `id` and at least one `rationale_*` that `posts` has; TSV and CSV with header.
-            Or the folder of a `RationaleStore`, also while a run writes it. Where a post was asked about with several
-            texts, the column `text_sha256` tells which row is about its present one.
-        on_error (`str`, defaults to `"raise"`): or `"skip"`, for rows without id, malformed, or with a repeated id.
-        report (`BuildReport`, *optional*): takes the counts (posts without rationales, rows without post).
+        file (`str` or `Path`): has the column `id` and at least one `rationale_*`; TSV and CSV with header. Or the
+            folder of a `RationaleStore`, also during a run. If a post has rows for several texts, the column
+            `text_sha256` selects the row of its present text.
+        on_error (`str`, defaults to `"raise"`): or `"skip"`, for malformed rows, without id, or with a repeated id.
+        report (`BuildReport`, *optional*): receives the counts of posts without row, and of rows without post.
 
     Raises:
-        ValueError: no `id` or no known rationale column, a `rationale_*` column that `posts` does not have, no id in
-            common, or (unless skipped) a faulty row.
+        ValueError: no `id` or no rationale column, no id in common, or (unless skipped) a faulty row.
     """
     file = Path(file).resolve()
-    known = [column for column in posts.column_names if column.startswith("rationale_")]
-    table, found = load_rationales(file, known, on_error=on_error)
-    columns = [column for column in table.column_names if column in known]
-    place: dict[str, int] = {}
-    versions: dict[tuple[str, str | None], int] = {}  # of posts with several rows
+    table, table_report = load_rationales(file, on_error=on_error)
+    columns = [column for column in table.column_names if column.startswith(_PREFIX)]
+    row_of: dict[str, int] = {}
+    row_of_version: dict[tuple[str, str | None], int] = {}  # of posts with several rows
     texts = table["text_sha256"] if "text_sha256" in table.column_names else None
-    for row, post in enumerate(table["id"]):
-        if post in place:
-            versions.setdefault((post, texts[place[post]]), place[post])
-            versions[post, texts[row]] = row
-        place[post] = row
-    used = sum(post in place for post in posts["id"])
-    if used == 0:
+    for row, post_id in enumerate(table["id"]):
+        if post_id in row_of:
+            row_of_version.setdefault((post_id, texts[row_of[post_id]]), row_of[post_id])
+            row_of_version[post_id, texts[row]] = row
+        row_of[post_id] = row
+    matched = sum(post_id in row_of for post_id in posts["id"])
+    if matched == 0:
         raise ValueError(
-            f"{file}: none of its {len(place):,} ids (e.g. {next(iter(place))!r}) is the id of a post "
+            f"{file}: none of its {len(row_of):,} ids (e.g. {next(iter(row_of))!r}) is the id of a post "
             f"(e.g. {posts['id'][0]!r}); are these the rationales of another dataset?"
         )
-    repeated = {post for post, _ in versions}
+    with_versions = {post_id for post_id, _ in row_of_version}
     table = table.select_columns(columns)
 
-    def place_of(post: str, text: str | None) -> int | None:
-        if post not in repeated:
-            return place.get(post)
-        return versions.get((post, content_hashes({"id": post, "text": text})[1]))
+    def find_row(post_id: str, text: str | None) -> int | None:
+        if post_id not in with_versions:
+            return row_of.get(post_id)
+        return row_of_version.get((post_id, content_hashes({"id": post_id, "text": text})[1]))
 
     def look_up(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        places = [place_of(post, text) for post, text in zip(batch["id"], batch["text"], strict=True)]
-        rows = table[[one for one in places if one is not None]] if any(one is not None for one in places) else {}
-        values = {column: iter(rows.get(column, ())) for column in columns}
-        return {column: [None if one is None else next(values[column]) for one in places] for column in columns}
+        rows = [find_row(post_id, text) for post_id, text in zip(batch["id"], batch["text"], strict=True)]
+        present = [row for row in rows if row is not None]
+        content = table[present] if present else {}
+        values = {column: iter(content.get(column, ())) for column in columns}
+        return {column: [None if row is None else next(values[column]) for row in rows] for column in columns}
 
     joined = posts.select_columns(["id", "text"]).map(
         look_up,
         batched=True,
         remove_columns=["id", "text"],
         features=Features({column: Value("string") for column in columns}),
-        new_fingerprint=f"{posts._fingerprint[:16]}{table._fingerprint[:16]}",  # hashing `place` would be slow
+        new_fingerprint=f"{posts._fingerprint[:16]}{table._fingerprint[:16]}",  # hashing `row_of` would be slow
         desc="Joining rationales",
     )
-    remaining = posts.remove_columns(columns)
-    result = concatenate_datasets([remaining, joined], axis=1).select_columns(posts.column_names)
-    _account(report, file, columns, found, posts=len(posts), used=used, unknown=len(place) - used)
+    own_columns = [column for column in posts.column_names if column.startswith(_PREFIX)]
+    empty = [column for column in own_columns if posts.data.column(column).null_count == posts.data.num_rows]
+    remaining = posts.remove_columns([column for column in own_columns if column in columns or column in empty])
+    order = _column_order(posts.column_names, [*remaining.column_names, *columns])
+    result = concatenate_datasets([remaining, joined], axis=1).select_columns(order)
+    notes = {
+        "without a row in the rationale file": len(posts) - matched,
+        "rationale rows whose id is no post (dropped or unknown)": len(row_of) - matched,
+    }
+    notes |= {f"rationale rows skipped: {reason}": count for reason, count in table_report.skipped.items()}
+    for note, count in notes.items():
+        if count:
+            logger.warning("%s: %s: %d", file, note, count)
+            if report is not None:
+                report.note(note, count)
+    logger.info("%s: %s joined to %d of %d posts", file, ", ".join(columns), matched, len(posts))
     return result
 
 
-def load_rationales(
-    file: str | Path, known: list[str] | None = None, *, on_error: str = "raise"
-) -> tuple[Dataset, BuildReport]:
-    """The rationales of a file as they are, blank as null.
+def load_rationales(file: str | Path, *, on_error: str = "raise") -> tuple[Dataset, BuildReport]:
+    """Load the rationales of a file or store without posts; blank is null.
 
     Args:
-        file (`str` or `Path`): as of `join_rationales`.
-        known (list of `str`, *optional*): the `rationale_*` columns that there may be; by default any.
-        on_error (`str`, defaults to `"raise"`): or `"skip"`, for rows without id, malformed, or with a repeated id
-            (rows
-            of one id may differ in `text_sha256` or `image_sha256`; of two images, the last counts).
+        file (`str` or `Path`): as for `join_rationales`.
+        on_error (`str`, defaults to `"raise"`): or `"skip"`, for malformed rows, without id, or with a repeated id.
+            Rows of one id may differ in `text_sha256` or `image_sha256`; of two images, the last counts.
 
     Returns:
-        The dataset (`id`, the rationale columns, and where the file has them `language`, `provenance` and
-        `text_sha256`) and the `BuildReport`.
+        The dataset (`id`, the rationale columns, and `language`, `provenance` and `text_sha256` if the file has them)
+        and the `BuildReport`.
 
     Raises:
-        ValueError: no `id`, no or an unknown rationale column, or (unless skipped) a faulty row.
+        ValueError: no `id` or no rationale column, or (unless skipped) a faulty row.
     """
     file = Path(file).resolve()
-    columns = _rationale_columns(file, known)
+    names = rationale_columns(file)
+    listed = ", ".join(map(repr, names))
+    if "id" not in names:
+        raise ValueError(
+            f"{file} has no column 'id'; its columns are {listed}. Rationales are joined by the id of the post: add "
+            "or rename that column." + did_you_mean("id", names)
+        )
+    columns = [name for name in names if name.startswith(_PREFIX) and name != _PREFIX]
+    if not columns:
+        raise ValueError(
+            f"{file} has no column of rationales; its columns are {listed}. Name them rationale_PERSPECTIVE, e.g. "
+            f"{rationale_column(PERSPECTIVES[0])!r}."
+        )
+    for column in columns:
+        perspective = column.removeprefix(_PREFIX)
+        if perspective not in PERSPECTIVES and (hint := did_you_mean(perspective, PERSPECTIVES)):
+            logger.warning("%s: %r is taken for the perspective %r.%s", file, column, perspective, hint)
+    columns += [name for name in _METADATA if name in names]
     return build_dataset(
         "rationales",
         _rationale_rows,
         Features({name: Value("string") for name in ("id", *columns)}),
-        inputs=inputs_digest(table_files(file)),
+        inputs=inputs_digest(rationale_inputs(file)),
         options={"file": str(file), "columns": columns},
         on_error=on_error,
     )
 
 
-def _rationale_columns(file: Path, known: list[str] | None) -> list[str]:
-    found = table_columns(file)
-    if known is None:
-        known = [column for column in found if column.startswith("rationale_")]
-    if "id" not in found:
-        raise ValueError(
-            f"{file} has no column 'id'; its columns are {', '.join(map(repr, found))}. Rationales are joined by the "
-            "id of the post: add or rename that column." + did_you_mean("id", found)
-        )
-    for column in found:
-        if column.startswith("rationale") and column not in known:
-            raise ValueError(
-                f"{file} has the column {column!r}; the rationale columns of these posts are {', '.join(known)}. "
-                "Rename or remove it." + did_you_mean(column, known)
-            )
-    columns = [column for column in known if column in found]
-    if not columns:
-        example = known[0] if known else rationale_column("positive")
-        raise ValueError(
-            f"{file} has none of the columns {', '.join(known) or example}; its columns are "
-            f"{', '.join(map(repr, found))}. Name them so, e.g. {example!r}."
-        )
-    return [*columns, *(name for name in _FACTS if name in found)]
+def _column_order(column_names: list[str], available: list[str]) -> list[str]:
+    """Order columns as in `column_names`, all rationales at the first one's position, those of the paper first."""
+    rationales = [column for column in available if column.startswith(_PREFIX)]
+    known = [column for column in map(rationale_column, PERSPECTIVES) if column in rationales]
+    rationales = list(dict.fromkeys([*known, *rationales]))
+    order = []
+    for column in column_names:
+        order += rationales if column.startswith(_PREFIX) else [column]
+    return list(dict.fromkeys([*order, *rationales]))
 
 
 def _rationale_rows(report: BuildReport, file: str, columns: list[str]) -> Iterator[dict[str, Any]]:
-    seen: dict[str, str] = {}
-    for where, row in table_rows(Path(file)):
+    checks = RowChecks(report)
+    for location, row in rationale_rows(Path(file)):
         report.read += 1
-        if row is None:
-            report.fail("malformed row", f"{where}: not as many fields as the header names; mend the row.")
+        if not checks.has_all_fields(row, location):
             continue
         nested = nested_column(row, columns)
         if nested is not None:
-            report.fail("malformed row", f"{where}: {nested!r} holds a {type(row[nested]).__name__}; write a text.")
+            report.fail("malformed row", f"{location}: {nested!r} must be a text, got {type(row[nested]).__name__}.")
             continue
-        post = cell_name(row.get("id"))
-        if post is None:
-            report.fail("no id", f"{where}: the id is blank; write the id of the post or remove the row.")
+        post_id = cell_name(row.get("id"))
+        if post_id is None:
+            report.fail("no id", f"{location}: the id is blank; write the id of the post or remove the row.")
             continue
-        # a store keeps what it was told about a post whose text or image was changed later
+        # A store keeps the answers to earlier versions of a post.
         hashes = [cell_text(row.get(name)) for name in ("text_sha256", "image_sha256")]
-        version = "\0".join(filter(None, (post, *hashes)))
-        if version in seen:
-            report.fail("duplicate id", f"{where}: id {post!r} is also in {seen[version]}; remove one of the two.")
-            continue
-        seen[version] = where.rpartition(", ")[2]
-        yield {"id": post} | {column: cell_text(row.get(column)) for column in columns}
-
-
-def _account(
-    report: BuildReport | None,
-    file: Path,
-    columns: list[str],
-    found: BuildReport,
-    *,
-    posts: int,
-    used: int,
-    unknown: int,
-) -> None:
-    remarks = {
-        "without a row in the rationale file": posts - used,
-        "rationale rows whose id is no post (dropped or unknown)": unknown,
-    }
-    for reason, count in found.skipped.items():
-        remarks[f"rationale rows skipped: {reason}"] = count
-    for remark, count in remarks.items():
-        if count:
-            logger.warning("%s: %s: %d", file, remark, count)
-            if report is not None:
-                report.note(remark, count)
-    logger.info("%s: %s joined to %d of %d posts", file, ", ".join(columns), used, posts)
+        if checks.is_new_id(post_id, location, version="\0".join(filter(None, hashes))):
+            yield {"id": post_id} | {column: cell_text(row.get(column)) for column in columns}

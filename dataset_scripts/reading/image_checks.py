@@ -1,4 +1,4 @@
-"""Decoding every image before it becomes a row: in parallel, and with a journal, so that a stopped build goes on."""
+"""Images decoded before their rows are kept: in parallel, with a log that an interrupted build continues from."""
 
 import concurrent.futures
 import dataclasses
@@ -8,47 +8,46 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 import PIL.Image
 
-if TYPE_CHECKING:
-    from dataset_scripts.reading.report import BuildReport
+from dataset_scripts.reading.images import DECODING_ERRORS
+from dataset_scripts.reading.report import BuildReport
 
-_DECODING_FAULTS = (OSError, SyntaxError, ValueError, EOFError, PIL.Image.DecompressionBombError)
 _MISSING = "missing"
-_ROWS_AHEAD = 16  # for each worker: enough to keep all busy while a large image holds up the order
+_ROWS_AHEAD = 16  # per worker, so that all are busy while one decodes a large image
 
 
 @dataclasses.dataclass
-class Unchecked:
-    """A row that is kept once its image file decodes.
+class UncheckedRow:
+    """A row that is kept if its image file decodes.
 
     Attributes:
         row: the row; `row["image"]` is the path of the file.
-        where: file and line it comes from, for the message.
-        notes: remarks for the report, counted if the row is kept.
-        fill_truncated: a JPEG that ends early is kept, its missing part grey (libjpeg's own filling), and noted.
+        location: file and line of the row, for messages.
+        notes: notes for the report, counted if the row is kept.
+        fill_truncated: keep a truncated JPEG, with its missing part grey (libjpeg's own filling), and count it.
     """
 
     row: dict[str, Any]
-    where: str
+    location: str
     notes: tuple[str, ...] = ()
     fill_truncated: bool = False
 
 
 def image_fault(image: Path | io.BytesIO) -> str | None:
-    """Why the image cannot be used, or None. Decodes every pixel: a truncated file opens well and breaks later."""
+    """Decode all pixels of an image and return the error, or None."""
     try:
         with PIL.Image.open(image) as opened:
             opened.load()
-    except _DECODING_FAULTS as error:
+    except DECODING_ERRORS as error:
         return f"{type(error).__name__}: {error}"
     return None
 
 
 def filled_jpeg(path: Path) -> bytes | None:
-    """The bytes of a truncated JPEG with an end marker, so that any decoder reads them; None if that does not help."""
+    """Return the content of a truncated JPEG with an end marker, or None if it does not decode then either."""
     content = path.read_bytes()
     if not content.startswith(b"\xff\xd8"):
         return None
@@ -56,11 +55,11 @@ def filled_jpeg(path: Path) -> bytes | None:
     return content if image_fault(io.BytesIO(content)) is None else None
 
 
-class Journal:
-    """Verdicts on image files, a line each, written as they are found.
+class ImageCheckLog:
+    """Results of image checks, one line each, appended as they are made.
 
-    An entry holds for one path, size, modification time and version of Pillow: a file that was mended is looked at
-    again. In memory is one number per sound image. A line that was cut off by a crash is passed over.
+    A result holds for one path, size, modification time and version of Pillow. A sound image takes one number in
+    memory. An incomplete last line, left by a crash, is ignored.
     """
 
     def __init__(self, file: Path) -> None:
@@ -71,9 +70,9 @@ class Journal:
         if file.is_file():
             with open(file, encoding="utf-8", errors="replace") as lines:
                 for line in lines:
-                    self._read(line)
+                    self._parse(line)
 
-    def _read(self, line: str) -> None:
+    def _parse(self, line: str) -> None:
         key, _, fault = line.rstrip("\n").partition(" ")
         if not line.endswith("\n") or len(key) != 16:
             return
@@ -86,8 +85,12 @@ class Journal:
         else:
             self._sound.add(number)
 
-    def look(self, path: Path) -> tuple[int | None, str | None]:
-        """(key to `write` a new verdict under, or None if there is nothing new; the fault, `"missing"` or None)."""
+    def check(self, path: Path) -> tuple[int | None, str | None]:
+        """Look an image up, or decode it if the log has no result.
+
+        Returns:
+            The key for `record`, None if there is nothing to record; and the fault, `"missing"` or None.
+        """
         try:
             status = os.stat(path)
         except OSError:
@@ -100,72 +103,71 @@ class Journal:
             return None, self._faulty[key]
         return key, image_fault(path)
 
-    def write(self, key: int, fault: str | None) -> None:
+    def record(self, key: int, fault: str | None) -> None:
+        """Append a result to the file."""
         if self._lines is None:
             self.file.parent.mkdir(parents=True, exist_ok=True)
-            self._lines = open(self.file, "a", encoding="utf-8", buffering=1)  # by line: a crash loses none
-            self._lines.write("\n")  # ends a line that a crash left open
+            self._lines = open(self.file, "a", encoding="utf-8", buffering=1)  # line-buffered: a crash loses no line
+            self._lines.write("\n")  # ends an incomplete line
         self._lines.write(f"{key:016x} {' '.join(fault.split())}\n" if fault else f"{key:016x}\n")
 
     def close(self) -> None:
+        """Close the file."""
         if self._lines is not None:
             self._lines.close()
 
 
 def checked_rows(
-    rows: Iterable[dict[str, Any] | Unchecked], report: "BuildReport", journal: Journal, num_proc: int
+    rows: Iterable[dict[str, Any] | UncheckedRow], report: BuildReport, log: ImageCheckLog, num_proc: int
 ) -> Iterator[dict[str, Any]]:
-    """The rows in their order, without those whose image is missing or does not decode (`report.fail`).
+    """Yield the rows in order; rows with a missing or broken image are passed to `report.fail`.
 
-    Reads at most `16 * num_proc` rows ahead. The workers are threads: Pillow's decoders leave Python's lock, and
-    threads need neither a guarded `__main__` nor copies of this process.
+    Reads at most `16 * num_proc` rows ahead. The workers are threads: Pillow's decoders release the GIL.
 
     Raises:
-        ValueError: what `rows` or `report.fail` raise; always that of the first faulty row.
+        ValueError: the error of the first faulty row, from `rows` or `report.fail`.
     """
     source = iter(rows)
-    ahead: deque[tuple[dict[str, Any] | Unchecked, concurrent.futures.Future | None]] = deque()
-    stopped: BaseException | None = None
-    # Pillow loads its formats when first asked; a thread that looks while another one loads may not find its format.
+    ahead: deque[tuple[dict[str, Any] | UncheckedRow, concurrent.futures.Future | None]] = deque()
+    end: BaseException | None = None
+    # Pillow registers its formats at first use, which is not thread-safe.
     pool = concurrent.futures.ThreadPoolExecutor(num_proc, "image_checks", initializer=PIL.Image.init)
     try:
         while True:
-            while stopped is None and len(ahead) < _ROWS_AHEAD * num_proc:
+            while end is None and len(ahead) < _ROWS_AHEAD * num_proc:
                 try:
                     row = next(source)
                 except (StopIteration, ValueError) as error:
-                    stopped = error  # after the rows before it had their turn
+                    end = error  # raised after the rows before it
                     break
-                unchecked = isinstance(row, Unchecked)
-                ahead.append((row, pool.submit(journal.look, Path(row.row["image"])) if unchecked else None))
+                unchecked = isinstance(row, UncheckedRow)
+                ahead.append((row, pool.submit(log.check, Path(row.row["image"])) if unchecked else None))
             if not ahead:
                 break
-            row, verdict = ahead.popleft()
-            if verdict is None:
+            row, result = ahead.popleft()
+            if result is None:
                 yield row
                 continue
-            key, fault = verdict.result()
+            key, fault = result.result()
             if key is not None:
-                journal.write(key, fault)
-            if fault is None or _settle(report, row, fault):
+                log.record(key, fault)
+            if fault is None or _is_repaired(report, row, fault):
                 for note in row.notes:
                     report.note(note)
                 yield row.row
-        if isinstance(stopped, ValueError):
-            raise stopped
+        if isinstance(end, ValueError):
+            raise end
     finally:
         pool.shutdown(cancel_futures=True)
-        journal.close()
+        log.close()
 
 
-def _settle(report: "BuildReport", unchecked: Unchecked, fault: str) -> bool:
-    """True if the row can be kept all the same."""
+def _is_repaired(report: BuildReport, unchecked: UncheckedRow, fault: str) -> bool:
+    """Fill a truncated JPEG if the row allows it; report any other fault and return False."""
     path = Path(unchecked.row["image"])
     if fault == _MISSING:
-        report.fail(
-            "missing image",
-            f"{unchecked.where}: the image {path} does not exist; add the file or remove the row.",
-        )
+        message = f"{unchecked.location}: the image {path} does not exist; add the file or remove the row."
+        report.fail("missing image", message)
         return False
     if unchecked.fill_truncated and (content := filled_jpeg(path)) is not None:
         unchecked.row["image"] = {"bytes": content, "path": None}
@@ -173,6 +175,6 @@ def _settle(report: "BuildReport", unchecked: Unchecked, fault: str) -> bool:
         return True
     report.fail(
         "unreadable image",
-        f"{unchecked.where}: the image {path} cannot be decoded ({fault}); download it again or remove the row.",
+        f"{unchecked.location}: the image {path} cannot be decoded ({fault}); download it again or remove the row.",
     )
     return False

@@ -41,7 +41,7 @@ def image_digest(image: Mapping[str, Any], post_id: str) -> bytes:
 def to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
     """Convert the first frame to RGB: upright by its EXIF orientation, transparency on white.
 
-    Values of 16 bits are scaled by 1/257 to 8 bits. The pixels equal those of `processing_mpt.processing_mpt.to_rgb`.
+    Values of 16 bits are scaled by 1/257 to 8 bits. The pixels equal those of `processing_mpt.images_mpt.to_rgb`.
     Broken EXIF data are ignored.
 
     Raises:

@@ -1,23 +1,20 @@
-"""Records of TSV files written by hand and by several programs: quoted line breaks, stray quotes, two encodings."""
+"""Records of TSV files with quoted line breaks and stray quotes, in UTF-8 or GB18030."""
 
 import csv
 from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-# A quoted field may span lines, but one that never closes must not swallow the file: beyond this it is a stray quote.
-_MAX_LINES = 200
+_MAX_LINES = 200  # of a record: beyond it, a quote that never closes is a stray quote
 
 
 def encoding_of(file: Path) -> str:
-    """`"utf-8-sig"` if every byte of the file is valid UTF-8, else `"gb18030"` (the superset of GBK).
-
-    UTF-8 is tried first because nearly any bytes pass as GB18030, and come out garbled.
+    """Return `"utf-8-sig"` if the whole file is valid UTF-8, else `"gb18030"` (the superset of GBK).
 
     Raises:
         ValueError: the file is neither.
     """
-    for encoding in ("utf-8-sig", "gb18030"):
+    for encoding in ("utf-8-sig", "gb18030"):  # in this order, since nearly all bytes are valid GB18030
         try:
             with open(file, encoding=encoding, newline="") as lines:
                 for _ in lines:
@@ -29,17 +26,18 @@ def encoding_of(file: Path) -> str:
 
 
 def tsv_records(lines: Iterable[str], width: int) -> Iterator[tuple[int, list[str] | None, int]]:
-    """Records of `width` fields: (number of its first line, fields, number of fields found).
+    """Yield records of `width` fields as (number of the first line, fields, number of fields).
 
-    A quote at the start of a field that does not close properly is text, not quoting. Where a record cannot be read
-    as `width` fields either way, its fields are None and reading goes on with the next line. Blank lines are passed.
+    A quote at the start of a field that is not closed properly is part of the text. The fields are None where a
+    record does not have `width` fields with or without quoting; reading continues with the next line. Blank lines are
+    skipped.
     """
     source = iter(lines)
     pending: deque[str] = deque()
     number = 1
     while True:
         record: list[str] = []
-        found = 0
+        count = 0
         fields = None
         while len(record) < _MAX_LINES:
             line = pending.popleft() if pending else next(source, None)
@@ -48,12 +46,12 @@ def tsv_records(lines: Iterable[str], width: int) -> Iterator[tuple[int, list[st
             record.append(line)
             if len(record) == 1 and not line.strip():
                 break
-            quoted = _strict("".join(record), width)
+            quoted = _parse_quoted("".join(record), width)
             if quoted is None:
-                continue  # a quote is still open, or misplaced: the next line decides
+                continue  # a quote is open or misplaced: read the next line
             if len(quoted) == width:
                 fields = quoted
-            found = len(quoted)
+            count = len(quoted)
             break
         if not record:
             return
@@ -63,21 +61,21 @@ def tsv_records(lines: Iterable[str], width: int) -> Iterator[tuple[int, list[st
         if fields is None:
             pending.extendleft(reversed(record[1:]))
             record = record[:1]
-            plain = record[0].rstrip("\r\n").split("\t")
-            found = len(plain)
-            fields = plain if found == width else None
-        yield number, fields, found
+            unquoted = record[0].rstrip("\r\n").split("\t")
+            count = len(unquoted)
+            fields = unquoted if count == width else None
+        yield number, fields, count
         number += len(record)
 
 
-def _strict(text: str, width: int) -> list[str] | None:
-    """The fields if `text` is one whole record with every quote in its place, else None."""
+def _parse_quoted(text: str, width: int) -> list[str] | None:
+    """Return the fields if `text` is one complete record with correct quoting, else None."""
     try:
         rows = list(csv.reader([text], delimiter="\t", strict=True))
     except csv.Error:
         return None
     if len(rows) != 1:
         return None
-    # A line inside quotes that has the tabs of a whole record is one: a stray quote met another one further on.
-    swallowed = any(line.count("\t") >= width - 1 for field in rows[0] for line in field.splitlines()[1:])
-    return None if swallowed else rows[0]
+    # A line inside quotes with the tabs of a whole record is a record: the quotes around it are two stray ones.
+    is_several_records = any(line.count("\t") >= width - 1 for field in rows[0] for line in field.splitlines()[1:])
+    return None if is_several_records else rows[0]

@@ -1,4 +1,4 @@
-"""Random choices that come out the same on every machine and Python version."""
+"""Random choices that are equal on every machine and Python version."""
 
 import hashlib
 import random
@@ -8,12 +8,12 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-class Dice:
-    """A stream of random choices named by its key, e.g. `Dice(seed, "text", 17)`.
+class SeededChoices:
+    """Stream of random choices seeded by its key, e.g. `SeededChoices(seed, "text", 17)`.
 
-    Python guarantees that `random.Random(int).random()` never changes, but not the same of `choice`, `shuffle` or of
-    seeding by a string, so everything here is built on `random()` and on a SHA-256 of the key. Streams with different
-    keys are independent: drawing more from one never moves another.
+    Python guarantees that `random.Random(int).random()` never changes, but gives no such guarantee for `choice`,
+    `shuffle` or string seeds. Hence every choice uses `random()`, seeded with a SHA-256 hash of the key. Streams with
+    different keys are independent.
     """
 
     def __init__(self, *key: int | str):
@@ -21,19 +21,23 @@ class Dice:
         self._random = random.Random(int.from_bytes(digest, "big"))
 
     def chance(self, probability: float) -> bool:
+        """Return True with the given probability."""
         return self._random.random() < probability
 
     def uniform(self, low: float, high: float) -> float:
+        """Draw a number between `low` and `high`."""
         return low + (high - low) * self._random.random()
 
     def integer(self, low: int, high: int) -> int:
-        """A whole number from `low` to `high`, both included."""
+        """Draw an integer from `low` to `high`, both included."""
         return low + int((high - low + 1) * self._random.random())
 
     def pick(self, options: Sequence[T]) -> T:
+        """Draw one of the options."""
         return options[self.integer(0, len(options) - 1)]
 
     def shuffled(self, items: Sequence[T]) -> list[T]:
+        """Return the items in random order."""
         items = list(items)
         for last in range(len(items) - 1, 0, -1):
             other = self.integer(0, last)

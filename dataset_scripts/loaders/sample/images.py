@@ -1,7 +1,7 @@
-"""Pictures of the embedded sample: one subject in one of three moods, before a varied background.
+"""Pictures of the embedded sample: a subject in one of three moods, on a varied background.
 
-The mood is in shapes (mouth, brows, tears, rays, rain, posture, petals). Colours, sizes, positions, scenery, captions
-and noise are drawn independently of it.
+Shapes carry the mood (mouth, brows, tears, rays, rain, posture, petals). Colors, sizes, positions, scenery, captions
+and noise are independent of it.
 """
 
 import io
@@ -11,16 +11,16 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageFont
 
-from dataset_scripts.loaders.sample.choices import Dice
+from dataset_scripts.loaders.sample.choices import SeededChoices
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 
 SCENERIES = ("sea", "town", "trees", "hills", "room")
-DARK: Colour = (35, 30, 40)
-WHITE: Colour = (250, 250, 250)
-TEAR: Colour = (60, 140, 235)
-LEAF: Colour = (50, 140, 60)
-SKINS: tuple[Colour, ...] = (
+DARK: Color = (35, 30, 40)
+WHITE: Color = (250, 250, 250)
+TEAR: Color = (60, 140, 235)
+LEAF: Color = (50, 140, 60)
+SKINS: tuple[Color, ...] = (
     (255, 220, 90),
     (250, 205, 170),
     (225, 170, 120),
@@ -30,13 +30,12 @@ SKINS: tuple[Colour, ...] = (
     (235, 150, 190),
     (150, 190, 235),
 )
-# Drawn at twice the size and then averaged down, for smooth edges.
-OVERSAMPLING = 2
+OVERSAMPLING = 2  # drawn at twice the size and averaged, for smooth edges
 
 
 @dataclass(frozen=True)
 class Picture:
-    """`png`: the encoded image; `shows`: its subject with the mood; `subject`: the same without the mood."""
+    """Encoded image (`png`), a description of its subject with the mood (`shows`) and without it (`subject`)."""
 
     png: bytes
     shows: str
@@ -44,77 +43,75 @@ class Picture:
 
 
 class Sketch:
-    """A canvas that measures in hundredths of its shorter side; (0, 0) is the top left corner."""
+    """Canvas with hundredths of its shorter side as the unit; (0, 0) is the top left corner."""
 
-    def __init__(self, dice: Dice):
-        self.dice = dice
-        width, height = (8 * dice.integer(12, 20) for _ in range(2))
+    def __init__(self, choices: SeededChoices):
+        self.choices = choices
+        width, height = (8 * choices.integer(12, 20) for _ in range(2))
         self.image = Image.new("RGB", (width * OVERSAMPLING, height * OVERSAMPLING))
         self.pen = ImageDraw.Draw(self.image)
         self.unit = min(self.image.size) / 100
         self.width, self.height = (side / self.unit for side in self.image.size)
 
     def _pixels(self, *values: float) -> list[int]:
-        # Whole pixels: the last bit of a sine may differ between machines, the drawing must not.
+        # Whole pixels: the last bit of a sine may differ between machines.
         return [round(value * self.unit) for value in values]
 
-    def line(self, points: list[tuple[float, float]], colour: Colour, thickness: float) -> None:
+    def line(self, points: list[tuple[float, float]], color: Color, thickness: float) -> None:
         pixels = [tuple(self._pixels(*point)) for point in points]
-        self.pen.line(pixels, fill=colour, width=max(1, round(thickness * self.unit)), joint="curve")
+        self.pen.line(pixels, fill=color, width=max(1, round(thickness * self.unit)), joint="curve")
 
-    def polygon(self, points: list[tuple[float, float]], colour: Colour) -> None:
-        self.pen.polygon([tuple(self._pixels(*point)) for point in points], fill=colour)
+    def polygon(self, points: list[tuple[float, float]], color: Color) -> None:
+        self.pen.polygon([tuple(self._pixels(*point)) for point in points], fill=color)
 
-    def box(self, left: float, top: float, right: float, bottom: float, colour: Colour) -> None:
-        self.pen.rectangle(self._pixels(left, top, right, bottom), fill=colour)
+    def box(self, left: float, top: float, right: float, bottom: float, color: Color) -> None:
+        self.pen.rectangle(self._pixels(left, top, right, bottom), fill=color)
 
-    def disc(self, x: float, y: float, radius: float, colour: Colour, tall: float = 1.0) -> None:
-        self.pen.ellipse(self._pixels(x - radius, y - radius * tall, x + radius, y + radius * tall), fill=colour)
+    def disc(self, x: float, y: float, radius: float, color: Color, tall: float = 1.0) -> None:
+        self.pen.ellipse(self._pixels(x - radius, y - radius * tall, x + radius, y + radius * tall), fill=color)
 
-    def arc(
-        self, x: float, y: float, radius: float, angles: tuple[int, int], colour: Colour, thickness: float
-    ) -> None:
-        """Part of a circle; angles in degrees, clockwise from three o'clock."""
+    def arc(self, x: float, y: float, radius: float, angles: tuple[int, int], color: Color, thickness: float) -> None:
+        """Draw a part of a circle; angles in degrees, clockwise from three o'clock."""
         corners = self._pixels(x - radius, y - radius, x + radius, y + radius)
-        self.pen.arc(corners, *angles, fill=colour, width=max(1, round(thickness * self.unit)))
+        self.pen.arc(corners, *angles, fill=color, width=max(1, round(thickness * self.unit)))
 
-    def pie(self, x: float, y: float, radius: float, angles: tuple[int, int], colour: Colour) -> None:
-        self.pen.pieslice(self._pixels(x - radius, y - radius, x + radius, y + radius), *angles, fill=colour)
+    def pie(self, x: float, y: float, radius: float, angles: tuple[int, int], color: Color) -> None:
+        self.pen.pieslice(self._pixels(x - radius, y - radius, x + radius, y + radius), *angles, fill=color)
 
-    def colour(self, low: int, high: int) -> Colour:
-        return (self.dice.integer(low, high), self.dice.integer(low, high), self.dice.integer(low, high))
+    def color(self, low: int, high: int) -> Color:
+        return (self.choices.integer(low, high), self.choices.integer(low, high), self.choices.integer(low, high))
 
 
-def draw_picture(dice: Dice, mood: str, scenery: str, caption: str) -> Picture:
+def draw_picture(choices: SeededChoices, mood: str, scenery: str, caption: str) -> Picture:
     """Draw a picture of 96 to 160 pixels a side, in `mood` (positive, neutral or negative)."""
-    sketch = Sketch(dice)
+    sketch = Sketch(choices)
     _background(sketch, scenery)
-    if dice.chance(0.35):
+    if choices.chance(0.35):
         _caption(sketch, caption)
-    # Last, so that nothing hides the mood.
-    subject, draw = dice.pick(_SUBJECTS)
+    # Drawn last, so that nothing covers it.
+    subject, draw = choices.pick(_SUBJECTS)
     shows = draw(sketch, mood)
     image = sketch.image.reduce(OVERSAMPLING)
-    _noise(image, dice)
+    _noise(image, choices)
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")
     return Picture(buffer.getvalue(), shows, subject)
 
 
 def _background(sketch: Sketch, scenery: str) -> None:
-    dice = sketch.dice
-    top, bottom = sketch.colour(110, 235), sketch.colour(110, 235)
+    choices = sketch.choices
+    top, bottom = sketch.color(110, 235), sketch.color(110, 235)
     height = sketch.image.height
     for row in range(height):
         mix = row / height
         shade = tuple(round(a + (b - a) * mix) for a, b in zip(top, bottom, strict=True))
         sketch.pen.line([(0, row), (sketch.image.width, row)], fill=shade)
-    horizon = sketch.height * dice.uniform(0.62, 0.85)
-    sketch.box(0, horizon, sketch.width, sketch.height, sketch.colour(70, 200))
-    tint = sketch.colour(80, 190)
-    count = dice.integer(2, 5)
+    horizon = sketch.height * choices.uniform(0.62, 0.85)
+    sketch.box(0, horizon, sketch.width, sketch.height, sketch.color(70, 200))
+    tint = sketch.color(80, 190)
+    count = choices.integer(2, 5)
     for _ in range(count):
-        x, size = dice.uniform(0, sketch.width), dice.uniform(6, 16)
+        x, size = choices.uniform(0, sketch.width), choices.uniform(6, 16)
         if scenery == "sea":
             sketch.arc(x, horizon + size, size, (200, 340), tint, 1.5)
         elif scenery == "town":
@@ -128,34 +125,38 @@ def _background(sketch: Sketch, scenery: str) -> None:
 
 
 def _face(sketch: Sketch, mood: str) -> str:
-    dice = sketch.dice
-    r = dice.uniform(27, 42)
-    x, y = dice.uniform(r, sketch.width - r), dice.uniform(r, sketch.height - r)
+    choices = sketch.choices
+    r = choices.uniform(27, 42)
+    x, y = choices.uniform(r, sketch.width - r), choices.uniform(r, sketch.height - r)
     sketch.disc(x, y, r + 1.5, DARK)
-    sketch.disc(x, y, r, dice.pick(SKINS))
-    gap, eye_y, pupil = r * dice.uniform(0.34, 0.44), y - r * dice.uniform(0.12, 0.25), r * dice.uniform(0.09, 0.14)
-    thick = r * dice.uniform(0.09, 0.14)
+    sketch.disc(x, y, r, choices.pick(SKINS))
+    gap, eye_y, pupil = (
+        r * choices.uniform(0.34, 0.44),
+        y - r * choices.uniform(0.12, 0.25),
+        r * choices.uniform(0.09, 0.14),
+    )
+    thick = r * choices.uniform(0.09, 0.14)
     for side in (-1, 1):
         eye_x = x + side * gap
         sketch.disc(eye_x, eye_y, pupil * 1.7, WHITE)
         sketch.disc(eye_x, eye_y, pupil, DARK)
-        # Brows: lifted arches when glad, slanting when sad or angry, level otherwise.
+        # Brows: arched if positive, slanted if negative, else level.
         inner, outer = eye_x - side * r * 0.18, eye_x + side * r * 0.2
         brow = eye_y - r * 0.32
         if mood == "positive":
             sketch.arc(eye_x, brow + r * 0.12, r * 0.22, (200, 340), DARK, thick * 0.8)
         elif mood == "neutral":
             sketch.line([(inner, brow), (outer, brow)], DARK, thick * 0.8)
-    angry = mood == "negative" and dice.chance(0.4)
+    angry = mood == "negative" and choices.chance(0.4)
     if mood == "negative":
         lift = -r * 0.17 if angry else r * 0.17
         for side in (-1, 1):
             eye_x, brow = x + side * gap, eye_y - r * 0.32
             inner, outer = eye_x - side * r * 0.22, eye_x + side * r * 0.22
             sketch.line([(inner, brow - lift / 2), (outer, brow + lift)], DARK, thick * 0.9)
-    wide = r * dice.uniform(0.45, 0.58)
+    wide = r * choices.uniform(0.45, 0.58)
     if mood == "positive":
-        if dice.chance(0.5):
+        if choices.chance(0.5):
             sketch.pie(x, y + r * 0.15, wide, (0, 180), DARK)
             sketch.pie(x, y + r * 0.15, wide * 0.8, (10, 170), (215, 60, 70))
             sketch.box(x - wide * 0.85, y + r * 0.15, x + wide * 0.85, y + r * 0.26, WHITE)
@@ -163,71 +164,71 @@ def _face(sketch: Sketch, mood: str) -> str:
         sketch.arc(x, y + r * 0.1, wide * 1.05, (15, 165), DARK, thick * 1.2)
         return "a smiling face with raised brows"
     if mood == "neutral":
-        level = y + r * dice.uniform(0.38, 0.48)
+        level = y + r * choices.uniform(0.38, 0.48)
         sketch.line([(x - wide * 0.75, level), (x + wide * 0.75, level)], DARK, thick * 1.1)
-        return dice.pick(["a calm face with a straight mouth", "a still face with level brows"])
+        return choices.pick(["a calm face with a straight mouth", "a still face with level brows"])
     sketch.arc(x, y + r * 0.78, wide, (200, 340), DARK, thick * 1.3)
     if angry:
         return "an angry face with a deep frown"
     for side in (-1, 1):
-        for drop in range(dice.integer(1, 3)):
+        for drop in range(choices.integer(1, 3)):
             sketch.disc(x + side * gap * 1.1, eye_y + r * (0.32 + 0.3 * drop), r * 0.1, TEAR, tall=1.5)
     return "a crying face with tears"
 
 
-def _cloud(sketch: Sketch, x: float, y: float, size: float, colour: Colour) -> None:
+def _cloud(sketch: Sketch, x: float, y: float, size: float, color: Color) -> None:
     for dx, dy, scale in ((-0.8, 0.15, 0.6), (0, -0.15, 0.85), (0.8, 0.1, 0.65)):
-        sketch.disc(x + dx * size, y + dy * size, size * scale, colour)
-    sketch.box(x - 1.1 * size, y + 0.1 * size, x + 1.1 * size, y + 0.7 * size, colour)
+        sketch.disc(x + dx * size, y + dy * size, size * scale, color)
+    sketch.box(x - 1.1 * size, y + 0.1 * size, x + 1.1 * size, y + 0.7 * size, color)
 
 
 def _rain(sketch: Sketch, left: float, right: float, top: float, bottom: float) -> None:
-    dice = sketch.dice
-    slant = dice.uniform(-3, 3)
+    choices = sketch.choices
+    slant = choices.uniform(-3, 3)
     for _ in range(round((right - left) * (bottom - top) / 110)):
-        x, y = dice.uniform(left, right), dice.uniform(top, bottom)
+        x, y = choices.uniform(left, right), choices.uniform(top, bottom)
         sketch.line([(x, y), (x + slant, y + 9)], TEAR, 1.8)
 
 
 def _weather(sketch: Sketch, mood: str) -> str:
-    dice = sketch.dice
+    choices = sketch.choices
     if mood == "positive":
-        r = dice.uniform(14, 24)
-        x, y = dice.uniform(2 * r, sketch.width - 2 * r), dice.uniform(1.9 * r, sketch.height * 0.6)
-        rainbow = dice.chance(0.4)
+        r = choices.uniform(14, 24)
+        x, y = choices.uniform(2 * r, sketch.width - 2 * r), choices.uniform(1.9 * r, sketch.height * 0.6)
+        rainbow = choices.chance(0.4)
         if rainbow:
-            for band, colour in enumerate(((225, 60, 60), (245, 190, 50), (80, 180, 90), (80, 110, 220))):
-                sketch.arc(x, y + 2.2 * r, 2.6 * r - 4 * band, (180, 360), colour, 4)
-        rays, turn = dice.integer(8, 12), dice.uniform(0, 1)
+            for band, color in enumerate(((225, 60, 60), (245, 190, 50), (80, 180, 90), (80, 110, 220))):
+                sketch.arc(x, y + 2.2 * r, 2.6 * r - 4 * band, (180, 360), color, 4)
+        rays, turn = choices.integer(8, 12), choices.uniform(0, 1)
         for ray in range(rays):
             angle = 2 * math.pi * (ray + turn) / rays
             start, end = (
-                (x + k * r * math.cos(angle), y + k * r * math.sin(angle)) for k in (1.2, dice.uniform(1.6, 1.9))
+                (x + k * r * math.cos(angle), y + k * r * math.sin(angle)) for k in (1.2, choices.uniform(1.6, 1.9))
             )
             sketch.line([start, end], (255, 190, 40), 3)
-        sketch.disc(x, y, r, (255, dice.integer(200, 225), 60))
+        sketch.disc(x, y, r, (255, choices.integer(200, 225), 60))
         return "a shining sun and a rainbow" if rainbow else "a bright shining sun"
-    shade = dice.integer(55, 105) if mood == "negative" else dice.integer(195, 240)
-    lightning = mood == "negative" and dice.chance(0.5)
+    shade = choices.integer(55, 105) if mood == "negative" else choices.integer(195, 240)
+    lightning = mood == "negative" and choices.chance(0.5)
     if mood == "negative":
         _rain(sketch, 0, sketch.width, sketch.height * 0.3, sketch.height)
-    for _ in range(dice.integer(1, 3)):
-        size = dice.uniform(12, 20)
-        x, y = dice.uniform(size, sketch.width - size), dice.uniform(size, sketch.height * 0.4)
+    for _ in range(choices.integer(1, 3)):
+        size = choices.uniform(12, 20)
+        x, y = choices.uniform(size, sketch.width - size), choices.uniform(size, sketch.height * 0.4)
         if lightning:
             bolt = ((0, 0), (-0.5, 1.1), (0, 1.0), (-0.35, 2.2), (0.6, 0.75), (0.15, 0.8), (0.6, 0))
             sketch.polygon([(x + dx * size, y + size * (0.5 + dy)) for dx, dy in bolt], (255, 235, 80))
         _cloud(sketch, x, y, size, (shade, shade, shade + 10))
     if mood == "neutral":
-        return dice.pick(["a plain sky with pale clouds", "an overcast sky without rain"])
+        return choices.pick(["a plain sky with pale clouds", "an overcast sky without rain"])
     return "a storm with lightning and rain" if lightning else "heavy rain under dark clouds"
 
 
 def _figure(sketch: Sketch, mood: str) -> str:
-    dice = sketch.dice
-    size = dice.uniform(62, 82)
-    x, top = dice.uniform(28, sketch.width - 28), dice.uniform(10, sketch.height - size - 3)
-    head, skin, clothes = size * 0.13, dice.pick(SKINS), sketch.colour(30, 130)
+    choices = sketch.choices
+    size = choices.uniform(62, 82)
+    x, top = choices.uniform(28, sketch.width - 28), choices.uniform(10, sketch.height - size - 3)
+    head, skin, clothes = size * 0.13, choices.pick(SKINS), sketch.color(30, 130)
     neck, hip, foot = top + size * 0.28, top + size * 0.62, top + size
     limb = size * 0.075
     if mood == "negative":
@@ -240,14 +241,14 @@ def _figure(sketch: Sketch, mood: str) -> str:
     if mood == "positive":
         for side in (-1, 1):
             sketch.line([(x, neck + 2), (x + side * size * 0.3, top - 2)], clothes, limb)
-        for _ in range(dice.integer(25, 40)):
-            sketch.disc(dice.uniform(0, sketch.width), dice.uniform(0, foot), 1.8, sketch.colour(40, 255))
+        for _ in range(choices.integer(25, 40)):
+            sketch.disc(choices.uniform(0, sketch.width), choices.uniform(0, foot), 1.8, sketch.color(40, 255))
     else:
         arm = size * (0.13 if mood == "negative" else 0.17)
         for side in (-1, 1):
             sketch.line([(x, neck + 2), (x + side * arm, hip)], clothes, limb)
     if mood == "neutral":
-        sketch.box(x + size * 0.12, hip, x + size * 0.3, hip + size * 0.2, sketch.colour(60, 180))
+        sketch.box(x + size * 0.12, hip, x + size * 0.3, hip + size * 0.2, sketch.color(60, 180))
     bowed = mood == "negative"
     head_x, head_y = (x + head * 0.9, neck - head * 0.3) if bowed else (x, top + head)
     sketch.disc(head_x, head_y, head + 1.2, DARK)
@@ -263,22 +264,22 @@ def _figure(sketch: Sketch, mood: str) -> str:
 
 
 def _flower(sketch: Sketch, mood: str) -> str:
-    dice = sketch.dice
-    x, foot = dice.uniform(32, sketch.width - 32), sketch.height - dice.uniform(4, 12)
-    tall = dice.uniform(45, 58)
-    petal, pot, earth = sketch.colour(90, 255), sketch.colour(60, 190), foot - 18
+    choices = sketch.choices
+    x, foot = choices.uniform(32, sketch.width - 32), sketch.height - choices.uniform(4, 12)
+    tall = choices.uniform(45, 58)
+    petal, pot, earth = sketch.color(90, 255), sketch.color(60, 190), foot - 18
     head = earth - tall
     sketch.polygon([(x - 13, earth), (x + 13, earth), (x + 9, foot), (x - 9, foot)], pot)
     if mood == "negative":
-        side = dice.pick([-1, 1])
+        side = choices.pick([-1, 1])
         stem = [(x, earth), (x, earth - tall * 0.6), (x + side * 9, earth - tall * 0.75), (x + side * 19, earth - 22)]
         brown = (120, 85, 50)
         sketch.line(stem, brown, 3.5)
         for turn in (-0.6, 0, 0.6):
             tip = (x + side * 19 + 12 * math.sin(turn), earth - 22 + 13 * math.cos(turn))
             sketch.line([stem[-1], tip], brown, 5)
-        for _ in range(dice.integer(6, 10)):
-            sketch.disc(x + dice.uniform(-28, 28), foot + dice.uniform(-8, 2), 3, petal, tall=0.6)
+        for _ in range(choices.integer(6, 10)):
+            sketch.disc(x + choices.uniform(-28, 28), foot + choices.uniform(-8, 2), 3, petal, tall=0.6)
         return "a wilted flower with fallen petals"
     sketch.line([(x, earth), (x, head)], LEAF, 3.5)
     for side in (-1, 1):
@@ -286,9 +287,9 @@ def _flower(sketch: Sketch, mood: str) -> str:
             y = earth - tall * level
             sketch.polygon([(x, y + 3), (x + side * 9, y - 6), (x + side * 17, y - 7), (x + side * 9, y + 2)], LEAF)
     if mood == "neutral":
-        return dice.pick(["a green plant with leaves", "a leafy plant in a pot"])
-    petals = dice.integer(6, 9)
-    r = dice.uniform(8, 10)
+        return choices.pick(["a green plant with leaves", "a leafy plant in a pot"])
+    petals = choices.integer(6, 9)
+    r = choices.uniform(8, 10)
     for number in range(petals):
         angle = 2 * math.pi * number / petals
         sketch.disc(x + r * 1.3 * math.cos(angle), head + r * 1.3 * math.sin(angle), r * 0.75, petal)
@@ -306,17 +307,17 @@ _SUBJECTS: tuple[tuple[str, Callable[[Sketch, str], str]], ...] = (
 
 
 def _caption(sketch: Sketch, words: str) -> None:
-    dice = sketch.dice
-    # The built-in font with the basic layout engine: no system font, and no optional text-shaping library.
-    font = ImageFont.load_default(size=round(dice.uniform(8, 11) * sketch.unit))
+    choices = sketch.choices
+    # The built-in font and the basic layout engine need no system font and no text-shaping library.
+    font = ImageFont.load_default(size=round(choices.uniform(8, 11) * sketch.unit))
     font = font.font_variant(layout_engine=ImageFont.Layout.BASIC)
-    top = dice.pick([0.0, sketch.height - 13])
-    sketch.box(0, top, sketch.width, top + 13, dice.pick([DARK, WHITE]))
-    ink = sketch.colour(100, 160)
+    top = choices.pick([0.0, sketch.height - 13])
+    sketch.box(0, top, sketch.width, top + 13, choices.pick([DARK, WHITE]))
+    ink = sketch.color(100, 160)
     sketch.pen.text(sketch._pixels(4, top), words, fill=ink, font=font)
 
 
-def _noise(image: Image.Image, dice: Dice) -> None:
-    for _ in range(dice.integer(40, 220)):
-        spot = (dice.integer(0, image.width - 1), dice.integer(0, image.height - 1))
-        image.putpixel(spot, (dice.integer(0, 255), dice.integer(0, 255), dice.integer(0, 255)))
+def _noise(image: Image.Image, choices: SeededChoices) -> None:
+    for _ in range(choices.integer(40, 220)):
+        spot = (choices.integer(0, image.width - 1), choices.integer(0, image.height - 1))
+        image.putpixel(spot, (choices.integer(0, 255), choices.integer(0, 255), choices.integer(0, 255)))

@@ -1,4 +1,4 @@
-"""The embedded sample: synthetic posts, drawn and written by code, whose label needs both the text and the picture."""
+"""Synthetic posts of the embedded sample, their label rule and their loader."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -8,15 +8,17 @@ from typing import Any
 import PIL
 from datasets import Dataset
 
-from dataset_scripts.loaders.sample import images, texts
-from dataset_scripts.loaders.sample.choices import Dice
+from dataset_scripts.loaders.facts import DatasetFacts
+from dataset_scripts.loaders.sample.choices import SeededChoices
+from dataset_scripts.loaders.sample.images import draw_picture
+from dataset_scripts.loaders.sample.texts import TOPICS, write_rationale, write_text
 from dataset_scripts.reading.build import build_dataset
 from dataset_scripts.reading.report import BuildReport
-from dataset_scripts.schema import PERSPECTIVES, features, rationale_column
+from dataset_scripts.schema import PERSPECTIVES, features, post_row
 
 # (tone of the text, mood of the picture): (label of the post, its share in per cent).
-# A picture that contradicts praise makes it sarcasm; a grumble over a glad picture is half a joke, so neither; where
-# one side is neutral, the other decides. The shares keep each modality alone uninformative: see `unimodal_bounds`.
+# Praise with a sad picture is sarcasm, hence negative; complaint with a glad picture is a joke, hence neutral; if one
+# of the two is neutral, the other decides. The shares make each modality alone uninformative: see `unimodal_bounds`.
 POST_TYPES: dict[tuple[str, str], tuple[str, int]] = {
     ("positive", "positive"): ("positive", 9),
     ("positive", "neutral"): ("positive", 13),
@@ -28,101 +30,114 @@ POST_TYPES: dict[tuple[str, str], tuple[str, int]] = {
     ("negative", "neutral"): ("negative", 13),
     ("negative", "negative"): ("negative", 4),
 }
-# One post in twenty lacks one of its rationales, whatever its label.
-LOST_RATIONALE = 0.05
+MISSING_RATIONALE = 0.05  # share of posts that lack one of their rationales, independent of the label
 
 CARD_TEXT = """\
-**This dataset is synthetic.** Every post is made up by a program: the pictures are drawn and the texts and rationales
-are written by code from a small grammar. No person wrote, photographed or annotated anything in it. It exists to try,
-test and demonstrate the software at once and without a network. It says nothing about how people write or feel: do
-not train a model for real use on it, and do not compare results on it with results on real posts.
+**This dataset is synthetic.** A program draws the pictures and writes the texts and rationales from a small grammar.
+No person wrote, photographed or annotated anything in it. It serves to try, test and demonstrate the software without
+a network. It says nothing about how people write or feel: do not train a model for real use on it, and do not compare
+results on it with results on real posts.
 
-Each text has a literal tone and each picture a mood. Their combination decides the label, without noise: where one of
-the two is neutral the other decides; praise over a gloomy picture is sarcasm, hence negative; a grumble over a glad
-picture is half a joke, hence neutral. Shares are chosen so that the best possible classifier that sees only the text,
-or only the picture, stays below 57 % accuracy. Labels: 34 % positive, 31 % neutral, 35 % negative. The three
-rationales weigh the same evidence for each reading without knowing the label; 5 % of the posts lack one of them.
+Each text has a literal tone and each picture a mood. Their combination decides the label, without noise: if one of
+the two is neutral, the other decides; praise with a gloomy picture is sarcasm, hence negative; complaint with a glad
+picture is a joke, hence neutral. Shares are chosen so that the best possible classifier that sees only the text, or
+only the picture, stays below 57 % accuracy. Labels: 34 % positive, 31 % neutral, 35 % negative. The three rationales
+weigh the same evidence for each reading and are independent of the label; 5 % of the posts lack one of them.
 """
+SAMPLE = DatasetFacts(
+    title="MPT's embedded sample",
+    about=CARD_TEXT.strip(),
+    own_terms=False,
+    license="apache-2.0",
+    synthetic=True,
+    rationales="They are written by code from the same small grammar as the posts; no model and no person wrote them.",
+)
 
 
 def unimodal_bounds() -> dict[str, float]:
-    """Accuracy of the best possible classifier that sees one modality alone: `{"text": …, "image": …}`.
+    """Compute the accuracy of the best possible classifier of one modality: `{"text": …, "image": …}`.
 
-    Exact: text and picture are drawn independently of each other once tone and mood are chosen, so a text tells no
-    more about the label than its tone does, and a picture no more than its mood.
+    The bounds are exact: given tone and mood, text and picture are independent, so a text is informative about the
+    label only through its tone, and a picture only through its mood.
     """
     bounds = {}
-    for place, modality in enumerate(("text", "image")):
+    for position, modality in enumerate(("text", "image")):
         shares: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-        for seen, (label, share) in POST_TYPES.items():
-            shares[seen[place]][label] += share
+        for post_type, (label, share) in POST_TYPES.items():
+            shares[post_type[position]][label] += share
         total = sum(sum(by_label.values()) for by_label in shares.values())
         bounds[modality] = float(Fraction(sum(max(by_label.values()) for by_label in shares.values()), total))
     return bounds
 
 
-def load_sample(num_posts: int = 1200, seed: int = 0, on_error: str = "raise") -> Dataset:
-    """Draw the embedded sample: `num_posts` rows with the columns of `schema.features()`.
+def load_sample(num_posts: int = 1200, seed: int = 0, on_error: str = "raise") -> tuple[Dataset, BuildReport]:
+    """Generate the embedded sample; nothing is downloaded.
 
-    Nothing is downloaded. The same `num_posts` and `seed` give the same posts on any machine, a smaller sample is the
-    beginning of a larger one, and every hundred posts in a row hold each combination of `POST_TYPES` in its exact
-    share. Posts are streamed to the `datasets` cache, so memory does not grow with `num_posts`.
+    Equal arguments give equal posts on any machine, a smaller sample is the beginning of a larger one, and every
+    hundred posts in a row have each combination of `POST_TYPES` in its exact share. Posts are written to the
+    `datasets` cache one at a time, so memory does not grow with `num_posts`.
 
     Args:
-        num_posts: how many posts, at least 1.
-        seed: any whole number; another seed gives other posts.
-        on_error: "raise" or "skip" as for every dataset here. No drawn post can be faulty, so both do the same.
+        num_posts (`int`, defaults to 1200): number of posts, at least 1.
+        seed (`int`, defaults to 0): of the random draws.
+        on_error (`str`, defaults to `"raise"`): or `"skip"`, without effect, since no generated post is faulty.
+
+    Returns:
+        The dataset with the columns of `schema.features()`, and the `BuildReport`.
 
     Raises:
-        ValueError: if an argument is out of range.
+        ValueError: an argument is invalid.
     """
     for name, value in (("num_posts", num_posts), ("seed", seed)):
         if isinstance(value, bool) or not isinstance(value, int):
-            raise ValueError(f"sample: {name}={value!r} is not a whole number; give e.g. num_posts=1200, seed=0.")
+            raise ValueError(f"sample: `{name}` must be an integer, got {value!r}.")
     if num_posts < 1:
-        raise ValueError(f"sample: num_posts={num_posts} is too small; ask for at least 1 post.")
-    options = {"num_posts": num_posts, "seed": seed}
-    # The version of Pillow is an input: another one may smooth an edge differently.
-    posts, _ = build_dataset(
-        "sample", draw_posts, features(), inputs=PIL.__version__, options=options, on_error=on_error
+        raise ValueError(f"sample: `num_posts` must be at least 1, got {num_posts}.")
+    return build_dataset(
+        "sample",
+        draw_posts,
+        features(),
+        inputs=PIL.__version__,  # another version may smooth edges differently
+        options={"num_posts": num_posts, "seed": seed},
+        on_error=on_error,
     )
-    return posts
 
 
 def draw_posts(report: BuildReport, num_posts: int, seed: int) -> Iterator[dict[str, Any]]:
-    """Yield the rows of `load_sample` one by one; nothing ever goes to `report`."""
-    deck = [post_type for post_type, (_, share) in POST_TYPES.items() for _ in range(share)]
+    """Yield the rows of `load_sample` one at a time."""
+    block_types = [post_type for post_type, (_, share) in POST_TYPES.items() for _ in range(share)]
     for number in range(num_posts):
-        block, place = divmod(number, len(deck))
-        if place == 0:
-            dealt = Dice(seed, "types", block).shuffled(deck)
-        yield draw_post(seed, number, *dealt[place])
+        block, position = divmod(number, len(block_types))
+        if position == 0:
+            shuffled = SeededChoices(seed, "types", block).shuffled(block_types)
+        report.read += 1
+        yield draw_post(seed, number, *shuffled[position])
 
 
 def draw_post(seed: int, number: int, tone: str, mood: str) -> dict[str, Any]:
-    """One row: post `number` of `seed`, with a text of this `tone` and a picture of this `mood`."""
+    """Generate post `number` of a seed, with the tone of its text and the mood of its picture."""
     # One stream of choices per part: the text cannot depend on the mood, nor the picture on the tone.
-    topic = Dice(seed, number, "topic").pick(texts.TOPICS)
-    writing = texts.write_text(Dice(seed, number, "text"), tone, topic)
-    picture = images.draw_picture(Dice(seed, number, "image"), mood, topic.scenery, topic.place.upper())
+    topic = SeededChoices(seed, number, "topic").pick(TOPICS)
+    text = write_text(SeededChoices(seed, number, "text"), tone, topic)
+    picture = draw_picture(SeededChoices(seed, number, "image"), mood, topic.scenery, topic.place.upper())
     rationales: dict[str, str | None] = {
-        rationale_column(perspective): texts.write_rationale(
-            Dice(seed, number, perspective), perspective, tone, writing.toned, mood, picture.shows, picture.subject
+        perspective: write_rationale(
+            SeededChoices(seed, number, perspective), perspective, tone, text, mood, picture
         )
         for perspective in PERSPECTIVES
     }
-    losing = Dice(seed, number, "lost")
-    if losing.chance(LOST_RATIONALE):
-        rationales[rationale_column(losing.pick(PERSPECTIVES))] = None
+    missing = SeededChoices(seed, number, "lost")
+    if missing.chance(MISSING_RATIONALE):
+        rationales[missing.pick(PERSPECTIVES)] = None
     label, _ = POST_TYPES[tone, mood]
-    return {
-        "id": f"sample-{seed}-{number:05d}",
-        "image": {"bytes": picture.png, "path": None},
-        "text": writing.text,
-        **rationales,
-        "label": label,
-        "text_label": tone,
-        "image_label": mood,
-        "language": "en",
-        "source": "mpt_sample",
-    }
+    return post_row(
+        f"sample-{seed}-{number:05d}",
+        text=text.content,
+        image={"bytes": picture.png, "path": None},
+        label=label,
+        text_label=tone,
+        image_label=mood,
+        language="en",
+        source="mpt_sample",
+        rationales=rationales,
+    )

@@ -1,12 +1,12 @@
-"""Texts and rationales of the embedded sample: a small grammar whose sentence frames are the same in every tone.
+"""Texts and rationales of the embedded sample, from a grammar with the same sentence frames in every tone.
 
-Only the filled-in words carry the tone, so a reader who knows the words knows the tone, and nothing in a text tells
-what its picture shows.
+Only the words in the slots carry the tone, and no word of a text depends on its picture.
 """
 
 from dataclasses import dataclass
 
-from dataset_scripts.loaders.sample.choices import Dice
+from dataset_scripts.loaders.sample.choices import SeededChoices
+from dataset_scripts.loaders.sample.images import Picture
 
 # Every text has an adjective and a verb or a remark of its tone; no adjective, verb or remark belongs to two tones.
 ADJECTIVES: dict[str, tuple[str, ...]] = {
@@ -35,6 +35,8 @@ REMARKS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Topic:
+    """Place of a post, the things that happen there, and the scenery of its picture."""
+
     place: str
     things: tuple[str, ...]
     scenery: str
@@ -80,58 +82,57 @@ READINGS = {"positive": "cheerful", "neutral": "matter-of-fact", "negative": "gl
 
 
 @dataclass(frozen=True)
-class Writing:
-    """A text, and the words of it that carry its tone (literal quotes)."""
+class Text:
+    """Text of a post; `toned_words` are the words in it that carry its tone, as literal quotes."""
 
-    text: str
-    toned: tuple[str, ...]
+    content: str
+    toned_words: tuple[str, ...]
 
 
-def write_text(dice: Dice, tone: str, topic: Topic) -> Writing:
-    """Write a post about `topic` in `tone`; it never knows what the picture shows."""
-    frame = dice.pick(FRAMES)
+def write_text(choices: SeededChoices, tone: str, topic: Topic) -> Text:
+    """Write a post about `topic` in `tone`, independent of the picture."""
+    frame = choices.pick(FRAMES)
     slots = {
-        "adjective": dice.pick(ADJECTIVES[tone]),
-        "verb": dice.pick(VERBS[tone]),
-        "remark": dice.pick(REMARKS[tone]),
+        "adjective": choices.pick(ADJECTIVES[tone]),
+        "verb": choices.pick(VERBS[tone]),
+        "remark": choices.pick(REMARKS[tone]),
     }
     words = frame.format(
         **slots,
-        thing=dice.pick(topic.things),
+        thing=choices.pick(topic.things),
         place=topic.place,
-        when=_when(dice),
-        name=dice.pick(NAMES),
-        degree=dice.pick(DEGREES),
+        when=_when(choices),
+        name=choices.pick(NAMES),
+        degree=choices.pick(DEGREES),
     )
-    sentence = words[0].upper() + words[1:] + dice.pick([".", "!", "", "..."])
-    if dice.chance(0.3):
-        sentence = f"@{dice.pick(NAMES).lower()}{dice.integer(1, 99)} {sentence}"
-    if dice.chance(0.45):
-        sentence += f" #{dice.pick([topic.place, *DAYS, *PARTS]).lower()}"
-    if dice.chance(0.15):
-        sentence += f" https://example.com/{dice.integer(1000, 9999)}"
-    toned = tuple(
-        # A remark that opens the sentence was given a capital letter: quote what stands there.
-        word if word in sentence else word[0].upper() + word[1:]
+    sentence = words[0].upper() + words[1:] + choices.pick([".", "!", "", "..."])
+    if choices.chance(0.3):
+        sentence = f"@{choices.pick(NAMES).lower()}{choices.integer(1, 99)} {sentence}"
+    if choices.chance(0.45):
+        sentence += f" #{choices.pick([topic.place, *DAYS, *PARTS]).lower()}"
+    if choices.chance(0.15):
+        sentence += f" https://example.com/{choices.integer(1000, 9999)}"
+    toned_words = tuple(
+        word if word in sentence else word[0].upper() + word[1:]  # capitalized at the start of the sentence
         for slot, word in slots.items()
         if "{" + slot + "}" in frame
     )
-    return Writing(sentence, toned)
+    return Text(sentence, toned_words)
 
 
-def _when(dice: Dice) -> str:
-    clock = f"{dice.integer(6, 22)}:{dice.pick(['00', '05', '10', '15', '20', '30', '40', '45', '50'])}"
-    return dice.pick(
+def _when(choices: SeededChoices) -> str:
+    clock = f"{choices.integer(6, 22)}:{choices.pick(['00', '05', '10', '15', '20', '30', '40', '45', '50'])}"
+    return choices.pick(
         [
-            f"on {dice.pick(DAYS)} {dice.pick(PARTS)}",
+            f"on {choices.pick(DAYS)} {choices.pick(PARTS)}",
             f"at {clock}",
-            f"on {dice.integer(1, 28)} {dice.pick(MONTHS)}",
-            f"on {dice.pick(DAYS)} at {clock}",
+            f"on {choices.integer(1, 28)} {choices.pick(MONTHS)}",
+            f"on {choices.pick(DAYS)} at {clock}",
         ]
     )
 
 
-# {word} is a quote, {reading} the perspective argued for, {sight} what the picture shows.
+# {word} is a quote, {reading} the perspective, {sight} a description of the picture.
 FITTING_TEXT = (
     'The wording "{word}" leads straight to a {reading} reading',
     'With "{word}" the writer gives the text a {reading} sense',
@@ -155,15 +156,15 @@ UNFITTING_SIGHT = (
 
 
 def write_rationale(
-    dice: Dice, perspective: str, tone: str, toned: tuple[str, ...], mood: str, shows: str, subject: str
+    choices: SeededChoices, perspective: str, tone: str, text: Text, mood: str, picture: Picture
 ) -> str:
-    """Argue for reading a post as `perspective` says, from its words and its picture.
+    """Argue for reading a post as `perspective`, from its words and its picture.
 
-    The same evidence is weighed for every perspective, and called weak where it is weak. The label is not known here.
-    As a language model would, it does not always look closely: one picture in four is described without its mood.
+    Every perspective uses the same evidence and calls it weak where it does not fit. The label has no influence. One
+    picture in four is described without its mood, as by a careless language model.
     """
-    said = dice.pick(FITTING_TEXT if tone == perspective else UNFITTING_TEXT)
-    seen = dice.pick(FITTING_SIGHT if mood == perspective else UNFITTING_SIGHT)
-    sight = subject if dice.chance(0.25) else shows
-    said = said.format(word=dice.pick(toned), reading=READINGS[perspective])
-    return f"{said}; {seen.format(sight=sight)}."
+    about_text = choices.pick(FITTING_TEXT if tone == perspective else UNFITTING_TEXT)
+    about_picture = choices.pick(FITTING_SIGHT if mood == perspective else UNFITTING_SIGHT)
+    sight = picture.subject if choices.chance(0.25) else picture.shows
+    about_text = about_text.format(word=choices.pick(text.toned_words), reading=READINGS[perspective])
+    return f"{about_text}; {about_picture.format(sight=sight)}."

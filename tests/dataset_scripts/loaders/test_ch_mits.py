@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from dataset_scripts import load_posts, load_posts_with_report
-from dataset_scripts.loaders.ch_mits import CH_MITS, POLARITIES, address_rows, note_text, parse_note
+from dataset_scripts.loaders.ch_mits import POLARITIES, PUBLISHED, address_rows, note_text, parse_note
 from dataset_scripts.reading.report import BuildReport
 from dataset_scripts.schema import features
 
@@ -243,8 +243,8 @@ def test_a_partial_download_is_warned_of(download, caplog):
 def test_the_real_image_list_has_2023_notes_one_image_each(real_data):
     report = BuildReport("ch_mits")
     rows = list(address_rows(report, real_data / "ch_mits_cv_address.csv"))
-    assert report.read == len(rows) == CH_MITS.rows == 2023
-    assert Counter(label for _, _, label, _ in rows) == CH_MITS.labels == {"positive": 1023, "negative": 1000}
+    assert report.read == len(rows) == PUBLISHED.rows == 2023
+    assert Counter(label for _, _, label, _ in rows) == PUBLISHED.labels == {"positive": 1023, "negative": 1000}
     assert rows[0][1:] == ("p0", "positive", "cover.jpg")
     assert all(image.endswith(".jpg") for *_, image in rows)
 
@@ -260,6 +260,6 @@ def test_the_real_list_gives_all_2023_posts_and_the_authors_rationales_join(real
         (folder / "detail.txt").write_text(f"笔记标题: 题{number}\n笔记描述: 文{number}\n", encoding="utf-8")
     (tmp_path / "download" / "cv_address.csv").write_bytes((real_data / "ch_mits_cv_address.csv").read_bytes())
     posts, report = load_posts_with_report("ch_mits", tmp_path / "download")
-    assert len(posts) == 2023 and report.labels == CH_MITS.labels and report.differences == []
+    assert len(posts) == 2023 and report.labels == PUBLISHED.labels and report.differences == []
     authors = load_posts("authors", real_data, file="chmits_llm_result.tsv", images=False)
     assert set(authors["id"]) == set(posts["id"])

@@ -10,7 +10,7 @@ import PIL.Image
 import pytest
 
 from dataset_scripts import load_posts, load_posts_with_report
-from dataset_scripts.loaders.memotion import DEGREES, MEMOTION, meme_rows
+from dataset_scripts.loaders.memotion import DEGREES, PUBLISHED, meme_rows
 from dataset_scripts.reading.report import BuildReport
 from dataset_scripts.schema import features
 
@@ -57,8 +57,8 @@ def test_five_degrees_become_three_polarities_with_the_published_counts(tmp_path
     write_table(tmp_path / "labels.csv", [(f"image_{n}.jpg", "a", "b", one) for n, one in enumerate(degrees)])
     report = BuildReport("memotion")
     labels = Counter(row[4] for row in meme_rows(report, tmp_path / "labels.csv"))
-    assert report.read == MEMOTION.rows == labels.total() == 6992
-    assert labels == MEMOTION.labels == {"positive": 4160, "neutral": 2201, "negative": 631}
+    assert report.read == PUBLISHED.rows == labels.total() == 6992
+    assert labels == PUBLISHED.labels == {"positive": 4160, "neutral": 2201, "negative": 631}
     assert set(DEGREES) == set(FULL_DEGREES)
 
 

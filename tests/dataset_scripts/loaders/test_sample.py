@@ -16,7 +16,7 @@ from PIL import Image
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from dataset_scripts.loaders.sample.choices import Dice
+from dataset_scripts.loaders.sample.choices import SeededChoices
 from dataset_scripts.loaders.sample.posts import CARD_TEXT, POST_TYPES, draw_post, load_sample, unimodal_bounds
 from dataset_scripts.loaders.sample.texts import ADJECTIVES, REMARKS, VERBS
 from dataset_scripts.schema import LABELS, PERSPECTIVES, features, rationale_column
@@ -32,7 +32,7 @@ def own_cache(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def posts() -> Dataset:
-    return load_sample()
+    return load_sample()[0]
 
 
 @pytest.fixture(scope="module")
@@ -68,15 +68,15 @@ def test_another_seed_draws_other_posts():
 
 
 def test_a_smaller_sample_is_the_beginning_of_a_larger_one(posts):
-    few = load_sample(num_posts=7)
+    few = load_sample(num_posts=7)[0]
     assert few.num_rows == 7
     assert few.with_format("arrow")[:].equals(posts.select(range(7)).with_format("arrow")[:])
 
 
 def test_choices_do_not_depend_on_hash_order_or_python_version():
     # Written down once: a change here changes every sample that anyone has drawn.
-    dice = Dice(0, "check")
-    drawn = [dice.integer(0, 99) for _ in range(5)], dice.shuffled(range(5))
+    choices = SeededChoices(0, "check")
+    drawn = [choices.integer(0, 99) for _ in range(5)], choices.shuffled(range(5))
     assert drawn == ([37, 78, 75, 22, 14], [4, 3, 2, 1, 0])
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from dataset_scripts import load_posts, load_posts_with_report
 from dataset_scripts.reading import image_checks
-from dataset_scripts.reading.image_checks import Journal, Unchecked, checked_rows
+from dataset_scripts.reading.image_checks import ImageCheckLog, UncheckedRow, checked_rows
 from dataset_scripts.reading.report import BuildReport
 
 POSTS = 60
@@ -119,23 +119,23 @@ def test_an_unchanged_folder_costs_nothing(download, decoded):
 def test_a_journal_cut_off_in_a_line_is_read_up_to_there(tmp_path, draw, decoded):
     images = [draw(tmp_path / f"{number}.jpg", shade=number) for number in range(3)]
     images[1].write_bytes(b"no image")
-    journal = Journal(tmp_path / "journal")
+    journal = ImageCheckLog(tmp_path / "journal")
     for image in images:
-        key, fault = journal.look(image)
-        journal.write(key, fault)
+        key, fault = journal.check(image)
+        journal.record(key, fault)
     journal.close()
     content = journal.file.read_bytes()
     journal.file.write_bytes(content[:-5])  # the last entry is torn
     decoded.clear()
-    again = Journal(journal.file)
-    assert again.look(images[0]) == (None, None)
-    assert again.look(images[1])[1].startswith("UnidentifiedImageError")
+    again = ImageCheckLog(journal.file)
+    assert again.check(images[0]) == (None, None)
+    assert again.check(images[1])[1].startswith("UnidentifiedImageError")
     assert not decoded
-    key, fault = again.look(images[2])
+    key, fault = again.check(images[2])
     assert decoded == {"2.jpg": 1} and fault is None
-    again.write(key, fault)
+    again.record(key, fault)
     again.close()
-    assert Journal(journal.file).look(images[2]) == (None, None)
+    assert ImageCheckLog(journal.file).check(images[2]) == (None, None)
 
 
 def test_rows_are_read_a_bounded_number_ahead(tmp_path, draw):
@@ -144,9 +144,9 @@ def test_rows_are_read_a_bounded_number_ahead(tmp_path, draw):
     def rows():
         for number in range(1000):
             read.append(number)
-            yield Unchecked({"image": str(image)}, f"row {number}")
+            yield UncheckedRow({"image": str(image)}, f"row {number}")
 
-    checked = checked_rows(rows(), BuildReport("x"), Journal(tmp_path / "journal"), num_proc=2)
+    checked = checked_rows(rows(), BuildReport("x"), ImageCheckLog(tmp_path / "journal"), num_proc=2)
     for _ in range(10):
         next(checked)
     assert len(read) <= 10 + 32

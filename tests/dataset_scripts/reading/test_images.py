@@ -8,7 +8,7 @@ import PIL.ImageCms
 import pytest
 
 from dataset_scripts.reading.images import to_rgb
-from processing_mpt.processing_mpt import to_rgb as to_rgb_of_the_processor
+from processing_mpt.images_mpt import to_rgb as to_rgb_of_the_processor
 
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "LAB", "I", "I;16", "F")
 VALUES = np.arange(256, dtype=np.uint8).reshape(16, 16)

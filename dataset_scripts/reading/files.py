@@ -1,0 +1,51 @@
+"""Input files: listing, change detection, and lookup of names that differ in case or suffix."""
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+NAME_DIFFERS_NOTE = "image found under another case or ending"
+
+
+def files_in(folder: Path) -> Iterator[str]:
+    """Yield the paths of the files in a folder, sorted by name; none if the folder does not exist."""
+    if folder.is_dir():
+        with os.scandir(folder) as entries:
+            names = sorted(entry.name for entry in entries if entry.is_file())
+        yield from (os.path.join(folder, name) for name in names)
+
+
+def inputs_digest(files: Iterable[str | Path]) -> str:
+    """Hash the names, sizes and modification times of files, so that every change of an input changes the hash."""
+    digest = hashlib.sha256()
+    for file in files:
+        try:
+            status = os.stat(file)
+            entry = f"{file}\0{status.st_size}\0{status.st_mtime_ns}\n"
+        except OSError:
+            entry = f"{file}\0missing\n"
+        digest.update(entry.encode(errors="surrogateescape"))
+    return digest.hexdigest()
+
+
+class FileNames:
+    """File names of a folder, found also by a name that differs in case or suffix."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._names = set(names)
+        self._similar: dict[str, set[str]] = {}
+        for name in self._names:
+            for key in _keys(name):
+                self._similar.setdefault(key, set()).add(name)
+
+    def find(self, name: str) -> str:
+        """Return the one file name that matches; `name` itself if there is none or if several match."""
+        if name in self._names:
+            return name
+        matches = (self._similar.get(key, set()) for key in _keys(name))
+        return next((next(iter(names)) for names in matches if len(names) == 1), name)
+
+
+def _keys(name: str) -> tuple[str, str]:
+    return name.lower(), os.path.splitext(name.lower())[0]

@@ -1,0 +1,43 @@
+"""Checks of table rows that all loaders share."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from dataset_scripts.reading.report import BuildReport, did_you_mean
+
+
+class RowChecks:
+    """Checks of the rows of one table. A failed check is passed to `report.fail` and returns False.
+
+    A location reads `{file}, line 7`; messages begin with it.
+    """
+
+    def __init__(self, report: BuildReport) -> None:
+        self.report = report
+        self._position_of_id: dict[str, str] = {}
+
+    def has_all_fields(self, row: dict[str, Any] | None, location: str) -> bool:
+        """Check that a row of `tables.table_rows` is well-formed."""
+        if row is None:
+            message = f"{location}: the number of fields differs from the header; correct the row."
+            self.report.fail("malformed row", message)
+        return row is not None
+
+    def is_new_id(self, post_id: str, location: str, version: str = "") -> bool:
+        """Check that no earlier row has this id (and `version`)."""
+        key = f"{post_id}\0{version}"
+        if key in self._position_of_id:
+            message = f"{location}: id {post_id!r} is also in {self._position_of_id[key]}; remove one of the two."
+            self.report.fail("duplicate id", message)
+            return False
+        self._position_of_id[key] = location.rpartition(", ")[2]
+        return True
+
+    def is_known_label(self, label: str, known: Iterable[str], location: str, fix: str = "Correct the row.") -> bool:
+        """Check a label against the known ones."""
+        known = list(known)
+        if label not in known:
+            hint = did_you_mean(label, known)
+            message = f"{location}: the label must be one of {', '.join(known)}, got {label!r}. {fix}{hint}"
+            self.report.fail("unknown label", message)
+        return label in known
