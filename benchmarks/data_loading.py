@@ -61,7 +61,7 @@ def measure(folder: Path) -> dict[str, float]:
     from transformers import ViTImageProcessor
 
     from dataset_scripts import load_posts, split_posts
-    from processing_mpt.processing_mpt import to_rgb
+    from processing_mpt.images_mpt import to_rgb
 
     peaks = {"import": peak()}
     posts = load_posts("folder", folder, file="posts.csv")

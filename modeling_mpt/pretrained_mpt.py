@@ -1,16 +1,24 @@
-"""What all models share: their output, initialisation, and how they start from pretrained or saved weights."""
+"""Base of all models: output, initialization, and loading of pretrained or saved weights."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 
 from .backbones_mpt import has_class_token
+from .processor_match_mpt import (
+    check_image_size,
+    check_vocabulary,
+    fitted_to_tokenizer,
+    processor_fields,
+    set_unless_contradicted,
+)
 
 
 @dataclass
@@ -100,58 +108,90 @@ class SentimentPreTrainedModel(PreTrainedModel):
         text: str | PreTrainedConfig | None = None,
         vision: str | PreTrainedConfig | None = None,
         cnn: str | PreTrainedConfig | None = None,
+        scene: str | PreTrainedConfig | None = None,
+        *,
+        processor: Any = None,
+        labels: Sequence[str] | None = None,
         **config_kwargs: Any,
     ) -> "SentimentPreTrainedModel":
-        r"""A model whose encoders start from pretrained weights and whose new layers are initialised at random.
+        r"""
+        Create a model whose encoders start from pretrained weights and whose new layers start at random.
+
+        An encoder that the model does not read is neither loaded nor built: `image_branches=["cnn"]` needs no vision
+        encoder, `modalities=["text"]` none of images.
 
         Args:
-            text, vision, cnn (`str` or [`PreTrainedConfig`]):
-                A Hub id or a folder: that encoder with its weights (of a dual encoder such as CLIP, its vision part).
-                A configuration: the encoder it describes, at random. `text=None` is BERT-base and `vision=None`
-                ViT-B/16 at random, `cnn=None` the plain ConvNet. The CNN is a timm model of the Hub, e.g.
-                `"timm/resnet50.a1_in1k"`.
+            text, vision, cnn, scene (`str` or [`PreTrainedConfig`], *optional*):
+                A Hub id or folder: that encoder with its weights (of a dual encoder such as CLIP, its vision part). A
+                configuration: the encoder it describes, at random. `text=None` is BERT-base and `vision=None`
+                ViT-B/16, both at random, `cnn=None` the plain ConvNet. The CNN is a timm model, e.g.
+                `"timm/resnet50.a1_in1k"`. `scene` is for baselines that read scenes.
+            processor ([`MPTProcessor`], *optional*):
+                Processor of the posts. It determines perspectives, pixel statistics and modalities, and for a `text`
+                configuration the size of the vocabulary and the padding token.
+            labels (`list[str]`, *optional*):
+                Names of the labels in the order of their indices.
             config_kwargs:
-                Any other field of the configuration, e.g. `num_labels=2, loss_weight_mlcl=0.05`.
+                Any other field of the configuration, e.g. `loss_weight_mlcl=0.05`.
+
+        Raises:
+            ValueError: For a value that contradicts the processor or the labels.
 
         Example:
 
         ```python
         >>> model = MPTForSentimentClassification.from_backbones(
-        ...     "google-bert/bert-base-uncased", "google/vit-base-patch16-224-in21k", "timm/resnet50.a1_in1k"
+        ...     "google-bert/bert-base-uncased",
+        ...     "google/vit-base-patch16-224-in21k",
+        ...     "timm/resnet50.a1_in1k",
+        ...     processor=processor,
+        ...     labels=["positive", "neutral", "negative"],
         ... )
         ```
         """
-        return cls._from_sources({"text_config": text, "vision_config": vision, "cnn_config": cnn}, config_kwargs)
-
-    @classmethod
-    def _from_sources(
-        cls,
-        sources: dict[str, str | PreTrainedConfig | None],
-        config_kwargs: dict[str, Any],
-        auto_classes: dict[str, type] | None = None,
-    ) -> "SentimentPreTrainedModel":
-        """`from_backbones` with the encoders, and the Auto classes that open them, by their field of the
-        configuration."""
+        if labels is not None:
+            fields = {"id2label": dict(enumerate(labels)), "label2id": {name: i for i, name in enumerate(labels)}}
+            set_unless_contradicted(config_kwargs, fields | {"num_labels": len(labels)}, "`labels`")
+        if processor is not None:
+            fields = processor_fields(processor)
+            if "modalities" not in cls.config_class.field_names() or "modalities" in config_kwargs:
+                del fields["modalities"]
+            set_unless_contradicted(config_kwargs, fields, "the processor")
+            if isinstance(text, PreTrainedConfig):
+                text = fitted_to_tokenizer(text, processor.tokenizer)
+        draft = cls.config_class(**config_kwargs)
+        classes = draft.encoder_classes()
+        if processor is not None and not set(draft.modalities) <= set(processor.modalities):
+            raise ValueError(
+                f"The model reads {draft.modalities}, but the processor makes {processor.modalities}. Pass "
+                "`modalities` to the processor's `from_backbones`."
+            )
+        sources = {"text_config": text, "vision_config": vision, "cnn_config": cnn, "scene_config": scene}
         encoders = {}
         for field, source in sources.items():
+            if field not in classes or source is None:
+                continue
             if isinstance(source, str):
                 config = AutoConfig.from_pretrained(source)
                 config = getattr(config, "vision_config", config) if field == "vision_config" else config
-                auto_class = (auto_classes or {}).get(field, AutoModel)
-                encoders[field] = auto_class.from_pretrained(source, config=config, dtype=torch.float32)
-                config_kwargs[field] = encoders[field].config
-            elif source is not None:
-                config_kwargs[field] = source
+                if processor is not None and field == "text_config":
+                    check_vocabulary(config, processor.tokenizer)
+                encoders[field] = classes[field].from_pretrained(source, config=config, dtype=torch.float32)
+                source = encoders[field].config
+            config_kwargs[field] = source
         if "vision_config" in encoders and not has_class_token(encoders["vision_config"]):
             config_kwargs.setdefault("vision_pooling", "mean")
         # A new config resets the attention of its sub-configs; keep the one each encoder was loaded with.
         attention = {field: encoder.config._attn_implementation for field, encoder in encoders.items()}
         config_kwargs.setdefault("attn_implementation", attention)
-        arguments = {
-            field: "cnn" if field == "cnn_config" else field.replace("config", "encoder") for field in sources
-        }
-        ready = {argument: encoders.get(field) for field, argument in arguments.items()}
-        return cls(cls.config_class(**config_kwargs), **ready)
+        arguments = {"text_config": "text_encoder", "vision_config": "vision_encoder", "cnn_config": "cnn"}
+        arguments["scene_config"] = "scene_encoder"
+        model = cls(
+            cls.config_class(**config_kwargs), **{arguments[field]: encoder for field, encoder in encoders.items()}
+        )
+        if processor is not None and "image" in draft.modalities:
+            check_image_size(model, processor)
+        return model
 
 
 def batch_and_device(**given: torch.Tensor | None) -> tuple[int, torch.device]:

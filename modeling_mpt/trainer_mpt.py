@@ -4,19 +4,21 @@ import copy
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, Trainer, TrainingArguments
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
-from transformers.trainer_utils import EvalLoopOutput, TrainOutput
+from transformers.trainer_utils import EvalLoopOutput, EvalPrediction, TrainOutput
 from transformers.utils import is_torch_xla_available
 
 from .grad_cache import AccumulatedStep, gathered_losses
+from .metrics import compute_metrics as accuracy_and_f1
 
 logger = logging.getLogger(__name__)
 
@@ -107,28 +109,63 @@ class MPTTrainingArguments(TrainingArguments):
 
 
 class MPTTrainer(Trainer):
-    """[`Trainer`] of [`MPTForSentimentClassification`] and of any model on its contract.
+    """[`Trainer`] of [`MPTForSentimentClassification`], the baselines, and any model with the same contract.
 
     The contract: `model(**batch)` without `labels` returns named outputs; `loss_inputs` names those that the loss
     reads, each `None` or a tensor of shape `(batch, …)`; `compute_losses(labels, **those)` returns `loss` and its
-    parts (`loss_…`) as scalars, reaching trainable weights through its arguments alone. The loss is that of all posts
-    of an optimizer step, however they are split over devices and accumulation steps. Its parts are logged beside it.
+    terms (`loss_…`) as scalars, reaching trainable weights through its arguments alone. The loss is that of all posts
+    of an optimizer step, however they are split over devices and accumulation steps. Its terms are logged.
+
+    A model with a method `observe(batches)` is shown the train posts once before a new training starts.
 
     Args:
-        args, kwargs: see [`Trainer`].
+        model, args, train_dataset, eval_dataset: see [`Trainer`].
+        data_collator (`Callable`, *optional*): default: the collator of `processing_class` for the modalities that the
+            model reads.
+        processing_class ([`MPTProcessor`], *optional*): processor of the posts, saved with each checkpoint.
+        compute_metrics (`Callable`, *optional*): default: accuracy, weighted and macro F1.
+        kwargs: see [`Trainer`].
+
+    Raises:
+        ValueError: For a model without the contract, or a `compute_loss_func`.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        model: nn.Module | None = None,
+        args: TrainingArguments | None = None,
+        data_collator: Callable[[list[Any]], dict[str, Any]] | None = None,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
+        processing_class: Any = None,
+        *,
+        compute_metrics: Callable[[EvalPrediction], dict[str, float]] | None = None,
+        **kwargs: Any,
+    ) -> None:
         if kwargs.get("compute_loss_func") is not None:
-            raise ValueError("`compute_loss_func` would replace the joint loss: write the model's `compute_losses`.")
-        super().__init__(*args, **kwargs)
+            raise ValueError(
+                "`compute_loss_func` would replace the joint loss. Override `compute_losses` of the model."
+            )
+        super().__init__(
+            model=model,
+            args=args,
+            data_collator=data_collator,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            processing_class=processing_class,
+            compute_metrics=accuracy_and_f1 if compute_metrics is None else compute_metrics,
+            **kwargs,
+        )
         network = self._network()
         if not hasattr(network, "compute_losses") or not hasattr(network, "loss_inputs"):
             raise ValueError(
-                f"A {type(network).__name__} has no `compute_losses` and `loss_inputs`: MPTTrainer needs "
-                "MPTForSentimentClassification or a model on its contract."
+                f"The model must have `compute_losses` and `loss_inputs` as MPTForSentimentClassification does, got a "
+                f"{type(network).__name__}."
             )
+        if data_collator is None and hasattr(processing_class, "data_collator"):
+            self.data_collator = processing_class.data_collator(network.config.modalities)
         self.model_accepts_loss_kwargs = False  # the loss is a mean: the Trainer divides it by accumulation steps
+        self._observed = False
         self._step: AccumulatedStep | None = None
         self._train_losses, self._eval_losses = _Means(), _Means()
 
@@ -234,10 +271,14 @@ class MPTTrainer(Trainer):
         trial: Any = None,
         ignore_keys_for_eval: list[str] | None = None,
     ) -> TrainOutput:
-        """As [`Trainer.train`]. `resume_from_checkpoint=True` takes the last checkpoint that was written to its end.
+        """Train the model, from the start or from a checkpoint.
+
+        Args:
+            resume_from_checkpoint (`str` or `bool`, *optional*): folder of a complete checkpoint; `True` for the last
+                complete one in `output_dir`.
 
         Raises:
-            ValueError: where the named checkpoint was not.
+            ValueError: For an incomplete checkpoint, or none.
         """
         if resume_from_checkpoint is True:
             resume_from_checkpoint = last_complete_checkpoint(self.args.output_dir)
@@ -252,7 +293,17 @@ class MPTTrainer(Trainer):
                 "`save_only_model`). Name an earlier checkpoint, or write resume_from_checkpoint=True for the last "
                 "complete one."
             )
+        network = self._network()
+        if hasattr(network, "observe") and not resume_from_checkpoint and not self._observed:
+            loader = DataLoader(self.train_dataset, self.args.eval_batch_size, collate_fn=self.data_collator)
+            network.observe({name: rows.to(network.device) for name, rows in batch.items()} for batch in loader)
+            self._observed = True
         return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """Write the card of [`Trainer`] unless `output_dir` has a README.md."""
+        if not (Path(self.args.output_dir) / "README.md").exists():
+            super().create_model_card(*args, **kwargs)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         # The state is written last and so tells a complete checkpoint: a folder that is written anew must not keep its

@@ -6,8 +6,7 @@ from numbers import Integral
 from typing import Any
 
 import torch
-
-from .processing_mpt import MPTProcessor
+from transformers import ProcessorMixin
 
 MODALITIES = ("text", "image", "rationales")
 
@@ -15,33 +14,37 @@ MODALITIES = ("text", "image", "rationales")
 @dataclass
 class MPTDataCollator:
     """
-    Collates rows with the columns `image`, `text`, `rationale_PERSPECTIVE` and `label` (any but one may be absent or
-    null) into the arguments of the model's forward.
+    Collator of rows with the columns `image`, `text`, `rationale_PERSPECTIVE` and `label`.
+
+    Any column but one may be absent or null. The batch holds the arguments of the model's forward.
 
     Args:
         processor ([`MPTProcessor`])
-        modalities (`Sequence[str]`, defaults to all three): what to process; leaving out what the model does not read
-            saves its decoding.
+        modalities (`list[str]`, defaults to all three): modalities to process. An image that the model does not read
+            is not decoded.
 
     Raises:
-        ValueError: for an unknown modality.
+        ValueError: For an unknown modality.
     """
 
-    processor: MPTProcessor
+    processor: ProcessorMixin
     modalities: Sequence[str] = MODALITIES
 
     def __post_init__(self) -> None:
-        if not self.modalities or not set(self.modalities) <= set(MODALITIES):
-            raise ValueError(f"modalities={self.modalities!r}: write one or more of {list(MODALITIES)}.")
+        if isinstance(self.modalities, str) or not self.modalities or not set(self.modalities) <= set(MODALITIES):
+            raise ValueError(f"`modalities` must be one or more of {list(MODALITIES)}, got {self.modalities!r}.")
+        self.modalities = list(self.modalities)
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         """
+        Collate rows into a batch.
+
         Returns:
-            The tensors of [`MPTProcessor.__call__`], and `labels` `(batch,)` where the rows carry them.
+            The tensors of [`MPTProcessor.__call__`], and `labels` `(batch,)` if the rows have labels.
 
         Raises:
-            ValueError: where a row has nothing to read, a label is no class index, or some rows have a label and
-                others none; the message names the rows by their id.
+            ValueError: For a row with nothing to read, a label that is no class index, or rows of which only some have
+                a label. The message names the rows by their id.
         """
         names = [
             f"{row['id']!r}" if row.get("id") is not None else f"{index} of the batch"
@@ -53,8 +56,8 @@ class MPTDataCollator:
         for row, name in zip(rows, names, strict=True):
             if all(row.get(column) is None for column in read):
                 raise ValueError(
-                    f"Post {name} has none of {read} (its columns are {list(row)}); give at least one of them. A "
-                    "Trainer needs remove_unused_columns=False to leave the columns in."
+                    f"Post {name} must have a value in one of the columns {read}; its columns are {list(row)}. A "
+                    "Trainer needs `remove_unused_columns=False` to keep them."
                 )
         texts = [row.get("text") for row in rows] if "text" in self.modalities else None
         images = [row.get("image") for row in rows] if "image" in self.modalities else None
@@ -63,18 +66,18 @@ class MPTDataCollator:
             rationales = [{name: row.get(f"rationale_{name}") for name in perspectives} for row in rows]
         batch = dict(self.processor(images=images, text=texts, rationales=rationales))
         labels = [row.get("label") for row in rows]
-        without = [name for name, label in zip(names, labels, strict=True) if label is None]
-        if len(without) < len(rows):
-            if without:
+        unlabeled = [name for name, label in zip(names, labels, strict=True) if label is None]
+        if len(unlabeled) < len(rows):
+            if unlabeled:
                 raise ValueError(
-                    f"Posts without a label: {', '.join(without)}; others of the batch have one. Label them or leave "
-                    "them out."
+                    f"All posts of a batch or none must have a label; missing for {', '.join(unlabeled)}. Label or "
+                    "remove them."
                 )
             for name, label in zip(names, labels, strict=True):
                 if not isinstance(label, Integral):
                     raise ValueError(
-                        f"The label of post {name} is {label!r}; write the index of its class "
-                        "(`dataset.class_encode_column('label')` makes indices of names)."
+                        f"The label of post {name} must be a class index, got {label!r}. "
+                        "`dataset.class_encode_column('label')` converts names to indices."
                     )
             batch["labels"] = torch.tensor(labels)
         return batch

@@ -1,20 +1,23 @@
-"""MPTProcessor: posts and their rationales to the tensors a model of this package reads."""
+"""MPTProcessor: posts and their rationales to the tensors that a model of this package reads."""
 
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps
-from transformers import BatchFeature, ProcessorMixin
+from PIL import Image
+from transformers import AutoConfig, BatchFeature, PreTrainedConfig, PreTrainedTokenizerBase, ProcessorMixin
 
-# Not used below: a saved processor takes along the files that this one imports, and so its pipeline.
+from .collator_mpt import MODALITIES, MPTDataCollator
+from .images_mpt import checked_image, image_processor_for
+
+# Unused here: a saved processor carries the files that this one imports, and so its pipeline.
 from .pipeline_mpt import MPTPipeline  # noqa: F401
+from .vocabulary_mpt import tokenizer_for
 
 logger = logging.getLogger(__name__)
 
-# What the processor and the collator make and the model's forward takes.
+# Tensors that the processor and the collator make and the model's forward reads.
 MODEL_INPUTS = (
     "input_ids",
     "attention_mask",
@@ -27,20 +30,24 @@ MODEL_INPUTS = (
 
 class MPTProcessor(ProcessorMixin):
     r"""
-    A tokenizer and an image processor in one, for posts of text, image and one rationale per perspective.
+    Tokenizer and image processor of posts with text, image and one rationale per perspective.
 
     Args:
-        image_processor: of the vision encoder, e.g. [`ViTImageProcessor`], with that encoder's own statistics.
-        tokenizer: of the text encoder.
+        image_processor: image processor of the vision encoder, e.g. [`ViTImageProcessor`], with that encoder's
+            statistics.
+        tokenizer: tokenizer of the text encoder.
         perspectives (`list[str]`, defaults to positive, neutral, negative):
             Names of the rationales, in the order of the model's rationale axis.
+        modalities (`list[str]`, defaults to text, image, rationales):
+            Modalities of the posts, the default of [`~MPTProcessor.data_collator`] and of the model's
+            `from_backbones`.
         max_length (`int`, defaults to 320), rationale_max_length (`int`, defaults to 320):
-            Tokens to which a text and a rationale are cut, never more than the tokenizer's `model_max_length`. What
-            was cut is counted in `truncated` and the first cut logged (a DataLoader worker counts and logs for
+            Maximum number of tokens of a text and of a rationale, never more than the tokenizer's `model_max_length`.
+            `truncated` counts the longer ones, and the first is logged (a DataLoader worker counts and logs for
             itself). The model encodes no padding, so generous limits cost nothing.
 
     Raises:
-        ValueError: for perspectives that are no list of distinct names, or a limit below 1.
+        ValueError: For perspectives that are no list of distinct names, an unknown modality, or a limit below 1.
     """
 
     def __init__(
@@ -48,20 +55,107 @@ class MPTProcessor(ProcessorMixin):
         image_processor=None,
         tokenizer=None,
         perspectives: Sequence[str] = ("positive", "neutral", "negative"),
+        modalities: Sequence[str] = MODALITIES,
         max_length: int = 320,
         rationale_max_length: int = 320,
         chat_template: str | None = None,
     ) -> None:
         super().__init__(image_processor, tokenizer, chat_template=chat_template)
         if not perspectives or isinstance(perspectives, str) or len(set(perspectives)) < len(perspectives):
-            raise ValueError(f"perspectives={perspectives!r}: write a list of distinct names, at least one.")
+            raise ValueError(f"`perspectives` must be a list of distinct names, at least one, got {perspectives!r}.")
         for name, limit in (("max_length", max_length), ("rationale_max_length", rationale_max_length)):
             if not isinstance(limit, int) or limit < 1:
-                raise ValueError(f"{name}={limit!r}: write a number of tokens, e.g. 320.")
+                raise ValueError(f"`{name}` must be a positive number of tokens, got {limit!r}.")
         self.perspectives = list(perspectives)
+        self.modalities = MPTDataCollator(self, modalities).modalities
         self.max_length = max_length
         self.rationale_max_length = rationale_max_length
         self.truncated = {"text": 0, "rationale": 0}
+
+    @classmethod
+    def from_backbones(
+        cls,
+        text: str | PreTrainedConfig | None = None,
+        vision: str | PreTrainedConfig | None = None,
+        cnn: str | PreTrainedConfig | None = None,
+        *,
+        tokenizer: str | PreTrainedTokenizerBase | None = None,
+        posts: Any = None,
+        perspectives: Sequence[str] | None = None,
+        modalities: Sequence[str] | None = None,
+        max_length: int = 320,
+        rationale_max_length: int = 320,
+    ) -> "MPTProcessor":
+        r"""
+        Create the processor of a model with these encoders, see `from_backbones` of the model.
+
+        Args:
+            text, vision, cnn (`str` or [`PreTrainedConfig`], *optional*):
+                Hub id, folder or configuration of each encoder. Of a text encoder given by its configuration, and
+                without `tokenizer`, the vocabulary is learned on `posts`. Images are processed for the vision
+                encoder; without one, with the size and statistics that the CNN was trained with.
+            tokenizer (`str` or tokenizer, *optional*):
+                Used instead of the text encoder's own.
+            posts (`Dataset` or `DatasetDict`, *optional*):
+                Posts to train on, or splits of which `train` is read.
+            perspectives (`list[str]`, *optional*):
+                Names of the rationales. Default: the columns `rationale_PERSPECTIVE` of `posts` in their order, or
+                positive, neutral, negative.
+            modalities (`list[str]`, *optional*):
+                Default: those of which `posts` hold any value; without `posts` all three, or the image alone where
+                neither `text` nor `tokenizer` is given.
+            max_length, rationale_max_length (`int`):
+                See [`MPTProcessor`].
+
+        Raises:
+            ValueError: For splits without `train`, or a text configuration with neither `posts` nor `tokenizer`.
+
+        Example:
+
+        ```python
+        >>> processor = MPTProcessor.from_backbones(
+        ...     "google-bert/bert-base-uncased", "google/vit-base-patch16-224-in21k", posts=posts
+        ... )
+        ```
+        """
+        if hasattr(posts, "keys"):
+            if "train" not in posts:
+                raise ValueError(f"`posts` must have the split 'train', got {list(posts)}.")
+            posts = posts["train"]
+        columns = [name for name in getattr(posts, "column_names", ()) if name.startswith("rationale_")]
+        if perspectives is None and columns:
+            perspectives = [name.removeprefix("rationale_") for name in columns]
+        perspectives = perspectives or ("positive", "neutral", "negative")
+        if modalities is None and posts is not None:
+            sources = {"text": ["text"], "image": ["image"], "rationales": [f"rationale_{p}" for p in perspectives]}
+            modalities = [name for name in MODALITIES if any(_has_values(posts, column) for column in sources[name])]
+        elif modalities is None:
+            modalities = ["image"] if text is None and tokenizer is None else MODALITIES
+        if posts is None and tokenizer is None and not isinstance(text, str) and list(modalities) != ["image"]:
+            raise ValueError("A text encoder given by its configuration needs `posts` or a `tokenizer`.")
+        if text is None:
+            text = AutoConfig.for_model("bert")
+        return cls(
+            image_processor_for(vision, cnn),
+            tokenizer_for(text, tokenizer, posts, perspectives),
+            perspectives=perspectives,
+            modalities=modalities,
+            max_length=max_length,
+            rationale_max_length=rationale_max_length,
+        )
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the pixels that the image processor makes."""
+        return tuple(self.image_processor(Image.new("RGB", (64, 48)), return_tensors="pt")["pixel_values"].shape[-2:])
+
+    def data_collator(self, modalities: Sequence[str] | None = None) -> MPTDataCollator:
+        """Return the collator that turns rows of a dataset into batches.
+
+        Args:
+            modalities (`list[str]`, *optional*): modalities that the model reads. Default: those of the posts.
+        """
+        return MPTDataCollator(self, self.modalities if modalities is None else modalities)
 
     @property
     def model_input_names(self) -> list[str]:
@@ -76,6 +170,8 @@ class MPTProcessor(ProcessorMixin):
         return_tensors: str = "pt",
     ) -> BatchFeature:
         """
+        Convert posts to the tensors that a model reads.
+
         Args:
             images: one image or a list of B; `None` for a post without one. PIL images of any mode (upright as their
                 EXIF says, transparency on white, the first frame of an animation), or arrays and tensors `(height,
@@ -93,24 +189,20 @@ class MPTProcessor(ProcessorMixin):
             rationale.
 
         Raises:
-            ValueError: for lists of unequal length, an unknown perspective, a post with nothing to read, an image that
-                does not decode, and values of other types than above. The message names the post by its place.
+            ValueError: For lists of unequal length, an unknown perspective, a post with nothing to read, an image that
+                cannot be decoded, and values of other types than above. The message names the post by its index.
         """
         if return_tensors != "pt":
-            raise ValueError(
-                f"return_tensors={return_tensors!r}: MPTProcessor makes PyTorch tensors only, write 'pt'."
-            )
+            raise ValueError(f"`return_tensors` must be 'pt', got {return_tensors!r}.")
         if padding not in (True, "max_length"):
-            raise ValueError(f"padding={padding!r}: write True (to the longest of the batch) or 'max_length'.")
+            raise ValueError(f"`padding` must be True (to the longest of the batch) or 'max_length', got {padding!r}.")
         images, texts, rationales = _as_lists(images, text, rationales)
         size = len(images)
         texts = [_text(value, f"The text of post {index}") for index, value in enumerate(texts)]
         rows = [self._rationale_row(row, index) for index, row in enumerate(rationales)]
         for index in range(size):
             if images[index] is None and texts[index] is None and not any(rows[index]):
-                raise ValueError(
-                    f"Post {index} of the batch has neither image, text nor rationale; give at least one of them."
-                )
+                raise ValueError(f"Post {index} of the batch must have an image, a text or a rationale, but has none.")
         data: dict[str, torch.Tensor] = {}
         if any(texts):
             limit = self._limit(self.max_length)
@@ -130,13 +222,13 @@ class MPTProcessor(ProcessorMixin):
     def _rationale_row(self, row: Mapping[str, str | None] | None, index: int) -> list[str | None]:
         if row is not None and not isinstance(row, Mapping):
             raise ValueError(
-                f"The rationales of post {index} are {row!r}; write a mapping, e.g. "
-                f"{{{self.perspectives[0]!r}: 'The image shows …'}}, or None."
+                f"The rationales of post {index} must be a mapping, e.g. {{{self.perspectives[0]!r}: 'The image shows "
+                f"…'}}, or None, got {row!r}."
             )
         unknown = sorted(set(row or {}) - set(self.perspectives))
         if unknown:
             raise ValueError(
-                f"Post {index} of the batch has rationales for {unknown}; this processor knows {self.perspectives}."
+                f"Post {index} of the batch has rationales for {unknown}; the perspectives are {self.perspectives}."
             )
         return [
             _text((row or {}).get(perspective), f"The {perspective} rationale of post {index}")
@@ -146,16 +238,16 @@ class MPTProcessor(ProcessorMixin):
     def _tokenize(
         self, texts: list[str | None], limit: int, kind: str, padding: str | bool
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Ids and mask `(len(texts), longest)`; a row of zeros in the mask for `None`."""
+        """Return ids and mask `(len(texts), longest)`; the mask of `None` is a row of zeros."""
         given = [value for value in texts if value is not None]
         encoded = self.tokenizer(given, truncation=True, max_length=limit, padding=False)["input_ids"]
         full = [value for value, ids in zip(given, encoded, strict=True) if len(ids) == limit]
-        if full:  # only these can have been cut
+        if full:  # only these can have been truncated
             cut = sum(len(ids) > limit for ids in self.tokenizer(full, verbose=False)["input_ids"])
             if cut and not self.truncated[kind]:
                 logger.warning(
-                    "A %s of more than %d tokens was cut; `processor.truncated` counts them. Raise %s where the text "
-                    "encoder allows it.",
+                    "A %s was truncated to %d tokens; `processor.truncated` counts them. Raise `%s` if the text "
+                    "encoder reads more.",
                     kind,
                     limit,
                     "max_length" if kind == "text" else "rationale_max_length",
@@ -171,60 +263,27 @@ class MPTProcessor(ProcessorMixin):
         return ids, mask
 
     def _pixels(self, images: list[Any]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Pixels `(len(images), 3, height, width)`, zero for `None`, and which images there are."""
+        """Return pixels `(len(images), 3, height, width)`, zero for `None`, and the mask of present images."""
         present = torch.tensor([image is not None for image in images])
-        given = [_readable(image, index) for index, image in enumerate(images) if image is not None]
+        given = [checked_image(image, index) for index, image in enumerate(images) if image is not None]
         pixels = self.image_processor(given, return_tensors="pt")["pixel_values"]
         all_pixels = pixels.new_zeros(len(images), *pixels.shape[1:])
         all_pixels[present] = pixels
         return all_pixels, present
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """The image upright and in RGB, what is transparent as white."""
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I") and (image.mode != "I" or image.getextrema()[1] > 255):
-        # 16 bits a pixel (Pillow opens some as mode I): its own conversion would turn all above 255 white
-        image = image.convert("I").point(lambda value: value * (1 / 257)).convert("L")
-    if image.has_transparency_data:
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
-    return image.convert("RGB")
-
-
-def _readable(image: Any, index: int) -> Any:
-    """What an image processor takes, from the image of post `index`."""
-    if isinstance(image, Image.Image):
-        try:
-            return to_rgb(image)
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise ValueError(
-                f"The image of post {index} ({getattr(image, 'filename', '') or image}) cannot be decoded ({error}); "
-                "replace it, or write None."
-            ) from error
-    if not isinstance(image, np.ndarray | torch.Tensor):
-        raise ValueError(
-            f"The image of post {index} is a {type(image).__name__}, {str(image)[:80]!r}; write a PIL image (e.g. "
-            "PIL.Image.open(path)), an array, a tensor or None."
-        )
-    if image.ndim != 3 or 3 not in (image.shape[0], image.shape[-1]):
-        raise ValueError(
-            f"The image of post {index} has the shape {tuple(image.shape)}; write (height, width, 3) or (3, height, "
-            "width). PIL.Image.fromarray makes an image of other arrays."
-        )
-    return image
-
-
 def _text(value: str | None, name: str) -> str | None:
-    """`None` for a blank one. Halves of a surrogate pair, which no tokenizer reads, become question marks."""
+    """Return a text as a tokenizer reads it, `None` if it is blank.
+
+    Halves of a surrogate pair, which no tokenizer reads, become question marks.
+    """
     if value is not None and not isinstance(value, str):
-        raise ValueError(
-            f"{name} is {value!r}, a {type(value).__name__}; write a string, or None where there is none."
-        )
+        raise ValueError(f"{name} must be a string or None, got {value!r} of type {type(value).__name__}.")
     return value.encode("utf-8", "replace").decode("utf-8") if value and value.strip() else None
 
 
 def _as_lists(images: Any, text: Any, rationales: Any) -> tuple[list, list, list]:
-    """Single values as lists of one, absent ones as lists of `None`, all of the same length."""
+    """Return lists of equal length: single values in lists of one, absent inputs as lists of `None`."""
     if isinstance(text, str):
         text = [text]
     if isinstance(rationales, Mapping):
@@ -237,8 +296,16 @@ def _as_lists(images: Any, text: Any, rationales: Any) -> tuple[list, list, list
         if values is not None
     }
     if not any(sizes.values()):
-        raise ValueError("Nothing to process: give at least one of images, text, rationales.")
+        raise ValueError("At least one of `images`, `text`, `rationales` is required.")
     if len(set(sizes.values())) > 1:
-        raise ValueError(f"One entry per post is needed in each list (None where a post has none), but got {sizes}.")
+        raise ValueError(f"Each list must have one entry per post (None for a missing one), got {sizes}.")
     size = next(iter(sizes.values()))
     return tuple([None] * size if values is None else list(values) for values in (images, text, rationales))
+
+
+def _has_values(posts: Any, column: str) -> bool:
+    """Return whether any post of a dataset has a value in this column."""
+    if column not in posts.column_names:
+        return False
+    tables = posts.select_columns([column]).with_format("arrow").iter(1000)  # images stay undecoded
+    return any(table.column(column).null_count < len(table) for table in tables)

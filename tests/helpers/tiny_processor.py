@@ -11,8 +11,8 @@ from PIL import Image
 from transformers import ViTImageProcessor
 
 from helpers import tiny
-from mpt_sentiment.backbones import train_tokenizer
 from processing_mpt import MPTPipeline, MPTProcessor
+from processing_mpt.vocabulary_mpt import train_tokenizer
 
 SENTENCES = ["what a good day at the sea", "nothing but rain and a missed train", "the bus leaves at ten"]
 

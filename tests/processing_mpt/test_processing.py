@@ -13,7 +13,8 @@ from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer, PreTr
 from helpers import tiny
 from helpers.tiny_processor import image, image_processor, processor, run_elsewhere, tokenizer
 from processing_mpt import MPTProcessor
-from processing_mpt.processing_mpt import MODEL_INPUTS, to_rgb
+from processing_mpt.images_mpt import to_rgb
+from processing_mpt.processing_mpt import MODEL_INPUTS
 
 TEXTS = ["what a good day", "rain"]
 
