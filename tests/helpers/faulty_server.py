@@ -44,6 +44,7 @@ class FaultyServer:
 
     def __init__(self, script=lambda number, body: None):
         self.script, self.requests, self.deaths, self.dead = script, [], 0, True
+        self.healthy, self.headers, self.paths = True, [], []
         self._lock, self._released, self._open = threading.Lock(), threading.Event(), set()
         self._port = 0
         self.restart()
@@ -114,9 +115,12 @@ def _handler(server):
                 super().handle()
 
         def do_GET(self):
-            self._send(200, {}, {})
+            server.paths.append(self.path)
+            self._send(200 if server.healthy else 503, {}, {})
 
         def do_POST(self):
+            server.paths.append(self.path)
+            server.headers.append(dict(self.headers))
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             reply = server.reply(body)
             if reply == "die":

@@ -74,9 +74,9 @@ def test_test_labels_change_no_probability(tmp_path, monkeypatch):
 def test_a_second_call_asks_nothing_and_another_model_needs_another_folder(tmp_path, capsys):
     with ChoiceServer() as server:
         call(tmp_path, server.url)
-        before = (tmp_path / "predictions.parquet").read_bytes(), len(server.bodies)
+        before = (tmp_path / "predictions.parquet").read_bytes(), len(server.requests)
         call(tmp_path, server.url)
-        assert ((tmp_path / "predictions.parquet").read_bytes(), len(server.bodies)) == before
+        assert ((tmp_path / "predictions.parquet").read_bytes(), len(server.requests)) == before
         assert "0 requests" in capsys.readouterr().out
         with pytest.raises(zero_shot.StoreError, match="model: .* not 'another'"):
             call(tmp_path, server.url, "--model", "another")
@@ -106,7 +106,7 @@ def test_the_question_can_be_ones_own(tmp_path):
     words = ["--instructions", "Is it art?", "--criteria", '{"neutral": "hard to say"}']
     with ChoiceServer() as server:
         call(tmp_path, server.url, *words)
-    text = server.bodies[0]["messages"][0]["content"][-1]["text"]
+    text = server.requests[0]["messages"][0]["content"][-1]["text"]
     assert "Is it art?\n" in text and ". neutral: hard to say\n" in text and "approving" not in text
 
 
