@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import nn
-from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import AutoModel, PreTrainedModel
 
 from .backbones_mpt import freeze_first_layers, remove_pooler
 from .baselines_configuration_mpt import BaselineConfig, BaselineOutput
@@ -151,24 +151,6 @@ class BaselineForSentimentClassification(SentimentPreTrainedModel):
         for provider in (self.visual, self.scene):
             if provider is not None:
                 provider.freeze(self.config)
-
-    @classmethod
-    def from_backbones(
-        cls,
-        text: str | PreTrainedConfig | None = None,
-        vision: str | PreTrainedConfig | None = None,
-        cnn: str | PreTrainedConfig | None = None,
-        scene: str | PreTrainedConfig | None = None,
-        **config_kwargs: Any,
-    ) -> "BaselineForSentimentClassification":
-        """Build a model from pretrained encoders, as [`SentimentPreTrainedModel.from_backbones`] does.
-
-        `vision` or `cnn` is the network of the visual provider, `scene` that of the scene provider. Encoders that the
-        system does not need are not loaded.
-        """
-        sources = {"text_config": text, "vision_config": vision, "cnn_config": cnn, "scene_config": scene}
-        classes = cls.config_class(**config_kwargs).encoder_classes()
-        return cls._from_sources({name: sources[name] for name in classes}, config_kwargs, classes)
 
     # ---- Defined by a system ----
 
