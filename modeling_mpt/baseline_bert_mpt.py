@@ -1,4 +1,4 @@
-"""BERT: the state of the first token, classified (Devlin et al., NAACL 2019)."""
+"""BERT baseline: classification of the first token's state (Devlin et al., NAACL 2019)."""
 
 from typing import Any
 
@@ -8,29 +8,24 @@ from .baselines_modeling_mpt import BaselineConfig, BaselineForSentimentClassifi
 
 
 class BertSentimentConfig(BaselineConfig):
-    r"""
+    r"""Configuration of the BERT baseline.
+
     Args:
-        kwargs: see [`BaselineConfig`]. `hidden_size` is the text encoder's.
+        kwargs: fields of [`BaselineConfig`]. `hidden_size` has no effect.
     """
 
     model_type = "bert_sentiment"
     title = "BERT"
     source = "Devlin et al., *BERT: Pre-training of Deep Bidirectional Transformers for Language Understanding*, 2019"
     reads = ("text",)
+    text_providers = ("encoder",)
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
 
-    def check(self) -> None:
-        super().check()
-        if self.text_provider != "encoder":
-            raise ValueError(
-                f"text_provider={self.text_provider!r}: BERT is an encoder. Write text_provider='encoder'."
-            )
-
 
 class BertForSentimentClassification(BaselineForSentimentClassification):
-    """Any text encoder of transformers, with dropout and one layer on its first state."""
+    """Text encoder of transformers with dropout and a linear layer on its first state."""
 
     config_class = BertSentimentConfig
 
@@ -39,5 +34,5 @@ class BertForSentimentClassification(BaselineForSentimentClassification):
         self.add_head(self.text_size)
 
     def pool(self, text: Tokens) -> tuple[torch.Tensor, dict]:
-        """The state of the first token."""
+        """Return the state of the first token, `(batch, text_size)`."""
         return text.summary, {}

@@ -1,4 +1,4 @@
-"""BiLSTM: one LSTM in each direction, and what each ends with."""
+"""BiLSTM baseline: final hidden states of a bidirectional LSTM over the text."""
 
 from typing import Any
 
@@ -10,18 +10,19 @@ from .baselines_words_mpt import final_states, run_rnn
 
 
 class BiLSTMSentimentConfig(BaselineConfig):
-    r"""
+    r"""Configuration of the BiLSTM baseline.
+
     Args:
         hidden_size (`int`, defaults to 150): size of each direction.
         text_provider (`str`, defaults to `"embeddings"`): word embeddings, or `"encoder"` for a text encoder's states.
-        dropout (`float`, defaults to 0.5): on the words and before the classifier.
-        kwargs: see [`BaselineConfig`].
+        dropout (`float`, defaults to 0.5): dropout on the words and before the classifier.
+        kwargs: other fields of [`BaselineConfig`].
     """
 
     model_type = "bilstm_sentiment"
     title = "BiLSTM"
-    # The row "LSTM" of Table 3 has the scores that other papers list for a BiLSTM.
-    source = "Hochreiter and Schmidhuber, *Long Short-Term Memory*, 1997, in both directions"
+    # The scores of the row "LSTM" in Table 3 of the MPT paper are those that other papers report for a BiLSTM.
+    source = "Hochreiter and Schmidhuber, *Long Short-Term Memory*, 1997"
     reads = ("text",)
 
     def __init__(
@@ -31,6 +32,8 @@ class BiLSTMSentimentConfig(BaselineConfig):
 
 
 class BiLSTMForSentimentClassification(BaselineForSentimentClassification):
+    """Bidirectional LSTM with dropout and a linear layer on its final states."""
+
     config_class = BiLSTMSentimentConfig
 
     def __init__(self, config: BiLSTMSentimentConfig, **encoders: Any) -> None:
@@ -40,6 +43,9 @@ class BiLSTMForSentimentClassification(BaselineForSentimentClassification):
         self.add_head(2 * config.hidden_size)
 
     def pool(self, text: Tokens) -> tuple[torch.Tensor, dict]:
-        """Forward state at the last word, backward state at the first."""
+        """Concatenate the forward state at the last word and the backward state at the first.
+
+        The result is `(batch, 2 · hidden)`.
+        """
         outputs = run_rnn(self.lstm, self.dropout(text.states), text.mask)
         return final_states(outputs, text.mask, bidirectional=True), {}

@@ -1,4 +1,4 @@
-"""CGAFT: each layer of a tuned ViT mixed with its frozen original, as text and image ask for (Xiao et al., 2023)."""
+"""CGAFT baseline: per-post mixing of tuned and frozen ViT layers (Xiao et al., 2023)."""
 
 import copy
 from dataclasses import dataclass
@@ -19,29 +19,33 @@ MIXABLE = ("vit", "deit", "dinov2", "dinov2_with_registers", "clip_vision_model"
 
 @dataclass
 class CGAFTOutput(BaselineOutput):
-    """
+    """Output of CGAFT.
+
     Args:
-        policy_weights (`torch.Tensor` of shape `(batch, layers)`): the tuned network's share in each layer of the
-            vision encoder; 0 where a post has no image.
+        policy_weights (`torch.Tensor` of shape `(batch, layers)`): share of the tuned network in each layer of the
+            vision encoder; 0 for a post without an image.
     """
 
     policy_weights: torch.Tensor | None = None
 
 
 class CGAFTSentimentConfig(BaselineConfig):
-    r"""
+    r"""Configuration of the CGAFT baseline.
+
     Args:
-        policy_size (`int`, defaults to 256): inner size of the policy network.
-        head_size (`int`, defaults to 64): size of a head of the attention between words and patches.
-        kwargs: see [`BaselineConfig`].
+        policy_size (`int`, defaults to 256): hidden size of the policy network.
+        head_size (`int`, defaults to 64): size of an attention head; divides `hidden_size`.
+        kwargs: other fields of [`BaselineConfig`].
     """
 
     model_type = "cgaft_sentiment"
     title = "CGAFT"
     source = (
         "Xiao et al., *Image-Text Sentiment Analysis Via Context Guided Adaptive Fine-Tuning Transformer*, Neural "
-        "Processing Letters 2023; a reconstruction from its abstract"
+        "Processing Letters 2023"
     )
+    remark = "a reconstruction from its abstract"
+    visual_providers = ("vit_patches",)
     keys_to_ignore_at_inference = ignored_at_inference(CGAFTOutput)
     counts = (*BaselineConfig.counts, "policy_size", "head_size")
 
@@ -53,24 +57,17 @@ class CGAFTSentimentConfig(BaselineConfig):
     def check(self) -> None:
         super().check()
         check_heads(self.hidden_size, self.head_size)
-        if self.policy_size < 1:
-            raise ValueError(f"policy_size={self.policy_size}: write a positive number, e.g. 256.")
-        if self.visual_provider != "vit_patches":
-            raise ValueError(
-                f"visual_provider={self.visual_provider!r}: CGAFT mixes the layers of a vision Transformer. Write "
-                "visual_provider='vit_patches'."
-            )
 
 
 class AdaptiveVit(VitPatches):
-    r"""A vision Transformer that is tuned, and a frozen copy of it from before, layer by layer:
+    r"""Vision Transformer that mixes each layer with a frozen copy from before training.
 
     $$x_{l+1} = w_l\, \Phi^{\mathrm{tuned}}_l(x_l) + (1 - w_l)\, \Phi^{\mathrm{frozen}}_l(x_l)$$
 
-    What stands before the first layer and behind the last is the tuned network's.
+    Embeddings and final normalization are those of the tuned network.
 
     Args:
-        encoder ([`PreTrainedModel`]): with the weights that the copy is to keep.
+        encoder ([`PreTrainedModel`]): network to tune and to copy.
         config ([`CGAFTSentimentConfig`])
     """
 
@@ -81,7 +78,7 @@ class AdaptiveVit(VitPatches):
 
     def train(self, mode: bool = True) -> "AdaptiveVit":
         super().train(mode)
-        self.source.eval()  # what is frozen has no dropout
+        self.source.eval()  # the frozen copy has no dropout
         return self
 
     def freeze(self, config: CGAFTSentimentConfig) -> None:
@@ -91,9 +88,9 @@ class AdaptiveVit(VitPatches):
     def encode_images(
         self, pixel_values: torch.Tensor, weights: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, None]:
-        """`(images, 3, height, width)` and `(images, layers)` to states of the patches and summary."""
+        """Encode images with the weights w, `(images, layers)`, of the tuned network."""
         tuned, source = self.vision_encoder, self.source.vision_encoder
-        dual = hasattr(tuned, "post_layernorm")  # the image's half of CLIP and SigLIP: its layers ask for a mask
+        dual = hasattr(tuned, "post_layernorm")  # layers of CLIP and SigLIP take a mask
         mask = (None,) if dual else ()
         states = tuned.embeddings(pixel_values)
         if hasattr(tuned, "pre_layrnorm"):
@@ -108,30 +105,32 @@ class AdaptiveVit(VitPatches):
 
 
 def transformer_layers(encoder: PreTrainedModel) -> nn.ModuleList:
-    """The layers of a vision Transformer.
+    """Return the layers of a vision Transformer.
 
     Raises:
-        ValueError: where the encoder is of a kind whose layers may do more than map states to states.
+        ValueError: If the layers of this model type may do more than map states to states.
     """
     if encoder.config.model_type not in MIXABLE:
         raise ValueError(
-            f"CGAFT cannot mix the layers of a {type(encoder).__name__}. Give a vision encoder of one of the kinds "
-            f"{', '.join(MIXABLE)}."
+            f"The vision encoder of CGAFT must be of one of the model types {', '.join(MIXABLE)}, got a "
+            f"{type(encoder).__name__}."
         )
     depth = encoder.config.num_hidden_layers
     return next(m for m in encoder.modules() if isinstance(m, nn.ModuleList) and len(m) == depth)
 
 
 class CGAFTForSentimentClassification(BaselineForSentimentClassification):
-    """A reconstruction. Known of the paper, whose code was not published, is what its abstract says: a Context Guided
-    Policy Network weighs for each post how much to take from each layer of the image network of the source domain and
-    of a parallel one tuned on the target domain; a Sentiment Analysis Network then reads post and weights. That text
-    and image meet as words and patches is from MPT's description of it.
+    """Context-guided adaptive fine-tuning, reconstructed from the abstract.
 
-    All layers of the vision encoder have the parallel copy (12 of ViT-B/16), which doubles its weights and its time;
-    one more frozen pass gives the policy its view of the image. The source domain is whatever the vision encoder was
-    pretrained on. Soft weights of a sigmoid, the policy's two layers and the two blocks of attention are assumptions,
-    after Guo et al., *SpotTune: Transfer Learning Through Adaptive Fine-Tuning*, whose routing is hard.
+    The code was not published. From the abstract: a Context Guided Policy Network computes, for each post, the share
+    of each layer of the source domain's image network and of a parallel one tuned on the target domain; a Sentiment
+    Analysis Network then reads the post and the shares. From its description in the MPT paper: text and image interact
+    as words and patches.
+
+    All layers of the vision encoder have a frozen copy (12 of ViT-B/16), which doubles its parameters and its time;
+    the policy reads the image through one more frozen pass. The source domain is the pretraining of the vision
+    encoder. Sigmoid weights, the two layers of the policy and the two attention blocks are assumptions, after Guo et
+    al., *SpotTune: Transfer Learning Through Adaptive Fine-Tuning*, whose routing is hard.
     """
 
     config_class = CGAFTSentimentConfig
@@ -156,7 +155,7 @@ class CGAFTForSentimentClassification(BaselineForSentimentClassification):
         self.add_head(2 * size, classifier)
 
     def represent(self, posts: Posts) -> tuple[torch.Tensor, dict]:
-        """w = σ(policy([text's first state; frozen image vector])), then `pool` of words and mixed patches."""
+        """Compute w = σ(policy([text's first state; frozen image vector])), then pool words and mixed patches."""
         text = self.encode_text(posts.input_ids, posts.attention_mask)
         context = torch.cat([text.summary, self.visual.source(posts.pixel_values, posts.image_mask).summary], dim=-1)
         weights = torch.sigmoid(self.policy(context)) * posts.image_mask.unsqueeze(-1)
@@ -165,8 +164,9 @@ class CGAFTForSentimentClassification(BaselineForSentimentClassification):
         return pooled, fields | {"policy_weights": weights}
 
     def pool(self, text: Tokens, image: Tokens) -> tuple[torch.Tensor, dict]:
-        """Words attend to patches and patches to words; the means of both, beside one another."""
+        """Concatenate the means of words and of patches after attention to each other: `(batch, 2 · hidden)`."""
         words, patches = self.word_projection(text.states), self.patch_projection(image.states)
-        of_words = self.words_to_patches(words, patches, image.mask)
-        of_patches = self.patches_to_words(patches, words, text.mask)
-        return torch.cat([masked_mean(of_words, text.mask), masked_mean(of_patches, image.mask)], dim=-1), {}
+        attended_words = self.words_to_patches(words, patches, image.mask)
+        attended_patches = self.patches_to_words(patches, words, text.mask)
+        means = [masked_mean(attended_words, text.mask), masked_mean(attended_patches, image.mask)]
+        return torch.cat(means, dim=-1), {}

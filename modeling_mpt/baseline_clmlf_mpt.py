@@ -1,4 +1,4 @@
-"""CLMLF: a Transformer over words and regions together, and two contrastive losses (Li et al., NAACL 2022)."""
+"""CLMLF baseline: joint Transformer over words and regions, two contrastive losses (2022)."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,12 +15,13 @@ from .loss_mpt import instance_contrastive_loss, supervised_contrastive_loss
 
 @dataclass
 class CLMLFOutput(BaselineOutput):
-    """
+    """Output of CLMLF.
+
     Args:
-        loss_lbcl, loss_dbcl (`torch.Tensor` of shape `()`): label based and data based contrastive learning; the
-            latter in training alone.
-        contrastive_embeds, view_embeds (`torch.Tensor` of shape `(batch, hidden)`): the post and its second view as
-            the contrastive losses see them.
+        loss_lbcl, loss_dbcl (`torch.Tensor` of shape `()`): label-based and data-based contrastive loss; the latter
+            only in training.
+        contrastive_embeds, view_embeds (`torch.Tensor` of shape `(batch, hidden)`): inputs of the contrastive losses,
+            from the post and from its second view.
     """
 
     loss_lbcl: torch.Tensor | None = None
@@ -30,27 +31,30 @@ class CLMLFOutput(BaselineOutput):
 
 
 class CLMLFSentimentConfig(BaselineConfig):
-    r"""
+    r"""Configuration of the CLMLF baseline.
+
     Args:
-        image_layers (`int`, defaults to 2): layers of the Transformer over the image alone.
-        fusion_layers (`int`, defaults to 3): layers of the one over words and regions; the paper has 3 for
-            MVSA-Single, 4 for MVSA-Multiple.
-        head_size (`int`, defaults to 64): size of an attention head; `hidden_size` divided by it is their number.
-        loss_weight_lbcl, loss_weight_dbcl (`float`, default 1.0 each):
-            Weights of label based and data based contrastive learning. 0 for the latter also saves the second view.
-        contrastive_temperature (`float`, defaults to 0.07): τ of both.
-        view_deletion (`float`, defaults to 0.2): probability with which the second view lacks a word or a region.
-        kwargs: see [`BaselineConfig`].
+        image_layers (`int`, defaults to 2): layers of the Transformer over the image.
+        fusion_layers (`int`, defaults to 3): layers of the Transformer over words and regions. The paper has 3 for
+            MVSA-Single and 4 for MVSA-Multiple.
+        head_size (`int`, defaults to 64): size of an attention head; divides `hidden_size`.
+        loss_weight_lbcl, loss_weight_dbcl (`float`, default 1.0 each): weights of the label-based and the data-based
+            contrastive loss. With 0 for the latter, no second view is computed.
+        contrastive_temperature (`float`, defaults to 0.07): temperature τ of both losses.
+        view_deletion (`float`, defaults to 0.2): probability that a word or region is deleted in the second view.
+        kwargs: other fields of [`BaselineConfig`].
     """
 
     model_type = "clmlf_sentiment"
     title = "CLMLF"
     source = (
         "Li et al., *CLMLF: A Contrastive Learning and Multi-Layer Fusion Method for Multimodal Sentiment Detection*, "
-        "NAACL 2022; words and regions are deleted where the paper translates back and augments images"
+        "NAACL 2022"
     )
+    remark = "words and regions are deleted where the paper translates back and augments images"
     keys_to_ignore_at_inference = ignored_at_inference(CLMLFOutput)
     counts = (*BaselineConfig.counts, "image_layers", "fusion_layers", "head_size")
+    minima = {**BaselineConfig.minima, "image_layers": 0, "fusion_layers": 0}
     numbers = (
         *BaselineConfig.numbers,
         "loss_weight_lbcl",
@@ -82,30 +86,23 @@ class CLMLFSentimentConfig(BaselineConfig):
     def check(self) -> None:
         super().check()
         check_heads(self.hidden_size, self.head_size)
-        if self.image_layers < 0 or self.fusion_layers < 0:
-            raise ValueError(
-                f"image_layers={self.image_layers}, fusion_layers={self.fusion_layers}: write numbers from 0, e.g. 2 "
-                "and 3."
-            )
-        if self.contrastive_temperature <= 0:
-            raise ValueError(
-                f"contrastive_temperature={self.contrastive_temperature}: write a positive number, e.g. 0.07."
-            )
         if not 0.0 <= self.view_deletion < 1.0:
-            raise ValueError(f"view_deletion={self.view_deletion}: write a probability from 0.0 to below 1.0.")
+            raise ValueError(f"`view_deletion` must be at least 0 and below 1, got {self.view_deletion}.")
 
 
 class CLMLFForSentimentClassification(BaselineForSentimentClassification):
-    """Layers, sizes and temperature are those of the authors' code, `Link-Li/CLMLF`. Not followed of it are
+    """CLMLF with the layers, sizes and temperature of the authors' code, `Link-Li/CLMLF`.
 
-    - the order in which it reads the CNN's map, which mixes cells with channels: here a cell is a region;
-    - its label based loss, which divides the logarithm of the softmax by τ, and so is only scaled, and counts a post's
-      pair with itself: here τ divides the similarities, and the pairs are those of different posts;
-    - products of vectors of any length as similarities, which τ = 0.07 takes out of a softmax's range: here cosines;
-    - the first 20 of its 50 epochs, in which BERT is held still: here all layers learn from the start.
+    Differences from that code:
 
-    The second view of a post is a translation there and back, and a RandAugment of the image. Here it is made of what
-    the batch has: words are deleted before the text encoder, regions after the image's.
+    - It flattens the CNN's feature map in an order that mixes cells with channels. Here a cell is a region.
+    - Its label-based loss divides the logarithm of the softmax by τ, which only scales it, and includes the pair of a
+      post with itself. Here τ divides the similarities, and pairs are of different posts.
+    - Its similarities are dot products of unnormalized vectors, which saturate the softmax at τ = 0.07. Here they are
+      cosines.
+    - It freezes BERT for the first 20 of 50 epochs. Here all layers are trained from the start.
+    - Its second view of a post is a back-translated text and a RandAugment image. Here words are deleted before the
+      text encoder and regions after the image encoder.
     """
 
     config_class = CLMLFSentimentConfig
@@ -134,8 +131,10 @@ class CLMLFForSentimentClassification(BaselineForSentimentClassification):
         self.add_head(size, classifier)
 
     def pool(self, text: Tokens, image: Tokens) -> tuple[torch.Tensor, dict]:
-        """The image's summary and regions through their Transformer, these and the words through the other, and the
-        mean of all tokens weighted by attention."""
+        """Return the attention-weighted mean of the fused tokens, `(batch, hidden)`.
+
+        The image summary and regions pass the image Transformer; they and the words pass the fusion Transformer.
+        """
         regions = torch.cat(
             [self.summary_projection(image.summary).unsqueeze(1), self.region_projection(image.states)], 1
         )
@@ -159,8 +158,10 @@ class CLMLFForSentimentClassification(BaselineForSentimentClassification):
         return pooled, fields
 
     def second_view(self, posts: Posts, image: Tokens) -> dict[str, Tokens]:
-        """The posts with fewer words and regions. A text keeps its first token, an image its summary and, so that it
-        stays one, its first region."""
+        """Delete words and regions at random.
+
+        A text keeps its first token; an image keeps its summary and first region, so that it counts as present.
+        """
         text = self.encode_text(posts.input_ids, self._thinned(posts.attention_mask))
         mask = self._thinned(image.mask)
         return {"text": text, "image": image._replace(states=image.states * mask.unsqueeze(-1), mask=mask)}
@@ -172,7 +173,7 @@ class CLMLFForSentimentClassification(BaselineForSentimentClassification):
     def auxiliary_losses(
         self, labels: torch.LongTensor, contrastive_embeds: torch.Tensor, view_embeds: torch.Tensor | None
     ) -> dict[str, torch.Tensor]:
-        """LBCL: posts of one label attract one another. DBCL: of all second views, a post finds its own."""
+        """Compute the label-based loss of the posts and the data-based loss of posts and second views."""
         temperature = self.config.contrastive_temperature
         losses = {"lbcl": supervised_contrastive_loss(contrastive_embeds, labels, temperature)}
         if view_embeds is not None:

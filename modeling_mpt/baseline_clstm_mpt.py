@@ -1,4 +1,4 @@
-"""C-LSTM: an LSTM over the windows of a convolution (Zhou et al., 2015)."""
+"""C-LSTM baseline: LSTM over the features of a convolution over words (Zhou et al., 2015)."""
 
 from typing import Any
 
@@ -10,14 +10,15 @@ from .baselines_words_mpt import final_states, run_rnn
 
 
 class CLSTMSentimentConfig(BaselineConfig):
-    r"""
+    r"""Configuration of the C-LSTM baseline.
+
     Args:
-        kernel_size (`int`, defaults to 3): width of the windows, in words.
-        num_filters (`int`, defaults to 150): filters of the convolution.
+        kernel_size (`int`, defaults to 3): width of the convolution in words.
+        num_filters (`int`, defaults to 150): number of filters.
         hidden_size (`int`, defaults to 150): size of the LSTM.
         text_provider (`str`, defaults to `"embeddings"`): word embeddings, or `"encoder"` for a text encoder's states.
-        dropout (`float`, defaults to 0.5): on the words and before the classifier.
-        kwargs: see [`BaselineConfig`].
+        dropout (`float`, defaults to 0.5): dropout on the words and before the classifier.
+        kwargs: other fields of [`BaselineConfig`].
     """
 
     model_type = "clstm_sentiment"
@@ -39,19 +40,13 @@ class CLSTMSentimentConfig(BaselineConfig):
         self.num_filters = num_filters
         super().__init__(hidden_size=hidden_size, text_provider=text_provider, dropout=dropout, **kwargs)
 
-    def check(self) -> None:
-        super().check()
-        if self.kernel_size < 1 or self.num_filters < 1:
-            raise ValueError(
-                f"kernel_size={self.kernel_size}, num_filters={self.num_filters}: write positive numbers, e.g. 3 and "
-                "150."
-            )
-
 
 class CLSTMForSentimentClassification(BaselineForSentimentClassification):
-    """The windows are not pooled, so that the LSTM reads them in order. There is one for each word, which it ends at:
-    zeros stand before the text, or one of two words would have no window of three. The paper's L2 penalty on the
-    classifier is left to weight decay."""
+    """Convolution over words, without pooling, followed by an LSTM.
+
+    The text is padded on the left so that one window ends at each word; the paper has no window for a text shorter
+    than the kernel. Weight decay replaces the paper's L2 penalty on the classifier.
+    """
 
     config_class = CLSTMSentimentConfig
 
@@ -63,7 +58,7 @@ class CLSTMForSentimentClassification(BaselineForSentimentClassification):
         self.add_head(config.hidden_size)
 
     def pool(self, text: Tokens) -> tuple[torch.Tensor, dict]:
-        """LSTM(ReLU(w · window + b)), its state at the last window."""
+        """Return the final state of the LSTM over ReLU(w · window + b), `(batch, hidden)`."""
         words = nn.functional.pad(self.dropout(text.states).transpose(1, 2), (self.config.kernel_size - 1, 0))
-        windows = torch.relu(self.convolution(words)).transpose(1, 2)
-        return final_states(run_rnn(self.lstm, windows, text.mask), text.mask, bidirectional=False), {}
+        features = torch.relu(self.convolution(words)).transpose(1, 2)
+        return final_states(run_rnn(self.lstm, features, text.mask), text.mask, bidirectional=False), {}

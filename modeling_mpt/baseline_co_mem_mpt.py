@@ -1,10 +1,11 @@
-"""Co-Mem: words and regions as two memories, each read by what is known of the other, hop after hop."""
+"""Co-Mem baseline: memories of words and of regions that are read in several hops (SIGIR 2018)."""
 
 from typing import Any
 
 import torch
 from torch import nn
 
+from .baselines_configuration_mpt import check_even_hidden_size
 from .baselines_memory_mpt import MemoryRead, QueryUpdate
 from .baselines_modeling_mpt import BaselineConfig, BaselineForSentimentClassification, Tokens
 from .baselines_words_mpt import run_rnn
@@ -12,21 +13,22 @@ from .packing_mpt import masked_mean
 
 
 class CoMemSentimentConfig(BaselineConfig):
-    r"""
+    r"""Configuration of the Co-Mem baseline.
+
     Args:
-        num_hops (`int`, defaults to 6): how often the memories are read; in tables the system is also "CoMN-Hop6".
-        hidden_size (`int`, defaults to 256): of both memories and questions; half of it in each direction of the LSTM.
+        num_hops (`int`, defaults to 6): number of times that the memories are read. Some tables call the system
+            "CoMN-Hop6".
+        hidden_size (`int`, defaults to 256): size of memory entries and queries; half of it for each direction of the
+            LSTM.
         text_provider (`str`, defaults to `"embeddings"`): word embeddings, or `"encoder"` for a text encoder's states.
-        dropout (`float`, defaults to 0.5): on the words and before the classifier.
-        kwargs: see [`BaselineConfig`].
+        dropout (`float`, defaults to 0.5): dropout on the words and before the classifier.
+        kwargs: other fields of [`BaselineConfig`].
     """
 
     model_type = "co_mem_sentiment"
     title = "Co-Mem"
-    source = (
-        "Xu et al., *A Co-Memory Network for Multimodal Sentiment Analysis*, SIGIR 2018; a reconstruction, its code "
-        "was not published"
-    )
+    source = "Xu et al., *A Co-Memory Network for Multimodal Sentiment Analysis*, SIGIR 2018"
+    remark = "a reconstruction, its code was not published"
     reads = ("text", "image")
     counts = (*BaselineConfig.counts, "num_hops")
 
@@ -43,19 +45,20 @@ class CoMemSentimentConfig(BaselineConfig):
 
     def check(self) -> None:
         super().check()
-        if self.num_hops < 1 or self.hidden_size % 2:
-            raise ValueError(
-                f"num_hops={self.num_hops}, hidden_size={self.hidden_size}: write a positive number of hops and an "
-                "even size, e.g. 6 and 256."
-            )
+        check_even_hidden_size(self)
 
 
 class CoMemForSentimentClassification(BaselineForSentimentClassification):
-    """A reconstruction. Known of the paper: words through a recurrent network and cells of a CNN's map are two
-    memories, the image guides how the words are read and the text how the image is, iteratively, and both states are
-    classified together at the end. Additive attention and the GRU that updates the questions are those of the same
-    authors' *Multi-Interactive Memory Network* (AAAI 2019). That one reads each memory under its own guidance too, and
-    adds up projected entries; here only the other's, and the entries themselves. All hops share their weights."""
+    """Co-memory network, reconstructed because its code was not published.
+
+    From the paper: the outputs of a recurrent network over words and the cells of a CNN's feature map are two
+    memories; in each hop, the image guides the reading of the words and the text that of the image; the final states
+    of both are concatenated and classified.
+
+    From *Multi-Interactive Memory Network* (AAAI 2019) by the same authors: additive attention and the GRU that
+    updates the queries. That network also reads each memory with its own query and sums projected entries; here only
+    the query of the other modality reads a memory, and the entries are not projected. All hops share their weights.
+    """
 
     config_class = CoMemSentimentConfig
 
@@ -70,14 +73,17 @@ class CoMemForSentimentClassification(BaselineForSentimentClassification):
         self.add_head(2 * size)
 
     def pool(self, text: Tokens, image: Tokens) -> tuple[torch.Tensor, dict]:
-        """[q_t; q_v] after the last hop. Both start as the means of their memories; within a hop both memories are
-        read before either question changes."""
+        """Return [q_t; q_v] after the last hop, `(batch, 2 · hidden)`.
+
+        Both queries start as the means of their memories. In each hop, both memories are read before any query is
+        updated.
+        """
         words = run_rnn(self.lstm, self.dropout(text.states), text.mask)
         regions = torch.tanh(self.region_memory(image.states))
-        of_text, of_image = masked_mean(words, text.mask), masked_mean(regions, image.mask)
+        text_query, image_query = masked_mean(words, text.mask), masked_mean(regions, image.mask)
         for _ in range(self.config.num_hops):
-            words_read = self.read_words(words, text.mask, of_image)
-            regions_read = self.read_regions(regions, image.mask, of_text)
-            of_text = self.update_text(words_read, of_text, text.mask.any(dim=1))
-            of_image = self.update_image(regions_read, of_image, image.mask.any(dim=1))
-        return torch.cat([of_text, of_image], dim=-1), {}
+            words_read = self.read_words(words, text.mask, image_query)
+            regions_read = self.read_regions(regions, image.mask, text_query)
+            text_query = self.update_text(words_read, text_query, text.mask.any(dim=1))
+            image_query = self.update_image(regions_read, image_query, image.mask.any(dim=1))
+        return torch.cat([text_query, image_query], dim=-1), {}

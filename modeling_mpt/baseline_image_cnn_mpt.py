@@ -1,4 +1,4 @@
-"""Image CNN: the three convolutions of the paper's authors, or any timm model."""
+"""Image CNN baseline: three convolutions as in the released code of MPT, or any timm model."""
 
 from typing import Any
 
@@ -10,19 +10,23 @@ from .baselines_visual_mpt import VisualProvider
 
 
 class ImageCNNSentimentConfig(BaselineConfig):
-    r"""
+    r"""Configuration of the image CNN baseline.
+
     Args:
-        cnn_channels (`list[int]`, defaults to 16, 32, 64): of the plain network, read where `cnn_config` is `None`.
-        grid_size (`int`, defaults to 28): cells on a side of the map that the plain network flattens; each of its
-            layers halves the image, so 28 is that of 224 pixels. Other images are averaged to it.
-        visual_provider (`str`, defaults to `"cnn_grid"`): only this.
-        kwargs: see [`BaselineConfig`].
+        cnn_channels (`list[int]`, defaults to 16, 32, 64): channels of the plain CNN. Read only if `cnn_config` is
+            `None`.
+        grid_size (`int`, defaults to 28): height and width of the feature map that the plain CNN flattens. Each of its
+            layers halves the image, so 28 fits images of 224 pixels. Other maps are average-pooled to this size.
+        visual_provider (`str`, defaults to `"cnn_grid"`): the only choice.
+        kwargs: other fields of [`BaselineConfig`].
     """
 
     model_type = "image_cnn_sentiment"
     title = "Image CNN"
-    source = "which CNN the paper does not say: the one in its authors' released code, or any of timm"
+    source = "Ma et al., *Multimodal Sentiment Analysis with Multi-Perspective Thinking via Large Multimodal Models*"
+    remark = "the paper does not name its CNN"
     reads = ("image",)
+    visual_providers = ("cnn_grid",)
     counts = (*BaselineConfig.counts, "grid_size")
 
     def __init__(
@@ -35,20 +39,13 @@ class ImageCNNSentimentConfig(BaselineConfig):
         self.grid_size = grid_size
         super().__init__(cnn_channels=cnn_channels, visual_provider=visual_provider, **kwargs)
 
-    def check(self) -> None:
-        super().check()
-        if self.visual_provider != "cnn_grid":
-            raise ValueError(
-                f"visual_provider={self.visual_provider!r}: an image CNN has a CNN. Write visual_provider='cnn_grid', "
-                "or take the system vit."
-            )
-        if self.grid_size < 1:
-            raise ValueError(f"grid_size={self.grid_size}: write a positive number, e.g. 28.")
-
 
 class FlattenedCnn(VisualProvider):
-    """For each width a 3×3 convolution, ReLU and a halving; then all cells of the map through one layer, which holds
-    nearly all of the 38.5 million parameters."""
+    """Plain CNN whose whole feature map goes through one linear layer.
+
+    Each layer is a 3×3 convolution, ReLU and 2×2 max pooling. The linear layer has nearly all of the 38.5 million
+    parameters.
+    """
 
     def __init__(self, config: ImageCNNSentimentConfig) -> None:
         nn.Module.__init__(self)
@@ -71,7 +68,7 @@ class FlattenedCnn(VisualProvider):
 
 
 class ImageCNNForSentimentClassification(BaselineForSentimentClassification):
-    """A timm model's global average, or the plain network's one vector, with dropout and one layer on it."""
+    """CNN with dropout and a linear layer on its global vector."""
 
     config_class = ImageCNNSentimentConfig
 
@@ -82,4 +79,5 @@ class ImageCNNForSentimentClassification(BaselineForSentimentClassification):
         self.add_head(self.image_size)
 
     def pool(self, image: Tokens) -> tuple[torch.Tensor, dict]:
+        """Return the global average of a timm model or the projection of the plain CNN, `(batch, image_size)`."""
         return image.summary, {}

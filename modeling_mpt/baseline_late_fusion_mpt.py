@@ -1,4 +1,4 @@
-"""Late fusion: what BERT says of the text plus what ViT says of the image."""
+"""Late fusion baseline: sum of the logits of a text encoder and a vision encoder."""
 
 from typing import Any
 
@@ -8,14 +8,16 @@ from .baselines_modeling_mpt import BaselineConfig, BaselineForSentimentClassifi
 
 
 class LateFusionSentimentConfig(BaselineConfig):
-    r"""
+    r"""Configuration of the late fusion baseline.
+
     Args:
-        kwargs: see [`BaselineConfig`]. The sizes are those of the encoders.
+        kwargs: fields of [`BaselineConfig`]. `hidden_size` has no effect.
     """
 
     model_type = "late_fusion_sentiment"
     title = "BERT + ViT"
-    source = "the usual floor of multimodal tables; not in the paper"
+    source = "a common reference of multimodal comparisons"
+    remark = "not in the paper"
     reads = ("text", "image")
 
     def __init__(self, **kwargs: Any) -> None:
@@ -23,8 +25,11 @@ class LateFusionSentimentConfig(BaselineConfig):
 
 
 class LateFusionForSentimentClassification(BaselineForSentimentClassification):
-    """The text's first state beside the image's global vector, and one layer: its logits are the sum of those that
-    text and image would get alone."""
+    """Linear layer on the concatenated vectors of text and image.
+
+    This equals the sum of the logits of two linear classifiers, one on the text's first state and one on the image's
+    global vector.
+    """
 
     config_class = LateFusionSentimentConfig
 
@@ -33,4 +38,5 @@ class LateFusionForSentimentClassification(BaselineForSentimentClassification):
         self.add_head(self.text_size + self.image_size)
 
     def pool(self, text: Tokens, image: Tokens) -> tuple[torch.Tensor, dict]:
+        """Concatenate both vectors, `(batch, text_size + image_size)`."""
         return torch.cat([text.summary, image.summary], dim=-1), {}

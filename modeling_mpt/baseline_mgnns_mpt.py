@@ -1,13 +1,13 @@
-"""MGNNS: a graph of words and graphs of objects and scenes, each of which reads the other side's memory."""
+"""MGNNS baseline: graphs of words, objects and scenes with cross-modal attention (ACL 2021)."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import initialization as init
 from transformers.utils import logging
 
+from .baselines_configuration_mpt import check_even_hidden_size
 from .baselines_graphs_mpt import ClassGraph, PairCounter, TextGraph
 from .baselines_modeling_mpt import BaselineConfig, BaselineForSentimentClassification, Posts, Tokens
 from .baselines_words_mpt import NormalEmbedding, run_rnn
@@ -15,35 +15,36 @@ from .packing_mpt import compact, nonempty_mask
 
 logger = logging.get_logger(__name__)
 
-REGIONS_OBSERVED = 16  # of an image, evenly spread: what is counted must fit in memory
+REGIONS_OBSERVED = 16  # evenly spaced regions of an image, so that those of all train images fit in memory
 
 
 class MGNNSSentimentConfig(BaselineConfig):
-    r"""
+    r"""Configuration of the MGNNS baseline.
+
     Args:
-        hidden_size (`int`, defaults to 300): of all vectors and memories; half of it in each direction of the LSTM.
-        window (`int`, defaults to 4): how many words to each side of a word are its neighbours.
-        min_pair_count (`int`, defaults to 2): windows of train posts in which a pair of words must occur.
-        max_pairs (`int`, defaults to 100000): directed pairs of words with an edge weight of their own.
-        num_objects, num_scenes (`int`, default 80 and 365): nodes of both image graphs, where the provider names no
-            classes: clusters of the regions of train images.
-        score_threshold (`float`, defaults to 0.2): an image holds a class that the provider gives this probability.
-        object_threshold, scene_threshold (`float`, default 0.3): an edge stands for a P(j|i) of at least this.
-        neighbor_share (`float`, defaults to 0.2): what the edges of a node weigh together.
-        gcn_size (`int`, defaults to 1024): size between both layers of graph convolution.
-        num_heads (`int`, defaults to 4): of all attentions.
-        num_layers (`int`, defaults to 2): how often a memory is read.
+        hidden_size (`int`, defaults to 300): size of all vectors and memories; half of it for each direction of the
+            LSTM.
+        window (`int`, defaults to 4): number of neighbors on each side of a word.
+        min_pair_count (`int`, defaults to 2): number of windows of train posts in which a pair of words must occur.
+        max_pairs (`int`, defaults to 100000): number of directed word pairs with their own edge weight.
+        num_objects, num_scenes (`int`, default 80 and 365): nodes of the image graphs if the provider predicts no
+            classes. They are clusters of the regions of train images.
+        score_threshold (`float`, defaults to 0.2): probability from which an image has a class of the provider.
+        object_threshold, scene_threshold (`float`, default 0.3): smallest P(j|i) of an edge.
+        neighbor_share (`float`, defaults to 0.2): total weight of a node's neighbors.
+        gcn_size (`int`, defaults to 1024): size between the layers of graph convolution.
+        num_heads (`int`, defaults to 4): number of heads of all attentions.
+        num_layers (`int`, defaults to 2): number of times that a memory is read.
         text_provider (`str`, defaults to `"embeddings"`): word embeddings, or `"encoder"` for a text encoder's states.
-        dropout (`float`, defaults to 0.5)
-        kwargs: see [`BaselineConfig`].
+        dropout (`float`, defaults to 0.5): dropout on the words, in and after the attentions, and before the
+            classifier.
+        kwargs: other fields of [`BaselineConfig`].
     """
 
     model_type = "mgnns_sentiment"
     title = "MGNNS"
-    source = (
-        "Yang et al., *Multimodal Sentiment Detection Based on Multi-channel Graph Neural Networks*, ACL 2021; partly "
-        "a reconstruction, the published code does not run"
-    )
+    source = "Yang et al., *Multimodal Sentiment Detection Based on Multi-channel Graph Neural Networks*, ACL 2021"
+    remark = "partly a reconstruction, the published code does not run"
     reads = ("text", "image", "scene")
     counts = (
         *BaselineConfig.counts,
@@ -89,24 +90,18 @@ class MGNNSSentimentConfig(BaselineConfig):
 
     def check(self) -> None:
         super().check()
-        for name in ("window", "min_pair_count", "max_pairs", "num_objects", "num_scenes", "gcn_size", "num_layers"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)}: write a positive number.")
-        if self.num_heads < 1 or self.hidden_size % self.num_heads or self.hidden_size % 2:
-            raise ValueError(
-                f"hidden_size={self.hidden_size}, num_heads={self.num_heads}: write an even size that the number of "
-                "heads divides, e.g. 300 and 4."
-            )
+        check_even_hidden_size(self)
+        if self.hidden_size % self.num_heads:
+            raise ValueError(f"`num_heads` must divide `hidden_size` {self.hidden_size}, got {self.num_heads}.")
         for name in ("score_threshold", "object_threshold", "scene_threshold"):
             if not 0.0 < getattr(self, name) <= 1.0:
-                raise ValueError(f"{name}={getattr(self, name)}: write a probability above 0.0, e.g. 0.3.")
+                raise ValueError(f"`{name}` must be above 0 and at most 1, got {getattr(self, name)}.")
         if not 0.0 <= self.neighbor_share < 1.0:
-            raise ValueError(f"neighbor_share={self.neighbor_share}: write a share from 0.0 to below 1.0, e.g. 0.2.")
+            raise ValueError(f"`neighbor_share` must be at least 0 and below 1, got {self.neighbor_share}.")
 
 
-class SentimentReading(nn.Module):
-    """What an image holds of its classes, as each sentiment sees it: a learnt vector for each label attends to the
-    nodes, and their answers together make one vector.
+class SentimentAttention(nn.Module):
+    """Attention of a trained query per label to the class nodes of an image, reduced to one vector.
 
     Args:
         config ([`MGNNSSentimentConfig`])
@@ -115,23 +110,31 @@ class SentimentReading(nn.Module):
 
     def __init__(self, config: MGNNSSentimentConfig, size: int) -> None:
         super().__init__()
-        hidden, narrow = config.hidden_size, max(config.hidden_size // 3, 1)
+        hidden, reduced = config.hidden_size, max(config.hidden_size // 3, 1)
         self.sentiments = NormalEmbedding(config.num_labels, hidden)
         self.values = nn.Linear(size, hidden)
         self.attention = nn.MultiheadAttention(hidden, config.num_heads, config.dropout, batch_first=True)
-        self.narrow = nn.Linear(hidden, narrow)
-        self.join = nn.Linear(config.num_labels * narrow, hidden)
+        self.narrow = nn.Linear(hidden, reduced)
+        self.join = nn.Linear(config.num_labels * reduced, hidden)
 
-    def forward(self, nodes: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
-        """`(batch, classes, size)` and which posts have an image `(batch,)` to `(batch, hidden)`; zero without one."""
+    def forward(self, nodes: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
+        """Reduce weighted nodes to one vector per image.
+
+        Args:
+            nodes (`torch.Tensor` of shape `(batch, classes, size)`)
+            present (`torch.BoolTensor` of shape `(batch,)`): whether a post has an image.
+
+        Returns:
+            `torch.Tensor` of shape `(batch, hidden)`, zero for a post without an image.
+        """
         values = self.values(nodes)
-        questions = self.sentiments.weight.to(values.dtype).expand(len(nodes), -1, -1)
-        answers, _ = self.attention(questions, values, values, need_weights=False)
-        return torch.relu(self.join(self.narrow(answers).flatten(1))) * there.unsqueeze(-1)
+        queries = self.sentiments.weight.to(values.dtype).expand(len(nodes), -1, -1)
+        attended, _ = self.attention(queries, values, values, need_weights=False)
+        return torch.relu(self.join(self.narrow(attended).flatten(1))) * present.unsqueeze(-1)
 
 
-class GuidedReading(nn.Module):
-    """A vector reads a memory, layer after layer: q ← LayerNorm(q + MultiHead(q, memory)).
+class GuidedAttention(nn.Module):
+    """Stacked attention of one vector q to a memory: q ← LayerNorm(q + MultiHead(q, memory)).
 
     Args:
         config ([`MGNNSSentimentConfig`])
@@ -147,37 +150,47 @@ class GuidedReading(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(size) for _ in range(config.num_layers))
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, question: torch.Tensor, memory: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """`(batch, size)`, `(batch, entries, size)` and its mask to `(batch, size)`. Nothing is read of an empty
-        memory, and the vector stays."""
-        padding, there = ~nonempty_mask(mask).bool(), mask.any(dim=1).view(-1, 1, 1)
-        question = question.unsqueeze(1)
+    def forward(self, query: torch.Tensor, memory: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Read a memory, layer by layer.
+
+        Args:
+            query (`torch.Tensor` of shape `(batch, size)`)
+            memory (`torch.Tensor` of shape `(batch, entries, size)`)
+            mask (`torch.BoolTensor` of shape `(batch, entries)`)
+
+        Returns:
+            `torch.Tensor` of shape `(batch, size)`: the normalized query for an empty memory.
+        """
+        padding, present = ~nonempty_mask(mask).bool(), mask.any(dim=1).view(-1, 1, 1)
+        query = query.unsqueeze(1)
         for attention, norm in zip(self.attentions, self.norms, strict=True):
-            read, _ = attention(question, memory, memory, key_padding_mask=padding, need_weights=False)
-            question = norm(question + self.dropout(read) * there)
-        return question.squeeze(1)
+            read, _ = attention(query, memory, memory, key_padding_mask=padding, need_weights=False)
+            query = norm(query + self.dropout(read) * present)
+        return query.squeeze(1)
 
 
 class MGNNSForSentimentClassification(BaselineForSentimentClassification):
-    """Three graphs, a bidirectional LSTM's memory of words and two memories of regions, and four readings: of words by
-    objects and by scenes, of object and of scene regions by the text. What was reconstructed, or is mended:
+    """Multi-channel graph network: graphs of words, objects and scenes, fused by attention.
 
-    - Objects and scenes. The paper's are the names of COCO and Places365, with GloVe vectors as nodes and their
-      co-occurrence in adjacency files that were not published. Here a detector and a places classifier name them where
-      they are the providers; otherwise they are clusters of the train images' regions, few coarse ones for objects and
-      many fine ones for scenes, of which the latter then read the same regions. Nodes start at the mean state of what
-      holds their class.
-    - Sentiments. The published code turns the scores of all classes into a single vector, and so takes the softmax of
-      its attention over channels; here the sentiments attend to the nodes, each weighed by its score.
-    - Edge weights of words start at 1, one for each pair that goes together in train posts by pointwise mutual
-      information, and one for all other pairs, as in Huang et al., *Text Level Graph Neural Network for Text
-      Classification*. The share η that a word keeps of itself is trained, from its state; the published code sets it
-      to zero in each pass.
-    - Object and scene graph have weights of their own, and the vector before the classifier has a ReLU.
+    The object and scene vectors attend to the outputs of a bidirectional LSTM over the words; the text vector attends
+    to object regions and scene regions. Reconstructed or changed:
+
+    - Objects and scenes. The paper uses the class names of COCO and Places365 with GloVe vectors as nodes, and
+      adjacency files that were not published. Here a detector and a places classifier predict the classes if they are
+      the providers. Otherwise the classes are clusters of the regions of train images, few for objects and many for
+      scenes, of the same regions unless there is a scene provider. Nodes are initialized with the mean state of their
+      class.
+    - Sentiments. The published code reduces the scores of all classes to a single vector, so that the softmax of its
+      attention is over channels. Here the sentiments attend to the nodes, each weighted by its score.
+    - Edge weights of words start at 1. Each pair with positive pointwise mutual information in the train posts has its
+      own, and all other pairs share one, as in Huang et al., *Text Level Graph Neural Network for Text
+      Classification*. The share η of a word's own state is computed from its state by a trained layer; the published
+      code resets it to zero in each pass.
+    - Object and scene graph have separate weights, and the vector before the classifier has a ReLU.
     - All layers are trained. The published code leaves its classifier and projections out of the optimizer.
 
-    What [`observe`] counts of train posts stands in buffers and in the nodes' start. Without it there are no edges
-    between classes, and one edge weight for all words.
+    [`observe`] stores the counts of the train posts in buffers and initializes the nodes. Without it, the classes have
+    no edges and all word pairs share one edge weight.
     """
 
     config_class = MGNNSSentimentConfig
@@ -195,29 +208,22 @@ class MGNNSForSentimentClassification(BaselineForSentimentClassification):
         inner, share = config.gcn_size, config.neighbor_share
         self.object_graph = ClassGraph(objects, self.image_size, inner, config.object_threshold, share)
         self.scene_graph = ClassGraph(scenes, self.scene_size, inner, config.scene_threshold, share)
-        self.object_sentiments = SentimentReading(config, self.image_size)
-        self.scene_sentiments = SentimentReading(config, self.scene_size)
+        self.object_sentiments = SentimentAttention(config, self.image_size)
+        self.scene_sentiments = SentimentAttention(config, self.scene_size)
         self.object_memory = nn.Linear(self.image_size, hidden)
         self.scene_memory = nn.Linear(self.scene_size, hidden)
-        self.readings = nn.ModuleList(GuidedReading(config) for _ in range(4))
+        self.readings = nn.ModuleList(GuidedAttention(config) for _ in range(4))
         self.fuse = nn.Linear(4 * hidden, hidden)
         self.add_head(hidden)
 
     @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, NormalEmbedding):
-            init.normal_(module.weight, mean=module.mean, std=module.std)
-        else:
-            super()._init_weights(module)
-
-    @torch.no_grad()
     def observe(self, batches: Iterable[Mapping[str, torch.Tensor]]) -> None:
-        """Count on train posts, and on no others, which words and which classes go together.
+        """Count words and classes that co-occur in the train posts. Pass no other posts.
 
         Args:
-            batches (iterable of `dict`): all train posts once, as the arguments of `forward`.
+            batches (iterable of `dict`): all train posts once, as arguments of `forward`.
         """
-        pairs = PairCounter(self.config.window + 1)  # a window reaches as far as an edge
+        pairs = PairCounter(self.config.window + 1)  # pairs at most as far apart as neighbors
         regions: dict[str, list[torch.Tensor]] = {"image": [], "scene": []}
         present: dict[str, list[torch.Tensor]] = {"image": [], "scene": []}
         training = self.training
@@ -231,27 +237,27 @@ class MGNNSForSentimentClassification(BaselineForSentimentClassification):
             if pixels is None:
                 continue
             pixels = pixels[batch.get("image_mask", torch.ones(len(pixels), device=pixels.device)).bool()]
-            there = torch.ones(len(pixels), dtype=torch.bool, device=pixels.device)
-            image = self.visual(pixels, there) if len(pixels) else None
-            scene = self.scene(pixels, there) if len(pixels) and self.scene is not None else image
+            mask = torch.ones(len(pixels), dtype=torch.bool, device=pixels.device)
+            image = self.visual(pixels, mask) if len(pixels) else None
+            scene = self.scene(pixels, mask) if len(pixels) and self.scene is not None else image
             for name, tokens in (("image", image), ("scene", scene)):
                 if tokens is not None:
-                    spread = torch.linspace(0, tokens.states.shape[1] - 1, REGIONS_OBSERVED).round().long().unique()
-                    regions[name].append(tokens.states[:, spread.to(pixels.device)].half().cpu())
+                    spaced = torch.linspace(0, tokens.states.shape[1] - 1, REGIONS_OBSERVED).round().long().unique()
+                    regions[name].append(tokens.states[:, spaced.to(pixels.device)].half().cpu())
                     if tokens.scores is not None:
                         present[name].append((tokens.scores >= self.config.score_threshold).cpu())
         self.train(training)
         edges = self.text_graph.add_edges(pairs, self.config.min_pair_count)
         if not regions["image"]:
-            logger.warning("No train post has an image: classes of objects and scenes have no edges.")
+            logger.warning("No train post has an image, so the classes of objects and scenes have no edges.")
             return
         for name, graph in (("image", self.object_graph), ("scene", self.scene_graph)):
             graph.add_edges(torch.cat(regions[name]), torch.cat(present[name]) if present[name] else None)
         logger.info(
-            f"{edges} directed pairs of words have an edge weight of their own; "
+            f"{edges} directed word pairs have their own edge weight; "
             + ", ".join(
-                f"{int((graph.adjacency() > 0).sum() - len(graph.counts))} edges between {len(graph.counts)} {what}"
-                for what, graph in (("objects", self.object_graph), ("scenes", self.scene_graph))
+                f"{int((graph.adjacency() > 0).sum() - len(graph.counts))} edges between {len(graph.counts)} {classes}"
+                for classes, graph in (("objects", self.object_graph), ("scenes", self.scene_graph))
             )
         )
 
@@ -262,17 +268,17 @@ class MGNNSForSentimentClassification(BaselineForSentimentClassification):
     def pool(
         self, text: Tokens, image: Tokens, scene: Tokens, input_ids: torch.LongTensor
     ) -> tuple[torch.Tensor, dict]:
-        """As [`BaselineForSentimentClassification.pool`]; `input_ids` are the words of `text`."""
-        of_text = self.dropout(self.text_graph(text, input_ids))
-        of_objects = self.object_sentiments(self.object_graph(image), image.mask.any(dim=1))
-        of_scenes = self.scene_sentiments(self.scene_graph(scene), scene.mask.any(dim=1))
+        """Fuse the four attended vectors, `(batch, hidden)`. `input_ids` are the word ids of `text`."""
+        text_vector = self.dropout(self.text_graph(text, input_ids))
+        object_vector = self.object_sentiments(self.object_graph(image), image.mask.any(dim=1))
+        scene_vector = self.scene_sentiments(self.scene_graph(scene), scene.mask.any(dim=1))
         words = run_rnn(self.lstm, self.dropout(text.states), text.mask)
         objects, scenes = self.object_memory(image.states), self.scene_memory(scene.states)
-        readings = (
-            (of_objects, words, text.mask),
-            (of_scenes, words, text.mask),
-            (of_text, objects, image.mask),
-            (of_text, scenes, scene.mask),
+        inputs = (
+            (object_vector, words, text.mask),
+            (scene_vector, words, text.mask),
+            (text_vector, objects, image.mask),
+            (text_vector, scenes, scene.mask),
         )
-        read = [reading(*about) for reading, about in zip(self.readings, readings, strict=True)]
-        return torch.relu(self.fuse(torch.cat(read, dim=-1))), {}
+        attended = [attention(*arguments) for attention, arguments in zip(self.readings, inputs, strict=True)]
+        return torch.relu(self.fuse(torch.cat(attended, dim=-1))), {}

@@ -1,10 +1,11 @@
-"""MVAN: text, objects and scene as three memories that question each other; every reading is a view of the post."""
+"""MVAN baseline: attention between memories of text, objects and scene (Yang et al., TMM 2021)."""
 
 from typing import Any
 
 import torch
 from torch import nn
 
+from .baselines_configuration_mpt import check_even_hidden_size
 from .baselines_memory_mpt import MemoryRead, QueryUpdate
 from .baselines_modeling_mpt import BaselineConfig, BaselineForSentimentClassification, Tokens
 from .baselines_words_mpt import run_rnn
@@ -12,23 +13,22 @@ from .packing_mpt import masked_mean
 
 
 class MVANSentimentConfig(BaselineConfig):
-    r"""
+    r"""Configuration of the MVAN baseline.
+
     Args:
-        num_hops (`int`, defaults to 2): how often the memories are read.
-        hidden_size (`int`, defaults to 300): of memories, questions and views; half of it in each direction of the
-            LSTM.
+        num_hops (`int`, defaults to 2): number of times that the memories are read.
+        hidden_size (`int`, defaults to 300): size of memory entries, queries and views; half of it for each direction
+            of the LSTM.
         text_provider (`str`, defaults to `"embeddings"`): word embeddings, or `"encoder"` for a text encoder's states.
-        dropout (`float`, defaults to 0.5): on the words, between the layers of the LSTM and before the classifier.
-        kwargs: see [`BaselineConfig`]. The paper's scenes are of a network trained on Places365: give one as
-            `scene_config`, with `scene_provider="places"`.
+        dropout (`float`, defaults to 0.5): dropout on the words, between the LSTM's layers and before the classifier.
+        kwargs: other fields of [`BaselineConfig`]. The paper's scene network was trained on Places365: pass one as
+            `scene_config` with `scene_provider="places"`.
     """
 
     model_type = "mvan_sentiment"
     title = "MVAN"
-    source = (
-        "Yang et al., *Image-Text Multimodal Emotion Classification via Multi-View Attentional Network*, TMM 2021; a "
-        "reconstruction, its code was not published"
-    )
+    source = "Yang et al., *Image-Text Multimodal Emotion Classification via Multi-View Attentional Network*, TMM 2021"
+    remark = "a reconstruction, its code was not published"
     reads = ("text", "image", "scene")
     counts = (*BaselineConfig.counts, "num_hops")
 
@@ -45,21 +45,20 @@ class MVANSentimentConfig(BaselineConfig):
 
     def check(self) -> None:
         super().check()
-        if self.num_hops < 1 or self.hidden_size % 2:
-            raise ValueError(
-                f"num_hops={self.num_hops}, hidden_size={self.hidden_size}: write a positive number of hops and an "
-                "even size, e.g. 2 and 300."
-            )
+        check_even_hidden_size(self)
 
 
 class MVANForSentimentClassification(BaselineForSentimentClassification):
-    """A reconstruction. Known of the paper: an image is seen as objects and as a scene, a memory network that is
-    updated again and again relates text and objects, and text and scene, and what it read is fused by a perceptron and
-    "stacking-pooling". The text's encoder and size are those of the same authors' MGNNS; reading and updating are
-    those of [`CoMemForSentimentClassification`]; number of hops and shape of the fusion are ours.
+    """Multi-view attentional network, reconstructed because its code was not published.
 
-    Without a scene provider objects and scene are the same cells through layers of their own. The scene's memory also
-    holds the global vector of its network."""
+    From the paper: an image has an object view and a scene view; a memory network with several hops relates text and
+    objects, and text and scene; a perceptron and "stacking-pooling" fuse the results. From MGNNS by the same authors:
+    the text encoder and its size. From [`CoMemForSentimentClassification`]: reading and updating. The number of hops
+    and the shape of the fusion are assumptions.
+
+    Without a scene provider, objects and scene are the same regions through separate layers. The scene memory also has
+    the global vector of its network as an entry.
+    """
 
     config_class = MVANSentimentConfig
 
@@ -80,28 +79,31 @@ class MVANForSentimentClassification(BaselineForSentimentClassification):
         self.add_head(2 * size)
 
     def pool(self, text: Tokens, image: Tokens, scene: Tokens) -> tuple[torch.Tensor, dict]:
-        """[mean; max] over the views of the last hop: the text as objects and as scene ask for it, objects and scene
-        as the text asks for them; each through one perceptron. Questions start as the means of their memories; within
-        a hop all memories are read before any question changes."""
+        """Return [mean; max] over the views of the last hop, `(batch, 2 · hidden)`.
+
+        The four views are the text read with the object query and with the scene query, and objects and scene read
+        with the text query, each through the same perceptron. Queries start as the means of their memories. In each
+        hop, all memories are read before any query is updated.
+        """
         has_text, has_objects, has_scene = (tokens.mask.any(dim=1) for tokens in (text, image, scene))
         words = run_rnn(self.lstm, self.dropout(text.states), text.mask)
         objects = self.object_memory(image.states)
         scenes = self.scene_memory(torch.cat([scene.summary.unsqueeze(1), scene.states], dim=1))
         scene_mask = torch.cat([has_scene.unsqueeze(1), scene.mask], dim=1)
-        of_text, of_objects = masked_mean(words, text.mask), masked_mean(objects, image.mask)
-        of_scene = masked_mean(scenes, scene_mask)
+        text_query, object_query = masked_mean(words, text.mask), masked_mean(objects, image.mask)
+        scene_query = masked_mean(scenes, scene_mask)
         for _ in range(self.config.num_hops):
             views = [
-                self.read_text_by_objects(words, text.mask, of_objects),
-                self.read_text_by_scene(words, text.mask, of_scene),
-                self.read_objects(objects, image.mask, of_text),
-                self.read_scene(scenes, scene_mask, of_text),
+                self.read_text_by_objects(words, text.mask, object_query),
+                self.read_text_by_scene(words, text.mask, scene_query),
+                self.read_objects(objects, image.mask, text_query),
+                self.read_scene(scenes, scene_mask, text_query),
             ]
-            of_text = self.update_text(torch.cat(views[:2], dim=-1), of_text, has_text)
-            of_objects = self.update_objects(views[2], of_objects, has_objects)
-            of_scene = self.update_scene(views[3], of_scene, has_scene)
+            text_query = self.update_text(torch.cat(views[:2], dim=-1), text_query, has_text)
+            object_query = self.update_objects(views[2], object_query, has_objects)
+            scene_query = self.update_scene(views[3], scene_query, has_scene)
         stack = self.view(torch.stack(views, dim=1))
-        there = torch.stack([has_text, has_text, has_objects, has_scene], dim=1)
-        lowest = stack.masked_fill(~there.unsqueeze(-1), -1.0)  # of a tanh; where no view is there, the mean's 0
-        strongest = lowest.amax(dim=1) * there.any(dim=1, keepdim=True)
-        return torch.cat([masked_mean(stack, there), strongest], dim=-1), {}
+        present = torch.stack([has_text, has_text, has_objects, has_scene], dim=1)
+        maximum = stack.masked_fill(~present.unsqueeze(-1), -1.0).amax(dim=1)  # -1 is the minimum of tanh
+        maximum = maximum * present.any(dim=1, keepdim=True)
+        return torch.cat([masked_mean(stack, present), maximum], dim=-1), {}

@@ -1,4 +1,4 @@
-"""PEMNet: two extractors side by side for each modality, joined by light attention; the extractors are MPT's too."""
+"""PEMNet baseline: two feature extractors per modality, fused by LAFF (Ma et al., CIKM 2024)."""
 
 import math
 from collections.abc import Mapping
@@ -16,23 +16,24 @@ from .fusion_mpt import LightweightAttentionFusion, masked_softmax
 
 
 class PEMNetSentimentConfig(BaselineConfig):
-    r"""
+    r"""Configuration of the PEMNet baseline.
+
     Args:
-        sknet_kernel_sizes (`list[int]`, defaults to 3, 5): odd widths of SKNet's convolutions, in tokens.
+        sknet_kernel_sizes (`list[int]`, defaults to 3, 5): odd widths of SKNet's convolutions in tokens.
         sknet_reduction (`int`, defaults to 24): SKNet squeezes E channels to `max(E // sknet_reduction, 32)`.
-        cnn_channels (`list[int]`, defaults to 16, 32, 64): of the plain CNN.
-        grid_size (`int`, defaults to 28): cells on a side of the map that the plain CNN flattens.
-        hidden_size (`int`, defaults to 768): of what each extractor gives; twice that are a text, an image and a post.
-        dropout (`float`, defaults to 0.5): in the classifier.
-        kwargs: see [`BaselineConfig`].
+        cnn_channels (`list[int]`, defaults to 16, 32, 64): channels of the plain CNN.
+        grid_size (`int`, defaults to 28): height and width of the feature map that the plain CNN flattens.
+        hidden_size (`int`, defaults to 768): output size of each extractor. Text, image and post have twice that size.
+        dropout (`float`, defaults to 0.5): dropout in the classifier.
+        kwargs: other fields of [`BaselineConfig`].
     """
 
     model_type = "pemnet_sentiment"
     title = "PEMNet"
     source = (
-        "Ma et al., *CH-Mits: A Cross-Modal Dataset for User Sentiment Analysis on Chinese Social Media*, CIKM 2024; "
-        "reconstructed as one network, its code trains three in turn"
+        "Ma et al., *CH-Mits: A Cross-Modal Dataset for User Sentiment Analysis on Chinese Social Media*, CIKM 2024"
     )
+    remark = "reconstructed as one network, its code trains three in turn"
     reads = ("text", "image")
     counts = (*BaselineConfig.counts, "sknet_reduction", "grid_size")
 
@@ -54,16 +55,11 @@ class PEMNetSentimentConfig(BaselineConfig):
     def check(self) -> None:
         super().check()
         if not self.sknet_kernel_sizes or any(width < 1 or width % 2 == 0 for width in self.sknet_kernel_sizes):
-            raise ValueError(f"sknet_kernel_sizes={self.sknet_kernel_sizes}: write odd numbers, e.g. [3, 5].")
-        if self.sknet_reduction < 1 or self.grid_size < 1:
-            raise ValueError(
-                f"sknet_reduction={self.sknet_reduction}, grid_size={self.grid_size}: write positive numbers, e.g. 24 "
-                "and 28."
-            )
+            raise ValueError(f"`sknet_kernel_sizes` must be odd numbers, e.g. [3, 5], got {self.sknet_kernel_sizes}.")
 
 
 class SelfAttention(nn.Module):
-    """softmax(Q Kᵀ / √size) V among the real tokens, with one head and nothing around it.
+    """Single-head self-attention softmax(Q Kᵀ / √size) V, without residual and normalization.
 
     Args:
         size (`int`): size of a token's state.
@@ -74,7 +70,7 @@ class SelfAttention(nn.Module):
         self.query, self.key, self.value = nn.Linear(size, size), nn.Linear(size, size), nn.Linear(size, size)
 
     def forward(self, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """`(batch, tokens, size)` and `(batch, tokens)` -> `(batch, tokens, size)`, zero at the padding."""
+        """Map states `(batch, tokens, size)` and mask `(batch, tokens)` to states that are zero at the padding."""
         scores = self.query(states) @ self.key(states).transpose(1, 2) / math.sqrt(states.shape[-1])
         values = self.value(states)
         weights = masked_softmax(scores, mask.unsqueeze(1)).to(values.dtype)
@@ -82,19 +78,21 @@ class SelfAttention(nn.Module):
 
 
 class PEMNetForSentimentClassification(BaselineForSentimentClassification):
-    """One network, trained at once and whole. The released code trains a text and an image classifier, stores their
-    vectors of size 1536 and trains a third network on them; as each of the three draws its own split, most test posts
-    of the last were training posts of the first two. Where else it differs, and why not so here:
+    """PEMNet as one network, trained end to end.
 
-    - SKNet there is a 3×3 and a 5×5 convolution with one channel over the plane of tokens and features, though
-      features have no order, and one number selects between them. Here it is that of *Selective Kernel Networks*, as
-      in MPT.
-    - SKNet and LSTM there end at the last position, which in most posts is padding. Here it is the mean over tokens
-      and the last token.
-    - LAFF there scores by a layer that starts anew at each call, never learns, and averages; here it is learnt, with
-      a layer for each modality, and adds up.
-    - The classifier there is four linear layers in a row and a softmax under the loss's own; here two layers with a
-      GELU between.
+    The released code trains a text classifier and an image classifier, stores their vectors of size 1536 and trains a
+    third network on them. Each of the three draws its own split, so that most test posts of the last were training
+    posts of the first two. Other differences:
+
+    - The released SKNet has a 3×3 and a 5×5 convolution with one channel over the plane of tokens and features,
+      although features have no order, and one scalar selects between them. Here it is that of *Selective Kernel
+      Networks*, as in MPT.
+    - The released SKNet and LSTM return their last position, which is padding in most posts. Here they return the mean
+      over tokens and the last token.
+    - The released LAFF has a scorer that is reinitialized at each call and never trained, and it averages. Here the
+      scorer is trained, each modality has its own layer, and the vectors are summed.
+    - The released classifier has four linear layers and a softmax in addition to that of the loss. Here it has two
+      layers with a GELU between them.
     """
 
     config_class = PEMNetSentimentConfig
@@ -117,14 +115,14 @@ class PEMNetForSentimentClassification(BaselineForSentimentClassification):
         self.flattened.freeze(self.config)
 
     def represent(self, posts: Posts) -> tuple[torch.Tensor, Mapping[str, Any]]:
-        """LAFF of text [SKNet; LSTM] over attended states, and image W [CNN; ViT]."""
+        """Fuse the text vector [SKNet; LSTM] and the image vector W [CNN; ViT], `(batch, 2 · hidden)`."""
         tokens = self.encode(posts)
         text, image = tokens["text"], tokens["image"]
         states = self.attention(text.states, text.mask)
-        ends = final_states(run_rnn(self.lstm, states, text.mask), text.mask, bidirectional=False)
-        of_text = torch.cat([self.sknet(states, text.mask), ends], dim=-1)
-        cells = self.flattened(posts.pixel_values, posts.image_mask).summary
-        of_image = self.projection(torch.cat([cells, image.summary], dim=-1))
-        there = torch.stack([text.mask.any(dim=1), posts.image_mask], dim=1)
-        fused, _ = self.fusion([of_text, of_image], there)
-        return fused, {"text_embeds": of_text * there[:, :1], "image_embeds": of_image * there[:, 1:]}
+        lstm_state = final_states(run_rnn(self.lstm, states, text.mask), text.mask, bidirectional=False)
+        text_embeds = torch.cat([self.sknet(states, text.mask), lstm_state], dim=-1)
+        cnn_vector = self.flattened(posts.pixel_values, posts.image_mask).summary
+        image_embeds = self.projection(torch.cat([cnn_vector, image.summary], dim=-1))
+        present = torch.stack([text.mask.any(dim=1), posts.image_mask], dim=1)
+        fused, _ = self.fusion([text_embeds, image_embeds], present)
+        return fused, {"text_embeds": text_embeds * present[:, :1], "image_embeds": image_embeds * present[:, 1:]}

@@ -1,4 +1,4 @@
-"""Text CNN: convolutions of several widths over words, each filter's strongest answer (Kim, EMNLP 2014)."""
+"""Text CNN baseline: max-pooled convolutions of several widths over words (Kim, EMNLP 2014)."""
 
 from typing import Any
 
@@ -10,14 +10,15 @@ from .configuration_base_mpt import as_list
 
 
 class TextCNNSentimentConfig(BaselineConfig):
-    r"""
+    r"""Configuration of the Text CNN baseline.
+
     Args:
-        kernel_sizes (`list[int]`, defaults to 3, 4, 5): widths of the convolutions, in words.
-        num_filters (`int`, defaults to 100): filters of each width.
-        text_provider (`str`, defaults to `"embeddings"`): the paper's words are word2vec vectors of size 300; here,
-            the word embeddings of a text encoder. `"encoder"` gives the filters its states, as some later papers do.
-        dropout (`float`, defaults to 0.5)
-        kwargs: see [`BaselineConfig`].
+        kernel_sizes (`list[int]`, defaults to 3, 4, 5): widths of the convolutions in words.
+        num_filters (`int`, defaults to 100): number of filters of each width.
+        text_provider (`str`, defaults to `"embeddings"`): word embeddings of a text encoder, where the paper has
+            word2vec vectors of size 300; or `"encoder"` for the encoder's states, as in some later papers.
+        dropout (`float`, defaults to 0.5): dropout before the classifier.
+        kwargs: other fields of [`BaselineConfig`].
     """
 
     model_type = "text_cnn_sentiment"
@@ -40,16 +41,16 @@ class TextCNNSentimentConfig(BaselineConfig):
 
     def check(self) -> None:
         super().check()
-        if not self.kernel_sizes or min(self.kernel_sizes) < 1 or self.num_filters < 1:
-            raise ValueError(
-                f"kernel_sizes={self.kernel_sizes}, num_filters={self.num_filters}: write positive numbers, e.g. "
-                "[3, 4, 5] and 100."
-            )
+        if not self.kernel_sizes or min(self.kernel_sizes) < 1:
+            raise ValueError(f"`kernel_sizes` must be positive integers, e.g. [3, 4, 5], got {self.kernel_sizes}.")
 
 
 class TextCNNForSentimentClassification(BaselineForSentimentClassification):
-    """Zeros surround a text and windows reach over its ends, so that one shorter than a filter has windows too. The
-    paper's bound on the norm of the classifier's weights is left to weight decay."""
+    """Parallel convolutions over words, each followed by ReLU and max pooling.
+
+    The text is padded on both sides, so that a text shorter than a kernel has windows too. Weight decay replaces the
+    paper's bound on the norm of the classifier's weights.
+    """
 
     config_class = TextCNNSentimentConfig
 
@@ -61,14 +62,16 @@ class TextCNNForSentimentClassification(BaselineForSentimentClassification):
         self.add_head(config.num_filters * len(config.kernel_sizes))
 
     def pool(self, text: Tokens) -> tuple[torch.Tensor, dict]:
-        """max over windows of ReLU(w · words + b), for each filter; a window must hold a real word."""
+        """Return max over windows of ReLU(w · words + b), `(batch, num_filters · widths)`.
+
+        Windows without a real word are ignored.
+        """
         words, lengths = text.states.transpose(1, 2), text.mask.sum(dim=1)
         pooled = []
         for convolution in self.convolutions:
-            answers = torch.relu(convolution(words))  # (batch, filters, seq_len + width - 1), window i ends at word i
-            windows = torch.arange(answers.shape[-1], device=words.device)
+            features = torch.relu(convolution(words))  # (batch, filters, seq_len + width - 1), window i ends at word i
+            windows = torch.arange(features.shape[-1], device=words.device)
             inside = windows < (lengths + convolution.kernel_size[0] - 1).unsqueeze(1)
             inside = inside & (lengths > 0).unsqueeze(1)
-            # After a ReLU, 0 is what no window says.
-            pooled.append((answers * inside.unsqueeze(1)).amax(dim=-1))
+            pooled.append((features * inside.unsqueeze(1)).amax(dim=-1))  # features are at least 0
         return torch.cat(pooled, dim=-1), {}

@@ -1,4 +1,4 @@
-"""ViT: the image's class token, classified (Dosovitskiy et al., ICLR 2021)."""
+"""ViT baseline: classification of the image's class token (Dosovitskiy et al., ICLR 2021)."""
 
 from typing import Any
 
@@ -8,9 +8,10 @@ from .baselines_modeling_mpt import BaselineConfig, BaselineForSentimentClassifi
 
 
 class ViTSentimentConfig(BaselineConfig):
-    r"""
+    r"""Configuration of the ViT baseline.
+
     Args:
-        kwargs: see [`BaselineConfig`]. `hidden_size` is the vision encoder's.
+        kwargs: fields of [`BaselineConfig`]. `hidden_size` has no effect.
     """
 
     model_type = "vit_sentiment"
@@ -23,7 +24,7 @@ class ViTSentimentConfig(BaselineConfig):
 
 
 class ViTForSentimentClassification(BaselineForSentimentClassification):
-    """Any vision encoder of transformers, with dropout and one layer on its global vector."""
+    """Vision encoder of transformers with dropout and a linear layer on its global vector."""
 
     config_class = ViTSentimentConfig
 
@@ -32,5 +33,5 @@ class ViTForSentimentClassification(BaselineForSentimentClassification):
         self.add_head(self.image_size)
 
     def pool(self, image: Tokens) -> tuple[torch.Tensor, dict]:
-        """The class token, or the mean of the states where `vision_pooling` says so."""
+        """Return the class token or, by `vision_pooling`, the mean of the states: `(batch, image_size)`."""
         return image.summary, {}
