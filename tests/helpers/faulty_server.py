@@ -1,4 +1,4 @@
-"""An OpenAI-compatible server on loopback that fails as it is told to, and can die and come back."""
+"""Loopback server with the OpenAI chat API that fails on request, and can crash and restart."""
 
 import contextlib
 import hashlib
@@ -16,7 +16,7 @@ _WORDS = (
 
 
 def answer(body, **changes):
-    """A completion that passes the gate; the same question has the same answer, another seed another one."""
+    """Build a completion that passes the gate and depends on the messages and the seed only."""
     seed = f"{json.dumps(body['messages'])} {body.get('seed')}".encode()
     numbers = hashlib.sha512(seed).digest()[:20]
     text = f"It shows {' '.join(_WORDS[number % len(_WORDS)] for number in numbers)}."
@@ -26,26 +26,30 @@ def answer(body, **changes):
 
 
 class BusyServer(ThreadingHTTPServer):
-    """Takes connections as fast as a client of many threads opens them, and never waits for its own threads."""
+    """HTTP server for clients that open many connections at once. Closing it does not wait for its threads."""
 
     daemon_threads = True
-    request_queue_size = 256  # the default of 5 resets connections that come faster than a busy machine takes them
+    request_queue_size = 256  # with the default of 5, connections are reset on a busy machine
 
 
 class FaultyServer:
-    """`script(number, body)` gives the reply to the request of that number (from 0): `None` for a good answer,
-    `(status, headers, body)`, or `"reset"`, `"hang"`, `"die"`. A dead server refuses connections until `restart`.
+    """Context manager of a server whose replies come from `script(number, body)`.
+
+    The script returns `None` for a good answer, `(status, headers, body)`, or `"reset"`, `"hang"` or `"crash"`;
+    `number` counts the requests from 0. After a crash, connections are refused until `restart`.
 
     Attributes:
-        url: the same before and after a death.
-        requests: bodies of all chat requests, in the order of arrival.
-        deaths: how often it died.
+        url: address, the same after a restart.
+        requests, headers: bodies and headers of all chat requests, in order of arrival.
+        paths: paths of all requests.
+        healthy: result of the health check.
+        crashes: number of crashes.
     """
 
     def __init__(self, script=lambda number, body: None):
-        self.script, self.requests, self.deaths, self.dead = script, [], 0, True
-        self.healthy, self.headers, self.paths = True, [], []
-        self._lock, self._released, self._open = threading.Lock(), threading.Event(), set()
+        self.script, self.crashes, self.down, self.healthy = script, 0, True, True
+        self.requests, self.headers, self.paths = [], [], []
+        self._lock, self._released, self._connections = threading.Lock(), threading.Event(), set()
         self._port = 0
         self.restart()
         self.url = f"http://127.0.0.1:{self._port}"
@@ -55,29 +59,29 @@ class FaultyServer:
 
     def __exit__(self, *_):
         self._released.set()
-        self.die()
+        self.crash()
 
     def restart(self):
         with self._lock:
-            if not self.dead:
+            if not self.down:
                 return
             self._http = BusyServer(("127.0.0.1", self._port), _handler(self))
             self._port = self._http.server_port
-            self.dead = False
+            self.down = False
             threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.005}, daemon=True).start()
 
-    def die(self):
-        """As a process that is killed: the port is refused at once, every open connection is reset."""
+    def crash(self):
+        """Refuse connections and reset the open ones, as when the process is killed."""
         with self._lock:
-            if self.dead:
+            if self.down:
                 return
-            self.dead = True
-            self.deaths += 1
-            # In this order: a socket that is closed under the thread that waits at it goes on taking connections, and
-            # its number may be that of the next server's.
+            self.down = True
+            self.crashes += 1
+            # In this order: a socket closed while a thread waits on it still accepts connections, and its file
+            # descriptor may be reused by the next server.
             self._http.shutdown()
             self._http.server_close()
-            for connection in list(self._open):
+            for connection in list(self._connections):
                 reset(connection)
 
     def reply(self, body):
@@ -91,7 +95,7 @@ def reset(connection):
     with contextlib.suppress(OSError):
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         connection.shutdown(socket.SHUT_RD)  # wakes the thread that reads from it
-        socket.socket(fileno=connection.detach()).close()  # the files made of it would keep it open
+        socket.socket(fileno=connection.detach()).close()  # file objects of the connection would keep it open
 
 
 def _handler(server):
@@ -101,12 +105,12 @@ def _handler(server):
         def setup(self):
             super().setup()
             with server._lock:
-                server._open.add(self.connection)
-                if server.dead:  # accepted in the last moment
+                server._connections.add(self.connection)
+                if server.down:  # accepted during the crash
                     reset(self.connection)
 
         def finish(self):
-            server._open.discard(self.connection)
+            server._connections.discard(self.connection)
             with contextlib.suppress(OSError, ValueError):
                 super().finish()
 
@@ -123,8 +127,8 @@ def _handler(server):
             server.headers.append(dict(self.headers))
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             reply = server.reply(body)
-            if reply == "die":
-                server.die()
+            if reply == "crash":
+                server.crash()
             elif reply == "hang":
                 server._released.wait()
             if isinstance(reply, str):
