@@ -1,9 +1,9 @@
-"""Runs in processes of their own, which kill themselves with SIGKILL in the middle of a system call on their store.
+"""Script that does rationale runs in processes that kill themselves at a chosen system call.
 
-Reads jobs from standard input, a JSON object a line: `folder`, `posts`, `kill_at`, `torn` and `url`. The calls that
-change the store (write, fsync, replace, unlink, truncate) are counted; the one numbered `kill_at` is the last. If it
-is a write, its first `torn` bytes still reach the file. Answers with a JSON array a line: the exit status (-9 where
-killed), how many calls there were, and how many requests. Every job is a fork, so the imports are paid for once.
+It reads jobs from standard input, one JSON object per line: `folder`, `posts`, `kill_at`, `torn` and `url`. The system
+calls that change the store (write, fsync, replace, unlink, truncate) are counted, and call number `kill_at` is
+replaced by SIGKILL. If it is a write, its first `torn` bytes reach the file. The script answers with one JSON array per
+line: exit status (-9 if killed), number of calls, number of requests. Each job is a fork, so imports are done once.
 """
 
 import asyncio
@@ -19,23 +19,23 @@ from dataset_scripts.rationales.engines.base import Answer
 from dataset_scripts.rationales.engines.endpoint import EndpointEngine
 from dataset_scripts.rationales.errors import PermanentError
 from dataset_scripts.rationales.run.runner import Clock
-from helpers.rationale_runs import PROMPT, SPEC, ScriptedEngine, go, make_posts, new_store
+from helpers.rationale_runs import PROMPT, SPEC, ScriptedEngine, make_posts, new_store, run_engines
 
 CALLS = ("write", "fsync", "replace", "ftruncate")
 
 
-def work(folder, posts, kill_at, torn, url):
+def do_job(folder, posts, kill_at, torn, url):
     store = new_store(folder, num_shards=2)
     numbers = itertools.count()
     write = os.write
 
-    def counted(really):
+    def counted(function):
         def call(*arguments, **options):
             if next(numbers) == kill_at:
-                if really is write:
-                    really(arguments[0], arguments[1][:torn])
+                if function is write:
+                    function(arguments[0], arguments[1][:torn])
                 os.kill(os.getpid(), signal.SIGKILL)
-            return really(*arguments, **options)
+            return function(*arguments, **options)
 
         return call
 
@@ -43,15 +43,16 @@ def work(folder, posts, kill_at, torn, url):
         setattr(os, name, counted(getattr(os, name)))
     pathlib.Path.unlink = counted(pathlib.Path.unlink)
     if url is None:
-        report = go(make_posts(posts), store, ScriptedEngine(_sometimes_bad), concurrency=8)
+        report = run_engines(make_posts(posts), store, ScriptedEngine(reject_some), concurrency=8)
     else:
         clock = Clock(sleep=lambda seconds: asyncio.sleep(seconds / 50))
-        report = go(make_posts(posts), store, EndpointEngine(url, SPEC, PROMPT), concurrency=8, clock=clock)
+        engine = EndpointEngine(url, SPEC, PROMPT)
+        report = run_engines(make_posts(posts), store, engine, concurrency=8, clock=clock)
     return next(numbers), report.requests
 
 
-def _sometimes_bad(number, post, perspective, attempt):
-    """By what is asked alone, so that every run sees the same: refusals that are mended, and some that are not."""
+def reject_some(number, post, perspective, attempt):
+    """Refuse some questions once, twice or always, and fail on others, in every run the same ones."""
     day = int(post.text.split()[-1])
     if day % 7 == 0 and perspective == "neutral" and attempt < 1 + day % 3:
         return Answer("I cannot help with that.", "stop")
@@ -67,14 +68,14 @@ def main():
         if child == 0:
             write = os.write
             try:
-                write(writer, json.dumps(work(**json.loads(line))).encode())
+                write(writer, json.dumps(do_job(**json.loads(line))).encode())
                 os._exit(0)
             except BaseException:
                 traceback.print_exc()
                 os._exit(1)
         os.close(writer)
-        with os.fdopen(reader) as said:
-            counts = json.loads(said.read() or "[null, null]")
+        with os.fdopen(reader) as output:
+            counts = json.loads(output.read() or "[null, null]")
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         print(json.dumps([status, *counts]), flush=True)
 

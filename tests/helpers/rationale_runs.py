@@ -1,6 +1,7 @@
-"""Stores, posts and a clock for the tests of rationales; needs neither torch nor a server."""
+"""Stores, posts, engines and a clock for tests of rationale runs, without torch and without a server."""
 
 import asyncio
+import collections
 import itertools
 
 from dataset_scripts.rationales.engines.base import FakeEngine
@@ -27,7 +28,10 @@ def make_posts(count, start=0):
 
 
 class ManualClock(Clock):
-    """Sleeping takes no time and moves the clock; `on_sleep` is called with each pause. The dice show their most."""
+    """Clock on which sleeping only advances the time. `uniform` returns its upper bound.
+
+    `on_sleep(seconds)` is called after each pause.
+    """
 
     def __init__(self, on_sleep=lambda seconds: None):
         self.now, self.slept = 1000.0, []
@@ -45,69 +49,69 @@ class ManualClock(Clock):
 
 
 class ScriptedEngine(FakeEngine):
-    """The stand-in engine, with `script(number, post, perspective, attempt)` before each answer: it may raise, or
-    return the answer itself. Keeps what it was asked, and how many requests it had at a time."""
+    """Engine that calls `script(number, post, perspective, attempt)` before each answer.
+
+    The script raises an error, returns an answer, or returns `None` for the answer of `FakeEngine`.
+
+    Attributes:
+        asked: (post id, perspective, attempt) of each request.
+        in_flight, max_in_flight: requests in flight now, and at most.
+    """
 
     def __init__(self, script=lambda number, post, perspective, attempt: None, name="scripted"):
         self.script, self.name = script, name
-        self.asked, self.in_flight, self.most = [], 0, 0
+        self.asked, self.in_flight, self.max_in_flight = [], 0, 0
         self._numbers = itertools.count()
 
     async def generate(self, post, perspective, attempt):
         self.asked.append((post.post_id, perspective, attempt))
         self.in_flight += 1
-        self.most = max(self.most, self.in_flight)
+        self.max_in_flight = max(self.max_in_flight, self.in_flight)
         try:
             number = next(self._numbers)
             await asyncio.sleep(0)
-            found = self.script(number, post, perspective, attempt)
-            return await super().generate(post, perspective, attempt) if found is None else found
+            answer = self.script(number, post, perspective, attempt)
+            return await super().generate(post, perspective, attempt) if answer is None else answer
         finally:
             self.in_flight -= 1
 
 
 def accept(answer, **_):
-    """A gate that finds no fault, for tests that count requests."""
+    """Accept every answer, for tests that count requests."""
     return Verdict(answer)
 
 
-def go(posts, store, *engines, clock=None, shard_ids=None, gate=None, **settings):
-    """A whole run; `engines` are closed after it."""
+def run_engines(posts, store, *engines, clock=None, **options):
+    """Do a whole run and close the engines. `options` are arguments of `run` or fields of `RunSettings`."""
+    arguments = {name: options.pop(name) for name in ("shard_ids", "gate") if name in options}
 
-    async def whole():
+    async def run_and_close():
         try:
-            options = {} if gate is None else {"gate": gate}
             return await run(
                 posts,
                 store,
                 engines,
-                shard_ids=shard_ids,
-                settings=RunSettings(**settings),
+                settings=RunSettings(**options),
                 progress=False,
                 clock=clock or ManualClock(),
-                **options,
+                **arguments,
             )
         finally:
             for engine in engines:
                 await engine.close()
 
-    return asyncio.run(whole())
+    return asyncio.run(run_and_close())
 
 
 def contents(store):
-    """What a store says, by id: rationale and status of each perspective. Fails if an id is there twice."""
-    found = {}
+    """Return (rationale, status) by post id and perspective. Fails if an id has two rows."""
+    posts = {}
     for row in store.rows():
-        assert row["id"] not in found, f"{row['id']} is there twice"
-        found[row["id"]] = {name: (row[f"rationale_{name}"], row[f"status_{name}"]) for name in PERSPECTIVES}
-    return found
+        assert row["id"] not in posts, f"{row['id']} has two rows"
+        posts[row["id"]] = {name: (row[f"rationale_{name}"], row[f"status_{name}"]) for name in PERSPECTIVES}
+    return posts
 
 
 def statuses(store):
-    """Every status in the store, with how often it is there."""
-    counts = {}
-    for row in store.rows():
-        for name in PERSPECTIVES:
-            status = row[f"status_{name}"]
-            counts[status] = counts.get(status, 0) + 1
-    return counts
+    """Count the statuses of all rationales."""
+    return collections.Counter(row[f"status_{name}"] for row in store.rows() for name in PERSPECTIVES)

@@ -1,4 +1,4 @@
-"""How many requests at a time, in which order, and how a run is told to end."""
+"""Tests of the requests to one engine: concurrency, pauses, signals, and outcomes that arrive after a crash."""
 
 import asyncio
 import functools
@@ -6,8 +6,8 @@ import signal
 
 import pytest
 
-from dataset_scripts.rationales.engines.base import FakeEngine
-from dataset_scripts.rationales.errors import RetryableError
+from dataset_scripts.rationales.engines.base import Answer, FakeEngine
+from dataset_scripts.rationales.errors import OutageError, PermanentError, RetryableError
 from dataset_scripts.rationales.posts import prepare_post
 from dataset_scripts.rationales.run.server import Server
 from dataset_scripts.rationales.run.settings import RunSettings
@@ -17,76 +17,198 @@ from helpers.rationale_runs import (
     ScriptedEngine,
     accept,
     contents,
-    go,
     make_posts,
     new_store,
+    run_engines,
     statuses,
 )
 
-ask = functools.partial(go, gate=accept)
+run = functools.partial(run_engines, gate=accept)
+POSTS = [prepare_post(post, SPEC.max_pixels) for post in make_posts(8)]
 
 
-def test_no_more_requests_at_a_time_than_allowed_and_no_fewer(tmp_path):
+class ControlledEngine(FakeEngine):
+    """Engine whose requests are answered by the test, through the futures in `requests`, by post id.
+
+    `on_health_check(number)` returns the result of each health check.
+    """
+
+    def __init__(self, on_health_check=lambda number: False):
+        self.requests, self.health_checks, self.on_health_check = {}, 0, on_health_check
+
+    async def generate(self, post, perspective, attempt):
+        request = self.requests[post.post_id] = asyncio.get_running_loop().create_future()
+        return await request
+
+    async def healthy(self):
+        self.health_checks += 1
+        return self.on_health_check(self.health_checks)
+
+
+def new_server(engine, clock=None, on_crash=lambda content, crashes: None, **settings):
+    return Server(engine, RunSettings(**settings), crash_counts={}, on_crash=on_crash, clock=clock or ManualClock())
+
+
+async def start(server, posts=POSTS):
+    """Ask for one answer per post, and return the tasks once all admitted requests are in flight."""
+    tasks = [asyncio.create_task(server.ask(post, "positive", 0)) for post in posts]
+    await idle()
+    return tasks
+
+
+async def idle():
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+def complete(request, outcome):
+    request.set_exception(outcome) if isinstance(outcome, Exception) else request.set_result(outcome)
+
+
+LATE_OUTCOMES = [
+    Answer("late"),
+    PermanentError("400"),
+    RetryableError("429", retry_after=100.0, overloaded=True),
+    OutageError("connection refused"),
+]
+each_late_outcome = pytest.mark.parametrize("late", LATE_OUTCOMES, ids=lambda late: type(late).__name__)
+
+
+@each_late_outcome
+def test_a_late_outcome_does_not_postpone_the_end_of_a_run_without_a_server(late):
+    async def scenario():
+        def on_health_check(number):
+            if number == 2:  # the crash is known, and now the outcome of a request sent before it arrives
+                complete(engine.requests["p1"], late)
+            return number > 500  # only if the outage is never given up
+
+        engine, clock = ControlledEngine(on_health_check), ManualClock()
+        tasks = await start(new_server(engine, clock, concurrency=2, outage_wait=600.0))
+        complete(engine.requests["p0"], OutageError("gone"))
+        return await asyncio.gather(*tasks, return_exceptions=True), engine.health_checks, sum(clock.slept)
+
+    results, health_checks, slept = asyncio.run(scenario())
+    assert health_checks == 15 and 600 <= slept < 660
+    if isinstance(late, Answer | PermanentError):
+        assert results.pop(1) == (late, 1)
+    assert all(isinstance(result, OutageError) and "600 s" in str(result) for result in results)
+
+
+@each_late_outcome
+def test_a_late_outcome_neither_pauses_nor_slows_down_the_server_after_a_crash(late):
+    async def scenario():
+        engine, clock = ControlledEngine(lambda number: True), ManualClock()
+        server = new_server(engine, clock, concurrency=4, max_attempts=1)
+        tasks = await start(server)
+        complete(engine.requests["p0"], OutageError("gone"))
+        await idle()
+        complete(engine.requests["p1"], late)
+        await idle()
+        # p4 and p5 replace p0 and p1, so that four requests are in flight as before; p0 waits to run alone
+        assert list(engine.requests) == ["p0", "p1", "p2", "p3", "p4", "p5"]
+        assert clock.slept == [1.0] and (server.outages, server.retried) == (1, 0)
+        [task.cancel() for task in tasks]
+
+    asyncio.run(scenario())
+
+
+def test_a_crash_counts_for_the_requests_sent_since_the_last_one_only():
+    async def scenario():
+        crashes = []
+        engine = ControlledEngine(lambda number: True)
+        server = new_server(
+            engine, on_crash=lambda content, count: crashes.append((content[-4:], count)), concurrency=2
+        )
+        tasks = await start(server, POSTS[:3])
+        contents = [post.text_sha256[-4:] for post in POSTS]
+        complete(engine.requests["p0"], OutageError("gone"))
+        await idle()
+        complete(engine.requests["p2"], OutageError("gone again"))  # p1 still waits for its answer of before
+        await idle()
+        assert crashes == [(contents[0], 1), (contents[1], 1), (contents[2], 1)]
+        [task.cancel() for task in tasks]
+
+    asyncio.run(scenario())
+
+
+def test_answers_to_requests_sent_before_a_slowdown_do_not_raise_the_limit():
+    async def scenario():
+        engine = ControlledEngine()
+        tasks = await start(new_server(engine, concurrency=4))
+        first = [engine.requests.pop(f"p{number}") for number in range(4)]
+        complete(first[0], RetryableError("429", overloaded=True))
+        for request in first[1:]:
+            complete(request, Answer("sent before"))
+        await idle()
+        assert len(engine.requests) == 2
+        [task.cancel() for task in tasks]
+
+    asyncio.run(scenario())
+
+
+def test_a_health_check_that_raises_ends_the_run():
+    async def scenario():
+        engine = ControlledEngine(lambda number: 1 / 0)
+        tasks = await start(new_server(engine, concurrency=1), POSTS[:2])
+        complete(engine.requests["p0"], OutageError("gone"))
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    assert all(isinstance(result, OutageError) and "ZeroDivision" in str(result) for result in asyncio.run(scenario()))
+
+
+def test_concurrency_is_the_number_of_requests_in_flight(tmp_path):
     engine = ScriptedEngine()
-    ask(make_posts(60), new_store(tmp_path), engine, concurrency=7)
-    assert engine.most == 7
+    run(make_posts(60), new_store(tmp_path), engine, concurrency=7)
+    assert engine.max_in_flight == 7
 
 
-def test_overload_halves_the_requests_and_they_grow_back():
-    seen = []
+def test_overload_halves_the_concurrency_which_grows_again():
+    in_flight = []
 
     def script(number, post, perspective, attempt):
-        seen.append(engine.in_flight)
-        if 200 <= number < 205:  # sent in one round: one mistake, not five
+        in_flight.append(engine.in_flight)
+        if 200 <= number < 205:  # all sent under the same limit, so it is halved once
             raise RetryableError("429", overloaded=True)
 
+    async def ask_all():
+        return await asyncio.gather(*(server.ask(POSTS[0], "positive", 0) for _ in range(1500)))
+
     engine = ScriptedEngine(script)
-    lane = Server(
-        engine,
-        RunSettings(concurrency=32, max_attempts=2),
-        crash_counts={},
-        on_crash=lambda content, crashes: None,
-        clock=ManualClock(),
-    )
-    post = prepare_post(make_posts(1)[0], SPEC.max_pixels)
-
-    async def all_at_once():
-        return await asyncio.gather(*(lane.ask(post, "positive", 0) for _ in range(1500)))
-
-    assert sum(requests for _, requests in asyncio.run(all_at_once())) == 1505 and lane.retried == 5
-    assert max(seen[:200]) == 32 and 16 <= max(seen[240:272]) <= 20 and max(seen[1000:]) == 32
+    server = new_server(engine, concurrency=32, max_attempts=2)
+    assert sum(requests for _, requests in asyncio.run(ask_all())) == 1505 and server.retried == 5
+    assert max(in_flight[:200]) == 32 and 16 <= max(in_flight[240:272]) <= 20 and max(in_flight[1000:]) == 32
 
 
-def test_while_one_waits_as_it_was_told_to_nobody_asks(tmp_path):
-    clock, asked = ManualClock(), []
+def test_retry_after_pauses_all_requests_to_the_server(tmp_path):
+    clock, sent_at = ManualClock(), []
 
     def script(number, post, perspective, attempt):
-        asked.append(clock.now)
+        sent_at.append(clock.now)
         if number == 12:
             raise RetryableError("429", retry_after=30.0, overloaded=True)
 
-    ask(make_posts(20), new_store(tmp_path), ScriptedEngine(script), clock=clock, concurrency=3)
-    assert clock.slept == [31.0] and set(asked) == {1000.0, 1031.0}
-    assert 12 < asked.count(1000.0) <= 16
+    run(make_posts(20), new_store(tmp_path), ScriptedEngine(script), clock=clock, concurrency=3)
+    assert clock.slept == [31.0] and set(sent_at) == {1000.0, 1031.0}
+    assert 12 < sent_at.count(1000.0) <= 16
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_lets_finish_what_is_in_flight_and_asks_nothing_more(tmp_path, number):
+def test_a_signal_finishes_the_requests_in_flight_and_sends_no_more(tmp_path, number):
     def script(request, post, perspective, attempt):
         if request == 30:
             signal.raise_signal(number)
 
     store, engine = new_store(tmp_path), ScriptedEngine(script)
-    before = signal.getsignal(number)
-    report = ask(make_posts(100), store, engine, concurrency=6)
-    assert report.stopped and 31 <= len(engine.asked) < 150  # how soon a signal is heard depends on the machine
-    assert statuses(store)["ok"] == report.ok == len(engine.asked)  # none that was asked for is lost
-    assert not store.status()[0].published and signal.getsignal(number) == before
-    report = ask(make_posts(100), store, ScriptedEngine(), concurrency=6)
+    handler = signal.getsignal(number)
+    report = run(make_posts(100), store, engine, concurrency=6)
+    assert report.stopped and 31 <= len(engine.asked) < 150  # the delay of a signal depends on the machine
+    assert statuses(store)["ok"] == report.ok == len(engine.asked)
+    assert not store.status()[0].published and signal.getsignal(number) == handler
+    report = run(make_posts(100), store, ScriptedEngine(), concurrency=6)
     assert not report.stopped and statuses(store) == {"ok": 300}
 
 
-def test_a_signal_ends_also_what_waits_for_a_retry(tmp_path):
+def test_a_signal_ends_the_back_off_of_a_retry(tmp_path):
     def script(request, post, perspective, attempt):
         if request == 30:
             signal.raise_signal(signal.SIGTERM)
@@ -96,12 +218,12 @@ def test_a_signal_ends_also_what_waits_for_a_retry(tmp_path):
     clock = ManualClock()
     clock.sleep = lambda seconds: asyncio.Event().wait()
     store = new_store(tmp_path)
-    report = ask(make_posts(100), store, ScriptedEngine(script), clock=clock, concurrency=6)
+    report = run(make_posts(100), store, ScriptedEngine(script), clock=clock, concurrency=6)
     assert report.stopped and "failed" not in statuses(store)
 
 
-def test_a_second_signal_drops_what_is_in_flight(tmp_path):
-    class Hanging(FakeEngine):
+def test_a_second_signal_drops_the_requests_in_flight(tmp_path):
+    class HangingEngine(FakeEngine):
         async def generate(self, post, perspective, attempt):
             if post.post_id == "p3":
                 signal.raise_signal(signal.SIGINT)
@@ -112,7 +234,7 @@ def test_a_second_signal_drops_what_is_in_flight(tmp_path):
 
     store = new_store(tmp_path)
     with pytest.raises(KeyboardInterrupt):
-        ask(make_posts(10), store, Hanging(), concurrency=1, preparation_threads=1)
+        run(make_posts(10), store, HangingEngine(), concurrency=1, preparation_threads=1)
     done = statuses(store)["ok"]
     assert 0 < done < 30
-    assert ask(make_posts(10), store, FakeEngine()).ok == 30 - done and len(contents(store)) == 10
+    assert run(make_posts(10), store, FakeEngine()).ok == 30 - done and len(contents(store)) == 10
