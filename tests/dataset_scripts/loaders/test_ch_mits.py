@@ -1,4 +1,4 @@
-"""CH-Mits: note folders, their texts in several encodings, and the image list with paths of the authors' disk."""
+"""CH-Mits: note folders, texts in several encodings, and the image list with the authors' paths."""
 
 import zipfile
 from collections import Counter
@@ -9,6 +9,7 @@ from dataset_scripts import load_posts, load_posts_with_report
 from dataset_scripts.loaders.ch_mits import POLARITIES, PUBLISHED, address_rows, note_text, parse_note
 from dataset_scripts.reading.report import BuildReport
 from dataset_scripts.schema import features
+from tests.helpers.faulty_rows import check_faulty_row
 
 DISK = "D:\\ei\\Sentiment_Analysis_Imdb-master"
 NOTES = {
@@ -26,7 +27,7 @@ IMAGES = {
     "n0": ("th (3).jpg",),
     "n1": ("image_0.jpeg", "image_1.png", "image_2.png"),
 }
-# The real list mixes separators in this very way; image_14 and image_0 of n1 are listed under another ending.
+# The real list mixes separators in the same way; image_14 and image_0 of n1 have another suffix in the folders.
 ADDRESSES = (
     "labels,sentences\r\n"
     f"1,{DISK}\\p/p0/cover.jpg\r\n"
@@ -38,8 +39,8 @@ ADDRESSES = (
 
 def write_notes(folder, draw, notes=NOTES):
     for number, (note, (text, encoding)) in enumerate(notes.items()):
-        for place, image in enumerate(IMAGES.get(note, ("image_0.jpg",))):
-            draw(folder / note[0] / note / image, shade=10 * number + place)
+        for position, image in enumerate(IMAGES.get(note, ("image_0.jpg",))):
+            draw(folder / note[0] / note / image, shade=10 * number + position)
         (folder / note[0] / note / "detail.txt").write_bytes(text.encode(encoding))
 
 
@@ -54,10 +55,10 @@ def image_names(posts):
     return [stored["path"].rpartition("/")[2] for stored in posts.data.column("image").to_pylist()]
 
 
-def test_a_note_is_its_title_and_description_with_the_image_that_the_list_names(download):
+def test_a_post_has_title_and_description_of_a_note_and_the_listed_image(download):
     posts, report = load_posts_with_report("ch_mits", download)
     assert posts.features == features(POLARITIES)
-    assert list(posts.features) == list(features())
+    assert list(posts.features) == list(features()) and posts.features["label"].names == ["positive", "negative"]
     assert posts["id"] == ["p0", "p10", "n0", "n1"]
     assert posts["text"] == [
         "新年快乐\n今天去爬山\n#周末[话题]# 好开心[笑哭R]",
@@ -75,13 +76,7 @@ def test_a_note_is_its_title_and_description_with_the_image_that_the_list_names(
     }
 
 
-def test_its_columns_are_those_of_the_three_class_datasets_and_its_labels_are_two(download):
-    of_notes, of_others = load_posts("ch_mits", download).features, features()
-    assert {name: type(of_notes[name]) for name in of_notes} == {name: type(of_others[name]) for name in of_others}
-    assert of_notes["label"].names == ["positive", "negative"]
-
-
-def test_parts_as_downloaded_will_do_wherever_the_notes_lie_in_them(download, tmp_path_factory, draw):
+def test_archives_as_downloaded_give_the_same_posts_for_any_folders_inside(download, tmp_path_factory):
     parts = tmp_path_factory.mktemp("parts")
     for name, inside in (("p0-330", "p0-330/{note}"), ("n0-333", "{note}"), ("p331-1022", "p/{note}")):
         with zipfile.ZipFile(parts / f"{name}.zip", "w") as archive:
@@ -89,13 +84,13 @@ def test_parts_as_downloaded_will_do_wherever_the_notes_lie_in_them(download, tm
                 for file in sorted((download / note[0] / note).iterdir()):
                     archive.write(file, inside.format(note=note) + f"/{file.name}")
     (parts / "cv_address.csv").write_bytes(ADDRESSES.encode())
-    whole, packed = load_posts("ch_mits", download), load_posts("ch_mits", parts)
-    columns = [name for name in whole.column_names if name != "image"]
-    assert packed.select_columns(columns).to_list() == whole.select_columns(columns).to_list()
-    assert image_names(packed) == image_names(whole)
+    folder, packed = load_posts("ch_mits", download), load_posts("ch_mits", parts)
+    columns = [name for name in folder.column_names if name != "image"]
+    assert packed.select_columns(columns).to_list() == folder.select_columns(columns).to_list()
+    assert image_names(packed) == image_names(folder)
 
 
-def test_a_repository_archive_with_the_parts_inside_will_do_too(download, tmp_path_factory):
+def test_archives_inside_an_archive_are_unpacked(download, tmp_path_factory):
     outer = tmp_path_factory.mktemp("outer")
     with zipfile.ZipFile(outer / "n0-1.zip", "w") as part:
         for note in ("n0", "n1"):
@@ -106,7 +101,7 @@ def test_a_repository_archive_with_the_parts_inside_will_do_too(download, tmp_pa
     assert load_posts("ch_mits", outer / "CH-Mits-main.zip")["id"] == ["n0", "n1"]
 
 
-def test_notes_unpacked_beside_their_archive_are_read_once(download):
+def test_notes_that_are_also_in_an_archive_are_read_once(download):
     with zipfile.ZipFile(download / "p0-330.zip", "w") as archive:
         archive.write(download / "p" / "p0" / "detail.txt", "p0/detail.txt")
     assert load_posts("ch_mits", download)["id"] == ["p0", "p10", "n0", "n1"]
@@ -120,9 +115,9 @@ def test_without_the_list_every_folder_is_a_post_with_its_only_image_or_only_jpe
     assert image_names(posts) == ["cover.jpg", "image_14.JPG", "th (3).jpg", "image_0.jpeg"]
 
 
-def test_without_the_list_several_images_are_a_fault(download):
+def test_without_the_list_several_images_are_ambiguous(download):
     (download / "cv_address.csv").unlink()
-    with pytest.raises(ValueError, match="note p10: .*holds 2 images; add cv_address.csv"):
+    with pytest.raises(ValueError, match="note p10: .*has 2 images; add cv_address.csv"):
         load_posts("ch_mits", download)
 
 
@@ -134,7 +129,7 @@ def test_the_list_is_read_in_the_encodings_of_chinese_windows(download, draw, en
     assert image_names(load_posts("ch_mits", download))[2] == "封面.jpg"
 
 
-def test_folders_that_the_list_does_not_name_are_dropped_and_counted(download, draw):
+def test_unlisted_note_folders_are_dropped(download, draw):
     write_notes(download, draw, {"n7": ("笔记标题: a\n笔记描述: b\n", "utf-8")})
     posts, report = load_posts_with_report("ch_mits", download)
     assert len(posts) == 4 and report.dropped == {"note folder that cv_address.csv does not list": 1}
@@ -156,17 +151,17 @@ def test_folders_that_the_list_does_not_name_are_dropped_and_counted(download, d
         ("没有字段的文字\n两行", None),
     ],
 )
-def test_fields_of_a_text_are_found_in_every_form(content, expected):
+def test_title_and_description_are_found_in_every_format(content, expected):
     assert parse_note(content) == expected
 
 
-def test_a_title_is_not_said_twice_and_untitled_is_no_title():
+def test_a_title_that_begins_the_description_is_left_out():
     assert note_text("排队", "排队三小时") == "排队三小时"
     assert note_text("无标题", "b") == "b"
     assert note_text("a", "") == "a"
 
 
-def test_a_text_without_fields_is_taken_whole_and_counted(download):
+def test_a_text_without_fields_is_taken_whole(download):
     (download / "n" / "n0" / "detail.txt").write_text("钱包丢了", encoding="utf-8")
     posts, report = load_posts_with_report("ch_mits", download)
     assert posts["text"][2] == "钱包丢了"
@@ -197,45 +192,29 @@ def _truncate(download):
 @pytest.mark.parametrize(
     ("damage", "reason", "message"),
     [
-        (
-            _unlink("n/n0/detail.txt"),
-            "missing text",
-            r"line 4: .*n0 must hold one text file, detail.txt; it holds none",
-        ),
-        (
-            _write("n0", "笔记标题: \n笔记描述: \n".encode()),
-            "empty text",
-            "line 4: .*has neither title nor description",
-        ),
-        (_write("n0", b"  "), "empty text", "line 4: .*has neither title nor description"),
+        (_unlink("n/n0/detail.txt"), "missing text", "line 4: .*n0 must have one text file, detail.txt, got none"),
+        (_write("n0", "笔记标题: \n笔记描述: \n".encode()), "empty text", "line 4: .*has no title"),
+        (_write("n0", b"  "), "empty text", "line 4: .*has no title"),
         (_unlink("n/n0/th (3).jpg"), "missing image", r"line 4: the image .*th \(3\).jpg does not exist"),
         (_truncate, "unreadable image", "line 2: the image .*cover.jpg cannot be decoded"),
-        (
-            _list_row(f"1,{DISK}\\p/p99/cover.jpg"),
-            "missing note",
-            "line 6: there is no folder 'p99'; unpack all parts",
-        ),
-        (_list_row(f"0,{DISK}\\p/p0/cover.jpg"), "unknown label", "line 6: label '0' for note 'p0'; 1 is positive"),
-        (_list_row(f"2,{DISK}\\p/p98/cover.jpg"), "unknown label", "line 6: label '2'"),
-        (_list_row(f"1,{DISK}\\p/p0/cover.jpg"), "duplicate id", "line 6: note 'p0' is also on line 2"),
-        (_list_row("1"), "malformed row", "line 6: '1'; a row must read label,path/note/image"),
+        (_list_row(f"1,{DISK}\\p/p99/cover.jpg"), "missing note", "line 6: the folder 'p99' does not exist"),
+        (_list_row(f"0,{DISK}\\p/p0/cover.jpg"), "unknown label", "line 6: .* note 'p0' must be 1 .*got '0'"),
+        (_list_row(f"2,{DISK}\\p/p98/cover.jpg"), "unknown label", "line 6: .*got '2'"),
+        (_list_row(f"1,{DISK}\\p/p0/cover.jpg"), "duplicate id", "line 6: id 'p0' is also in line 2"),
+        (_list_row("1"), "malformed row", "line 6: .*label,path/note/image, got '1'"),
     ],
 )
-def test_a_faulty_note_stops_with_file_row_and_remedy_or_is_a_counted_skip(download, damage, reason, message):
+def test_a_faulty_note_raises_or_is_skipped(download, damage, reason, message):
     damage(download)
-    with pytest.raises(ValueError, match=message) as error:
-        load_posts("ch_mits", download)
-    assert 'on_error="skip"' in str(error.value)
-    posts, report = load_posts_with_report("ch_mits", download, on_error="skip")
-    assert report.skipped == {reason: 1} and len(posts) == report.read - 1
+    check_faulty_row("ch_mits", download, reason, message)
 
 
 def test_a_folder_without_notes_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="holds no note folder .* give the folder of the original download"):
+    with pytest.raises(ValueError, match="has no note folder .* give the folder of the original download"):
         load_posts("ch_mits", tmp_path)
 
 
-def test_a_partial_download_is_warned_of(download, caplog):
+def test_a_partial_download_is_logged(download, caplog):
     load_posts("ch_mits", download)
     assert "4 rows read, a full download has 2,023" in caplog.text
 
@@ -249,8 +228,8 @@ def test_the_real_image_list_has_2023_notes_one_image_each(real_data):
     assert all(image.endswith(".jpg") for *_, image in rows)
 
 
-def test_the_real_list_gives_all_2023_posts_and_the_authors_rationales_join(real_data, tmp_path, draw):
-    """Every note of the real list with a text and an image made up, in the layout of the download."""
+def test_the_real_list_gives_2023_posts_with_the_ids_of_the_authors_rationales(real_data, tmp_path, draw):
+    # Every note of the real list, with an invented text and image, in the layout of the download.
     rows = list(address_rows(BuildReport("ch_mits"), real_data / "ch_mits_cv_address.csv"))
     image = draw(tmp_path / "image.jpg").read_bytes()
     for number, (_, note, _, name) in enumerate(rows):

@@ -1,4 +1,4 @@
-"""MVSA-Single: the layout and the quirks of its original download, and MultiSentiNet's rule."""
+"""MVSA-Single: layout and irregularities of its download, and MultiSentiNet's rule."""
 
 import logging
 import shutil
@@ -11,8 +11,9 @@ from dataset_scripts.loaders.mvsa import SINGLE, label_rows, merge_labels
 from dataset_scripts.reading.report import BuildReport
 from dataset_scripts.reading.text_files import decode_text
 from dataset_scripts.schema import features
+from tests.helpers.faulty_rows import check_faulty_row
 
-# The full download by (text label, image label).
+# Posts of the full download by (text label, image label).
 FULL_PAIRS = {
     ("positive", "positive"): 1398,
     ("neutral", "positive"): 1030,
@@ -28,7 +29,7 @@ FULL_PAIRS = {
 
 @pytest.fixture
 def download(tmp_path, draw):
-    """Five rows with gaps in the ids; CRLF as in some copies. Row 9 is a conflict."""
+    """Write five rows with gaps in the ids and CRLF; row 9 has opposite polarities."""
     folder = tmp_path / "MVSA_Single"
     rows = {
         "1": (b"so happy https://t.co/x", "positive,neutral"),
@@ -51,13 +52,11 @@ def add_row(download, line):
         file.write(line.encode() + b"\r\n")
 
 
-def test_polarity_wins_over_neutral_and_opposites_are_dropped():
-    assert merge_labels("positive", "positive") == "positive"
+def test_polarity_wins_over_neutral_and_opposite_polarities_are_dropped():
+    assert merge_labels("positive", "positive") == merge_labels("positive", "neutral") == "positive"
     assert merge_labels("neutral", "negative") == "negative"
-    assert merge_labels("positive", "neutral") == "positive"
     assert merge_labels("neutral", "neutral") == "neutral"
-    assert merge_labels("positive", "negative") is None
-    assert merge_labels("negative", "positive") is None
+    assert merge_labels("positive", "negative") is None and merge_labels("negative", "positive") is None
 
 
 def test_the_full_download_gives_4511_of_4869(tmp_path):
@@ -71,7 +70,7 @@ def test_the_full_download_gives_4511_of_4869(tmp_path):
     assert sorted(report.dropped.values()) == [78, 280]
 
 
-def test_posts_come_with_both_labels_and_decoded_texts(download):
+def test_posts_have_both_labels_and_decoded_texts(download):
     posts, report = load_posts_with_report("mvsa_single", download)
     assert posts.features == features()
     assert posts["id"] == ["1", "3", "4", "12"]
@@ -85,20 +84,19 @@ def test_posts_come_with_both_labels_and_decoded_texts(download):
     assert report.notes == {"text read as GB18030": 1}
 
 
-def test_images_stay_where_they_are(download):
-    posts = load_posts("mvsa_single", download)
-    stored = posts.data.column("image").to_pylist()[0]
+def test_images_are_stored_as_paths(download):
+    stored = load_posts("mvsa_single", download).data.column("image").to_pylist()[0]
     assert stored == {"bytes": None, "path": str(download / "data" / "1.jpg")}
 
 
-def test_bytes_of_no_encoding_are_replaced_and_counted(download):
+def test_invalid_bytes_are_replaced_and_counted(download):
     (download / "data" / "1.txt").write_bytes(b"so \xa1\xad happy \xff\xff!")
     posts, report = load_posts_with_report("mvsa_single", download)
     assert posts["text"][0].startswith("so … happy") and "\ufffd" in posts["text"][0]
     assert report.notes["text with bytes of no encoding, replaced by U+FFFD"] == 1
 
 
-def test_text_is_utf8_wherever_it_is_valid_utf8():
+def test_valid_utf8_is_read_as_utf8():
     assert decode_text("“déjà vu”".encode()) == ("“déjà vu”", "utf-8-sig")
     assert decode_text(b"\xef\xbb\xbfwith a mark") == ("with a mark", "utf-8-sig")
     assert decode_text(b"quoted \xa1\xb0so\xa1\xb1") == ("quoted “so”", "gb18030")
@@ -128,39 +126,27 @@ def _empty_text(download):
 @pytest.mark.parametrize(
     ("damage", "reason", "message"),
     [
-        (
-            _without_image,
-            "missing image",
-            r"line 3: the image .*3\.jpg does not exist; add the file or remove the row",
-        ),
+        (_without_image, "missing image", r"line 3: the image .*3\.jpg does not exist"),
         (_truncated_image, "unreadable image", r"line 3: the image .*3\.jpg cannot be decoded .*[Tt]runcated"),
         (_no_image_at_all, "unreadable image", r"line 3: the image .*3\.jpg cannot be decoded .*Unidentified"),
         (_without_text, "missing text", r"line 3: the text .*3\.txt does not exist"),
-        (_empty_text, "empty text", r"line 3: the text .*3\.txt is empty; write it or remove the row"),
-        (
-            lambda folder: add_row(folder, "20\thappy,positive"),
-            "unknown label",
-            "line 7: label 'happy'; known are pos",
-        ),
+        (_empty_text, "empty text", r"line 3: the text .*3\.txt is empty"),
+        (lambda folder: add_row(folder, "20\thappy,positive"), "unknown label", "line 7: .*negative, got 'happy'"),
         (lambda folder: add_row(folder, "20\tpositve,neutral"), "unknown label", "Did you mean 'positive'"),
-        (lambda folder: add_row(folder, "20 positive"), "malformed row", r"line 7: '20 positive'; a row of mvsa_s"),
-        (lambda folder: add_row(folder, "3\tneutral,neutral"), "duplicate id", "line 7: id '3' is also on line 3"),
+        (lambda folder: add_row(folder, "20 positive"), "malformed row", "line 7: .*got '20 positive'"),
+        (lambda folder: add_row(folder, "3\tneutral,neutral"), "duplicate id", "line 7: id '3' is also in line 3"),
     ],
 )
-def test_a_faulty_row_stops_with_file_row_and_remedy_or_is_a_counted_skip(download, damage, reason, message):
+def test_a_faulty_row_raises_or_is_skipped(download, damage, reason, message):
     damage(download)
-    with pytest.raises(ValueError, match=message) as error:
-        load_posts("mvsa_single", download)
-    assert 'on_error="skip"' in str(error.value) and str(download) in str(error.value)
-    posts, report = load_posts_with_report("mvsa_single", download, on_error="skip")
-    assert report.skipped == {reason: 1}
-    assert report.read == report.kept + 1 + sum(report.dropped.values()) and len(posts) == report.kept
+    _, report = check_faulty_row("mvsa_single", download, reason, rf"labelResultAll\.txt, .*{message}")
     assert f"skipped: {reason} 1, e.g. {download}" in report.summary()
 
 
-def test_a_changed_file_is_noticed_and_an_unchanged_folder_is_not_read_twice(download):
-    first = load_posts("mvsa_single", download)
-    assert load_posts("mvsa_single", download).cache_files == first.cache_files
+def test_an_unchanged_folder_is_read_from_the_cache_with_its_report_and_a_changed_one_again(download):
+    first, report = load_posts_with_report("mvsa_single", download)
+    again, cached_report = load_posts_with_report("mvsa_single", download)
+    assert again.cache_files == first.cache_files and cached_report == report
     (download / "data" / "1.txt").write_bytes(b"so very happy")
     assert load_posts("mvsa_single", download)["text"][0] == "so very happy"
     _without_image(download)
@@ -168,13 +154,7 @@ def test_a_changed_file_is_noticed_and_an_unchanged_folder_is_not_read_twice(dow
         load_posts("mvsa_single", download)
 
 
-def test_the_report_comes_back_from_the_cache_too(download):
-    _, first = load_posts_with_report("mvsa_single", download)
-    _, again = load_posts_with_report("mvsa_single", download)
-    assert again == first
-
-
-def test_a_download_that_is_not_whole_is_warned_of_and_the_report_says_so(download, caplog):
+def test_a_partial_download_is_logged_and_reported(download, caplog):
     with caplog.at_level(logging.WARNING):
         _, report = load_posts_with_report("mvsa_single", download)
     assert "5 rows read, a full download has 4,869" in caplog.text
@@ -185,30 +165,30 @@ def test_a_download_that_is_not_whole_is_warned_of_and_the_report_says_so(downlo
     assert f"differs: {report.differences[0]}" in report.summary()
 
 
-def test_the_folder_above_will_do_where_it_holds_one_download(download, tmp_path):
+def test_the_folder_above_one_download_can_be_given(download, tmp_path):
     assert load_posts("mvsa_single", tmp_path)["id"] == ["1", "3", "4", "12"]
     shutil.copytree(download, tmp_path / "copy")
-    with pytest.raises(ValueError, match=r"labelResultAll.txt in 2 folders .*; give one of them"):
+    with pytest.raises(ValueError, match=r"labelResultAll.txt in 2 folders"):
         load_posts("mvsa_single", tmp_path)
 
 
-def test_a_folder_without_download_is_refused_and_an_archive_in_it_pointed_at(tmp_path):
+def test_a_folder_without_download_is_refused_and_an_archive_in_it_suggested(tmp_path):
     (tmp_path / "MVSA-Single.zip").write_bytes(b"")
     with pytest.raises(ValueError, match=r"has no labelResultAll.txt.*Did you mean '.*MVSA-Single.zip'"):
         load_posts("mvsa_single", tmp_path)
 
 
-def test_nothing_left_is_an_error_that_says_why(download):
+def test_no_remaining_row_raises_with_the_reasons(download):
     (download / "labelResultAll.txt").write_text("ID\ttext,image\n9\tpositive,negative\n")
-    with pytest.raises(ValueError, match=r"no row is left.\n.*1 rows read, 0 posts kept"):
+    with pytest.raises(ValueError, match=r"No row is left.\n.*1 rows read, 0 posts kept"):
         load_posts("mvsa_single", download)
 
 
-def test_real_posts_load_whole(real_data):
+def test_all_real_posts_load(real_data):
     posts, report = load_posts_with_report(
         "mvsa_single", real_data / "mvsa_single", rationales=real_data / "mvsa_single" / "rationales.jsonl"
     )
-    assert (report.read, len(posts), sum(report.dropped.values())) == (1580, 1500, 80)
+    assert (report.read, len(posts), sum(report.dropped.values())) == (4077, 3997, 80)
     assert report.skipped == {}
-    assert sum(text is not None for text in posts["rationale_negative"]) == 1243
+    assert sum(text is not None for text in posts["rationale_negative"]) == 3997
     assert not any("\ufffd" in text for text in posts["text"])

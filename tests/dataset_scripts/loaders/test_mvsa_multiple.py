@@ -1,4 +1,4 @@
-"""MVSA-Multiple: three annotators, a majority for each modality, then MultiSentiNet's rule."""
+"""MVSA-Multiple: majority of three annotators for each modality, then MultiSentiNet's rule."""
 
 import itertools
 from collections import Counter
@@ -6,11 +6,12 @@ from collections import Counter
 import pytest
 
 from dataset_scripts import load_posts, load_posts_with_report
-from dataset_scripts.loaders.mvsa import MULTIPLE, MULTIPLE_WITH_UNLISTED, UNLISTED_IDS, label_rows, majority
+from dataset_scripts.loaders.mvsa import MULTIPLE, MULTIPLE_WITH_UNLISTED, UNLISTED_IDS, label_rows
 from dataset_scripts.reading.report import BuildReport
 from dataset_scripts.schema import LABELS, features
+from tests.helpers.faulty_rows import check_faulty_row
 
-# The full download by (text majority, image majority); None: the three annotators all differ.
+# Posts of the full download by (text majority, image majority); None: the three annotators differ.
 FULL_PAIRS = {
     ("positive", "positive"): 7587,  # 3910 and 5995 among them
     ("neutral", "neutral"): 4408,
@@ -29,7 +30,7 @@ HEADER = "ID\ttext,image\ttext,image\ttext,image"
 
 
 def votes(label, number):
-    """Three votes whose majority is `label`: all agree, or one of the others stands at a changing place."""
+    """Make three votes with the majority `label`: equal ones, or one other at a changing position."""
     if label is None:
         return list(itertools.permutations(LABELS))[number % 6]
     given = [label] * 3
@@ -43,7 +44,7 @@ def line(post, text_votes, image_votes):
 
 @pytest.fixture(scope="module")
 def full_labels(tmp_path_factory):
-    """The label table of a full download, with the published counts."""
+    """Write the label table of a full download, with the published counts."""
     pools = {pair: iter(range(count)) for pair, count in FULL_PAIRS.items()}
     fixed = {3910: ("positive", "positive"), 5995: ("positive", "positive"), 15324: ("negative", "negative")}
     for pair in fixed.values():
@@ -58,7 +59,7 @@ def full_labels(tmp_path_factory):
 
 @pytest.fixture
 def download(tmp_path, draw):
-    """Six rows: two whose votes agree in part, one without majority, one with opposite ones, two plain ones."""
+    """Write six rows: two with a partial agreement, one without majority, one with opposite labels, two others."""
     rows = {
         "3": [("positive", "neutral", "positive"), ("neutral", "negative", "neutral")],
         "8": [("positive", "neutral", "negative"), ("positive", "positive", "positive")],
@@ -75,12 +76,6 @@ def download(tmp_path, draw):
     return tmp_path
 
 
-def test_a_majority_is_two_of_three():
-    assert majority(("neutral", "positive", "neutral")) == "neutral"
-    assert majority(("negative", "negative", "negative")) == "negative"
-    assert majority(("negative", "neutral", "positive")) is None
-
-
 def test_the_full_download_gives_17027_of_19600_by_the_rules_alone(full_labels):
     report = BuildReport("mvsa_multiple")
     kept = Counter(row[2] for row in label_rows(report, full_labels, "mvsa_multiple"))
@@ -92,7 +87,7 @@ def test_the_full_download_gives_17027_of_19600_by_the_rules_alone(full_labels):
     assert sum(count for rule, count in report.dropped.items() if rule.startswith("opposite")) == 342
 
 
-def test_without_the_three_ids_that_no_published_list_has_it_is_17024(full_labels):
+def test_the_full_download_without_the_three_unlisted_ids_gives_17024(full_labels):
     report = BuildReport("mvsa_multiple")
     kept = Counter(row[2] for row in label_rows(report, full_labels, "mvsa_multiple", UNLISTED_IDS))
     assert kept.total() == 17024
@@ -100,15 +95,14 @@ def test_without_the_three_ids_that_no_published_list_has_it_is_17024(full_label
     assert report.dropped["in no published list (ids 3910, 5995, 15324); keep_unlisted=True keeps them"] == 3
 
 
-def test_merging_each_annotator_first_would_keep_other_posts(tmp_path):
-    """Annotators agree post by post on nothing here, modality by modality on both: kept, and positive."""
+def test_labels_are_merged_by_modality_first_and_not_by_annotator(tmp_path):
     file = tmp_path / "labelResultAll.txt"
     file.write_text("1\tpositive,negative\tpositive,positive\tnegative,positive\n")
     ((_, post, label, text_label, image_label),) = label_rows(BuildReport("x"), file, "mvsa_multiple")
     assert (post, label, text_label, image_label) == ("1", "positive", "positive", "positive")
 
 
-def test_posts_come_with_the_majority_of_both_modalities(download):
+def test_posts_have_the_majority_label_of_both_modalities(download):
     posts, report = load_posts_with_report("mvsa_multiple", download)
     assert posts.features == features()
     assert posts["id"] == ["3", "11", "20001"]
@@ -129,30 +123,25 @@ def test_the_unlisted_posts_can_be_kept(download):
     assert load_posts("mvsa_multiple", download, keep_unlisted=True)["id"] == ["3", "11", "3910", "20001"]
 
 
-def test_fewer_posts_than_table_1_are_warned_of(download, caplog):
-    _, report = load_posts_with_report("mvsa_multiple", download)
-    assert "6 rows read, a full download has 19,600" in caplog.text
-    assert "published results are on 17,024 posts" in report.differences[1]
-
-
 @pytest.mark.parametrize(
     ("row", "reason", "message"),
     [
-        ("30\tpositive,neutral\tpositive,neutral", "malformed row", "a row of mvsa_multiple must read ID<TAB>text,i"),
-        ("30\tpositive,neutral", "malformed row", r"line 8: .* Is this mvsa_single\?"),
-        ("30\tpositive,neutral\tgood,neutral\tpositive,neutral", "unknown label", "line 8: label 'good'"),
-        (line("11", ["neutral"] * 3, ["neutral"] * 3), "duplicate id", "line 8: id '11' is also on line 5"),
+        (
+            "30\tpositive,neutral\tpositive,neutral",
+            "malformed row",
+            "line 8: a row of mvsa_multiple must read ID<TAB>text,i",
+        ),
+        ("30\tpositive,neutral", "malformed row", r"line 8: .* is this mvsa_single\?"),
+        ("30\tpositive,neutral\tgood,neutral\tpositive,neutral", "unknown label", "line 8: .*got 'good'"),
+        (line("11", ["neutral"] * 3, ["neutral"] * 3), "duplicate id", "line 8: id '11' is also in line 5"),
     ],
 )
-def test_a_faulty_row_stops_with_file_row_and_remedy_or_is_a_counted_skip(download, row, reason, message):
+def test_a_faulty_row_raises_or_is_skipped(download, row, reason, message):
     with open(download / "labelResultAll.txt", "a") as table:
         table.write(row + "\n")
-    with pytest.raises(ValueError, match=message):
-        load_posts("mvsa_multiple", download)
-    posts, report = load_posts_with_report("mvsa_multiple", download, on_error="skip")
-    assert report.skipped == {reason: 1} and len(posts) == 3
+    check_faulty_row("mvsa_multiple", download, reason, message)
 
 
-def test_labels_of_the_other_dataset_are_recognised(download):
-    with pytest.raises(ValueError, match=r"Is this mvsa_multiple\?"):
+def test_the_label_table_of_the_other_dataset_is_recognized(download):
+    with pytest.raises(ValueError, match=r"is this mvsa_multiple\?"):
         load_posts("mvsa_single", download)
