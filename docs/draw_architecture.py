@@ -1,6 +1,8 @@
-"""Draw the figure of the architecture that README shows: `python docs/draw_architecture.py` writes architecture.svg.
+"""Draw the figure of the architecture that README shows.
 
-The same matplotlib draws the same bytes: no date, fixed ids, glyphs as outlines (so no font is needed to read it).
+    python docs/draw_architecture.py
+
+The same version of matplotlib writes the same bytes: no date, fixed ids, glyphs as outlines.
 """
 
 import argparse
@@ -20,7 +22,7 @@ STYLE = {
 }
 
 INK, SOFT, PAPER, LINE = "#1F2937", "#6B7280", "#FFFFFF", "#D1D5DB"
-# (fill, edge) of each kind of part
+# (fill, edge) by type of component
 TEXT = ("#DCEBFA", "#2F74B5")
 IMAGE = ("#DDF3E4", "#2E8B57")
 RATIONALE = ("#FCEBD3", "#C77700")
@@ -30,7 +32,7 @@ LOSS = ("#FCE4EA", "#C2375E")
 
 
 class Canvas:
-    """A white rounded card with boxes and arrows; x to the right, y downwards."""
+    """White rounded card with boxes and arrows; x to the right, y downwards."""
 
     def __init__(self) -> None:
         self.figure = Figure(figsize=(WIDTH / 72, HEIGHT / 72))
@@ -40,7 +42,7 @@ class Canvas:
         self.axes.axis("off")
 
     def box(self, x, y, width, height, text="", colours=PLAIN, size=15, weight="normal", radius=9, line=1.6, dash="-"):
-        """A rounded box with its text in the middle."""
+        """Draw a rounded box with centred text."""
         fill, edge = colours
         shape = f"round,pad=0,rounding_size={radius}"
         patch = FancyBboxPatch((x, y), width, height, shape, facecolor=fill, edgecolor=edge, linewidth=line)
@@ -50,10 +52,11 @@ class Canvas:
             self.text(x + width / 2, y + height / 2, text, size=size, weight=weight)
 
     def text(self, x, y, text, size=15, colour=INK, align="center", **style):
+        """Write text at a position."""
         self.axes.text(x, y, text, size=size, color=colour, ha=align, va="center", linespacing=1.25, **style)
 
     def arrow(self, *points, colour=SOFT, dash="-", head=True, line=1.7):
-        """A line through the points, with a head at the last one."""
+        """Draw a line through the points, with a head at the last one."""
         *through, before, end = points
         xs, ys = zip(*through, before, strict=True) if through else ((before[0],), (before[1],))
         if through:
@@ -65,12 +68,12 @@ class Canvas:
         self.axes.add_patch(patch)
 
     def vector(self, x, y, text, colours):
-        """A modality's vector: a disc with its symbol."""
+        """Draw a modality's vector: a disc with its symbol."""
         self.axes.add_patch(Circle((x, y), 23, facecolor=colours[1], edgecolor=PAPER, linewidth=2, zorder=3))
         self.text(x, y, text, size=17, colour=PAPER, zorder=4)
 
     def bars(self, x, y, width, rows, step=26):
-        """Small horizontal bars, each with its name before it and its share as its length."""
+        """Draw small horizontal bars with names; the length of a bar is its share."""
         for index, (name, share, colour) in enumerate(rows):
             middle = y + index * step
             self.text(x - 8, middle, name, size=14, align="right")
@@ -81,7 +84,7 @@ class Canvas:
 
 
 def draw_post(canvas: Canvas) -> None:
-    """The input: text and image of one post, and what a large multimodal model says of them."""
+    """Draw the input: text and image of one post, and the rationales of a large multimodal model."""
     canvas.box(22, 22, 216, 300, colours=("#FAFAFA", LINE), radius=14)
     canvas.text(38, 44, "Post", align="left", weight="bold")
     canvas.box(38, 62, 184, 56, "“Lovely weather,\nas always!”", TEXT, size=14)
@@ -103,8 +106,8 @@ def draw_post(canvas: Canvas) -> None:
 
 
 def draw_branches(canvas: Canvas) -> None:
-    """Text, image and rationales, each to one vector."""
-    # Text: BERT, then SKNet beside an LSTM, concatenated.
+    """Draw the branches that encode text, image and rationales as one vector each."""
+    # Text: BERT, then SKNet parallel to an LSTM, concatenated.
     canvas.arrow((222, 90), (296, 90))
     canvas.box(296, 64, 104, 52, "BERT", TEXT, weight="bold")
     canvas.box(452, 38, 110, 42, "SKNet", TEXT)
@@ -116,7 +119,7 @@ def draw_branches(canvas: Canvas) -> None:
     canvas.box(612, 68, 88, 44, "concat", TEXT, size=14)
     canvas.arrow((700, 90), (735, 90))
 
-    # Image: CNN beside a ViT, concatenated and projected.
+    # Image: CNN parallel to a ViT, concatenated and projected.
     canvas.box(452, 196, 110, 42, "CNN", IMAGE)
     canvas.box(452, 258, 110, 42, "ViT", IMAGE)
     for middle, name in ((217, "$h_3$"), (279, "$h_4$")):
@@ -126,7 +129,7 @@ def draw_branches(canvas: Canvas) -> None:
     canvas.box(612, 226, 88, 44, "project", IMAGE, size=14)
     canvas.arrow((700, 248), (735, 248))
 
-    # Rationales: the encoder of the text, then attention over the perspectives.
+    # Rationales: the text encoder, then attention over the perspectives.
     for index in range(3):
         canvas.arrow((238, 435 + index * 40), (266, 435 + index * 40), (266, 475), (296, 475))
     canvas.box(296, 445, 104, 60, "text\nencoder", RATIONALE, weight="bold")
@@ -140,7 +143,7 @@ def draw_branches(canvas: Canvas) -> None:
 
 
 def draw_fusion(canvas: Canvas) -> None:
-    """The vectors, their weighted sum, the answer."""
+    """Draw the vectors, their weighted sum and the prediction."""
     for y, target in ((90, 232), (248, 276), (475, 320)):
         canvas.arrow((758, y), (806, y), (806, target), (838, target))
     canvas.vector(758, 90, "$t\\,'$", TEXT)
@@ -164,7 +167,7 @@ def draw_fusion(canvas: Canvas) -> None:
 
 
 def draw_losses(canvas: Canvas) -> None:
-    """What is minimised: cross-entropy on the answer, MLCL between text and image vectors."""
+    """Draw the losses: cross-entropy of the prediction, MLCL between text and image vectors."""
     dash = (0, (4, 3))
     canvas.arrow((758, 113), (758, 154), colour=LOSS[1], dash=dash, head=False)
     canvas.arrow((758, 184), (758, 225), colour=LOSS[1], dash=dash, head=False)
