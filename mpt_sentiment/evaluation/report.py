@@ -76,20 +76,6 @@ def evaluate_predictions(
     }
 
 
-def compute_metrics(prediction: Any) -> dict[str, float]:
-    """Compute the scores for `Trainer(compute_metrics=...)`, logged as `eval_accuracy` etc.
-
-    Args:
-        prediction (`transformers.EvalPrediction`):
-            `predictions` holds the logits of shape `(num_posts, num_classes)`, or a tuple that starts with them;
-            `label_ids` the class indices of shape `(num_posts,)`.
-    """
-    outputs = prediction.predictions
-    logits = np.asarray(outputs[0] if isinstance(outputs, (tuple, list)) else outputs)
-    confusion = confusion_matrix(prediction.label_ids, logits.argmax(axis=1), logits.shape[1])
-    return {name: float(value) for name, value in overall_scores(confusion).items()}
-
-
 def aggregate_runs(runs: Sequence[Mapping[str, Any]], seeds: Sequence[int] | None = None) -> dict[str, Any]:
     """Summarize the reports of several training seeds.
 

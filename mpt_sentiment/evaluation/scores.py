@@ -80,7 +80,8 @@ class Score:
     metric_args: Mapping[str, Any] = field(default_factory=dict)
 
 
-# Reports, intervals, tests, tables, figures and model cards contain every score of this table.
+# Reports, intervals, tests, tables, figures and model cards contain every score of this table. The Trainer logs those
+# of `modeling_mpt.metrics.compute_metrics`.
 SCORES: Mapping[str, Score] = {
     "accuracy": Score("Accuracy", accuracy, "accuracy"),
     "f1_weighted": Score("Weighted F1", f1_weighted, "f1", {"average": "weighted"}),
