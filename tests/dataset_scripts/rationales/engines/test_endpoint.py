@@ -1,14 +1,10 @@
-"""What is sent to a server, and into which of the four classes each of its failures falls."""
+"""Endpoint engine: request fields by profile, and the class of each failure."""
 
 import asyncio
-import contextlib
 import dataclasses
 import json
 import socket
-import struct
-import threading
 from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import PIL.Image
 import pytest
@@ -20,6 +16,7 @@ from dataset_scripts.rationales.posts import prepare_post
 from dataset_scripts.rationales.prompts import load_prompt
 from dataset_scripts.rationales.spec import RationaleSpec
 from helpers import tiny_lmm
+from helpers.faulty_server import FaultyServer
 
 PROMPT = load_prompt("default", "en")
 SPEC = RationaleSpec(model="qwen", prompt_hash=PROMPT.hash, language="en", max_tokens=16, max_pixels=28 * 28 * 64)
@@ -34,119 +31,55 @@ GOOD = {
 }
 
 
-class Server:
-    """One scripted reply to chat requests: (status, headers, body), or what breaks the connection."""
-
-    def __init__(self, reply=(200, {}, GOOD), healthy=True):
-        self.reply, self.healthy, self.requests = reply, healthy, []
-        owner = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self):
-                owner.requests.append((self.path, dict(self.headers), None))
-                self.send(200 if owner.healthy else 503, {}, "{}")
-
-            def do_POST(self):
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                owner.requests.append((self.path, dict(self.headers), body))
-                if owner.reply == "reset":
-                    self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                    self.close_connection = True
-                    self.connection.close()
-                elif owner.reply == "hang":
-                    owner.released.wait()
-                else:
-                    self.send(*owner.reply)
-
-            def send(self, status, headers, body):
-                body = (body if isinstance(body, str) else json.dumps(body)).encode()
-                self.send_response(status)
-                for name, value in ({"Content-Length": str(len(body))} | headers).items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_):
-                pass
-
-            def handle(self):
-                with contextlib.suppress(OSError, ValueError):
-                    super().handle()
-
-            def finish(self):
-                with contextlib.suppress(OSError, ValueError):
-                    super().finish()
-
-        self.released = threading.Event()
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._http.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._http.server_port}"
-
-    def __enter__(self):
-        threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        return self
-
-    def __exit__(self, *_):
-        self.released.set()
-        self._http.shutdown()
-        self._http.server_close()
+def serve(reply=(200, {}, GOOD), healthy=True):
+    """Start a server with one reply: (status, headers, body), `"reset"` or `"hang"`."""
+    server = FaultyServer(lambda number, body: reply)
+    server.healthy = healthy
+    return server
 
 
 def ask(url, profile="vllm", attempt=0, spec=SPEC, **options):
-    async def once():
+    async def generate_once():
         engine = EndpointEngine(url, spec, PROMPT, profile=profile, **options)
         try:
             return await engine.generate(POST, "negative", attempt)
         finally:
             await engine.close()
 
-    return asyncio.run(once())
+    return asyncio.run(generate_once())
 
 
 def failure(reply, healthy=True, **options):
-    with Server(reply, healthy) as server, pytest.raises(Exception) as raised:
+    with serve(reply, healthy) as server, pytest.raises(Exception) as raised:
         ask(server.url, **options)
+    assert len(server.requests) == 1  # no retry
     return raised.value
 
 
-def test_an_answer_comes_with_what_it_cost():
-    with Server() as server:
-        answer = ask(server.url)
-    assert dataclasses.astuple(answer) == ("It is.", "stop", 90, 64, 5, "build-1")
-
-
-def test_an_answer_without_usage_is_an_answer():
-    with Server((200, {}, {"choices": GOOD["choices"]})) as server:
+def test_an_answer_has_its_token_counts_if_the_server_reports_them():
+    with serve() as server:
+        assert dataclasses.astuple(ask(server.url)) == ("It is.", "stop", 90, 64, 5, "build-1")
+    with serve((200, {}, {"choices": GOOD["choices"]})) as server:
         assert dataclasses.astuple(ask(server.url)) == ("It is.", "stop", None, None, None, None)
 
 
 @pytest.mark.parametrize("suffix", ["", "/", "/v1", "/v1/"])
-def test_the_address_may_be_written_with_and_without_v1(suffix):
-    with Server() as server:
+def test_the_prompt_is_sent_to_an_address_with_or_without_v1(suffix):
+    with serve() as server:
         ask(server.url + suffix)
-    assert server.requests[0][0] == "/v1/chat/completions"
-
-
-def test_the_request_is_the_prompt_and_the_model():
-    with Server() as server:
-        ask(server.url)
-    body = server.requests[0][2]
+    assert server.paths == ["/v1/chat/completions"]
+    body = server.requests[0]
     assert body["messages"] == PROMPT.messages(POST, "negative")
     assert body["model"] == "qwen" and body["max_tokens"] == 16
 
 
-def test_the_users_hub_token_goes_to_no_server_unasked(monkeypatch):
+def test_the_hub_token_of_the_user_is_never_sent(monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
-    with Server() as server:
+    with serve() as server:
         ask(server.url)
         ask(server.url, api_key="key-of-this-server")
-    sent = [
-        next(value for name, value in headers.items() if name.lower() == "authorization")
-        for _, headers, _ in server.requests
-    ]
-    assert "hf_secret" not in sent[0] and sent[1] == "Bearer key-of-this-server"
+    tokens = [{name.lower(): value for name, value in headers.items()}["authorization"] for headers in server.headers]
+    assert "hf_secret" not in tokens[0] and tokens[1] == "Bearer key-of-this-server"
 
 
 EXTRA = {
@@ -158,64 +91,56 @@ EXTRA = {
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_each_kind_of_server_is_sent_only_what_it_takes(profile):
-    with Server() as server:
+def test_each_kind_of_server_gets_only_supported_fields(profile):
+    with serve() as server:
         ask(server.url, profile)
     temperature = set() if profile == "transformers" else {"temperature"}
-    assert (
-        server.requests[0][2].keys()
-        == {"model", "messages", "max_tokens", "seed", "stream"} | temperature | EXTRA[profile]
-    )
+    fields = {"model", "messages", "max_tokens", "seed", "stream"}
+    assert server.requests[0].keys() == fields | temperature | EXTRA[profile]
 
 
-def test_a_re_ask_samples_with_another_seed():
-    with Server() as server:
+def test_later_attempts_sample_with_another_seed():
+    with serve() as server:
         for profile in ("vllm", "transformers"):
             for attempt in (0, 2):
                 ask(server.url, profile, attempt, dataclasses.replace(SPEC, seed=5))
-    plain, warm, plain_config, warm_config = [body for _, _, body in server.requests]
-    assert (plain["temperature"], plain["seed"]) == (0.0, 5) and (warm["temperature"], warm["seed"]) == (0.7, 7)
-    plain_config, warm_config = (json.loads(body["generation_config"]) for body in (plain_config, warm_config))
-    assert not plain_config["do_sample"] and warm_config["do_sample"] and warm_config["temperature"] == 0.7
-    assert warm_config["repetition_penalty"] == SPEC.repetition_penalty
+    greedy, sampled = server.requests[:2]
+    assert (greedy["temperature"], greedy["seed"]) == (0.0, 5)
+    assert (sampled["temperature"], sampled["seed"]) == (0.7, 7)
+    greedy, sampled = (json.loads(body["generation_config"]) for body in server.requests[2:])
+    assert not greedy["do_sample"] and sampled["do_sample"] and sampled["temperature"] == 0.7
+    assert sampled["repetition_penalty"] == SPEC.repetition_penalty
 
 
 @pytest.mark.parametrize("status", [400, 413, 415, 422])
-def test_what_is_wrong_with_the_item_is_permanent(status):
+def test_an_error_of_the_request_is_permanent(status):
     error = failure((status, {}, {"error": "maximum context length is 4096 tokens, however you requested 9000"}))
     assert type(error) is PermanentError and str(status) in str(error) and "4096 tokens" in str(error)
 
 
 @pytest.mark.parametrize("status", [408, 409, 425, 429, 500, 502, 503, 504])
-def test_what_may_pass_is_retryable(status):
+def test_a_temporary_error_is_retryable(status):
     error = failure((status, {}, "later"))
     assert type(error) is RetryableError and error.retry_after is None
     assert error.overloaded == (status in (429, 503))
 
 
-@pytest.mark.parametrize(
-    ("value", "low", "high"), [("7", 7, 7), ("0.5", 0.5, 0.5), (formatdate(0), 0, 0), ("soon", None, None)]
-)
-def test_the_server_says_how_long_to_wait(value, low, high):
-    error = failure((429, {"Retry-After": value}, ""))
-    assert error.retry_after is None if low is None else low <= error.retry_after <= high
-
-
-@pytest.mark.parametrize("status", [401, 402, 403, 404, 405])
-def test_what_fails_alike_for_every_item_is_misconfigured(status):
-    assert type(failure((status, {}, "no"))) is MisconfiguredError
+@pytest.mark.parametrize(("value", "seconds"), [("7", 7), ("0.5", 0.5), (formatdate(0), 0), ("soon", None)])
+def test_retry_after_is_parsed(value, seconds):
+    assert failure((429, {"Retry-After": value}, "")).retry_after == seconds
 
 
 @pytest.mark.parametrize(
     ("status", "detail"),
     [
+        *((status, "no") for status in (401, 402, 403, 404, 405)),
         (400, "Server is pinned to 'a'; requested 'b'."),
         (400, "The model `Qwen/Qwen2.5-VL-7B` does not exist."),
         (422, "Unexpected fields in the request: {'repetition_penalty'}"),
         (400, "Extra inputs are not permitted"),
     ],
 )
-def test_a_wrong_model_or_profile_is_misconfigured_and_not_the_items_fault(status, detail):
+def test_an_error_of_every_request_is_misconfigured(status, detail):
     assert type(failure((status, {}, {"detail": detail}))) is MisconfiguredError
 
 
@@ -252,29 +177,27 @@ def test_an_unreadable_answer_is_retryable(body):
     assert type(failure((200, {}, body))) is RetryableError
 
 
-def test_a_body_shorter_than_announced_is_retryable():
-    assert type(failure((200, {"Content-Length": "5000", "Connection": "close"}, GOOD), timeout=1)) is RetryableError
-
-
-def test_a_reset_connection_of_a_healthy_server_is_retryable_and_of_a_sick_one_an_outage():
-    assert type(failure("reset")) is RetryableError
-    assert type(failure("reset", healthy=False)) is OutageError
-
-
-def test_a_server_that_does_not_answer_in_time_is_overloaded_or_gone():
-    error = failure("hang", timeout=0.2)
-    assert type(error) is RetryableError and error.overloaded
-    assert type(failure("hang", healthy=False, timeout=0.2)) is OutageError
-
-
-def test_a_500_of_a_dying_server_is_an_outage():
-    assert type(failure((500, {}, "EngineDeadError"), healthy=False)) is OutageError
+@pytest.mark.parametrize(
+    ("reply", "timeout"),
+    [
+        ((200, {"Content-Length": "5000", "Connection": "close"}, GOOD), 1),
+        ("reset", 60),
+        ("hang", 0.2),
+        ((500, {}, "EngineDeadError"), 60),
+    ],
+    ids=["short-body", "reset", "timeout", "500"],
+)
+def test_a_lost_answer_is_an_outage_only_if_the_health_check_fails(reply, timeout):
+    error = failure(reply, timeout=timeout)
+    assert type(error) is RetryableError and error.overloaded == (reply == "hang")
+    if reply[0] != 200:
+        assert type(failure(reply, healthy=False, timeout=timeout)) is OutageError
 
 
 def test_a_closed_port_is_an_outage():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        with pytest.raises(OutageError, match="health check fails too"):
+        with pytest.raises(OutageError, match="health check fails"):
             ask(f"http://127.0.0.1:{free.getsockname()[1]}")
 
 
@@ -283,50 +206,43 @@ def test_an_error_message_does_not_repeat_the_image():
     assert "cannot load data:image/jpeg;base64,... at all" in str(error)
 
 
-def test_one_call_is_one_request():
-    for reply in ((500, {}, ""), (429, {}, ""), "reset"):
-        with Server(reply) as server, pytest.raises(RetryableError):
-            ask(server.url)
-        assert [path for path, _, _ in server.requests].count("/v1/chat/completions") == 1
+@pytest.mark.parametrize(("profile", "path"), [("vllm", "/health"), ("openai", "/v1/models")])
+def test_the_health_check_depends_on_the_kind_of_server(profile, path):
+    with serve() as server:
+        engine = EndpointEngine(server.url, SPEC, PROMPT, profile=profile)
+        assert asyncio.run(engine.healthy()) and server.paths == [path]
+        server.healthy = False
+        assert not asyncio.run(engine.healthy())
 
 
-def test_hosted_endpoints_are_healthy_if_they_list_models():
-    for profile, path in (("vllm", "/health"), ("openai", "/v1/models")):
-        with Server(healthy=True) as server:
-            engine = EndpointEngine(server.url, SPEC, PROMPT, profile=profile)
-            assert asyncio.run(engine.healthy())
-            assert server.requests[0][0] == path
-            server.healthy = False
-            assert not asyncio.run(engine.healthy())
-
-
-def test_impossible_engines_are_refused():
-    with pytest.raises(ValueError, match="no profile 'vlm'; choose one of vllm, sglang"):
+def test_invalid_arguments_are_refused():
+    with pytest.raises(ValueError, match="vllm, sglang, .* got 'vlm'. Did you mean 'vllm'"):
         EndpointEngine("http://localhost:1", SPEC, PROMPT, profile="vlm")
-    with pytest.raises(ValueError, match="'localhost:8000' is not the address of a server"):
+    with pytest.raises(ValueError, match="http.* got 'localhost:8000'"):
         EndpointEngine("localhost:8000", SPEC, PROMPT)
-    with pytest.raises(ValueError, match="has the hash .* asks for"):
+    with pytest.raises(ValueError, match="has the hash"):
         EndpointEngine("http://localhost:1", SPEC, load_prompt("paper", "en"))
-    with pytest.raises(ValueError, match="no reading for ironic"):
+    with pytest.raises(ValueError, match="ironic, only for positive.*`readings`"):
         EndpointEngine("http://localhost:1", dataclasses.replace(SPEC, perspectives=("ironic",)), PROMPT)
 
 
-def test_a_real_server_gives_the_tokens_that_the_model_gives_in_this_process(tmp_path):
+def test_transformers_serve_gives_the_same_tokens_as_the_local_engine(tmp_path):
     reason = tiny_lmm.missing_for_serve()
     if reason:
         pytest.skip(reason)
     folder = tiny_lmm.build(tmp_path / "lmm")
     spec = dataclasses.replace(SPEC, model=str(folder))
-    here = TransformersEngine.from_pretrained(spec, PROMPT, device="cpu")
+    local_engine = TransformersEngine.from_pretrained(spec, PROMPT, device="cpu")
 
     async def compare(url):
         engine = EndpointEngine(url, spec, PROMPT, profile="transformers")
         assert await engine.healthy()
         for perspective in spec.perspectives:
-            for attempt in (0, 1):  # the second samples: seed and temperature arrive
-                there, local = [await one.generate(POST, perspective, attempt) for one in (engine, here)]
-                assert (there.text, there.prompt_tokens) == (local.text, local.prompt_tokens)
-                assert there.completion_tokens == local.completion_tokens
+            for attempt in (0, 1):  # attempt 1 samples, so seed and temperature must arrive
+                served = await engine.generate(POST, perspective, attempt)
+                local = await local_engine.generate(POST, perspective, attempt)
+                assert (served.text, served.prompt_tokens) == (local.text, local.prompt_tokens)
+                assert served.completion_tokens == local.completion_tokens
         wrong = EndpointEngine(url, dataclasses.replace(spec, model="other"), PROMPT, profile="transformers")
         with pytest.raises(MisconfiguredError, match="pinned to"):
             await wrong.generate(POST, "positive", 0)
