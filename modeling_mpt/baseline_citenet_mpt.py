@@ -1,4 +1,4 @@
-"""CiteNet: how far text and image disagree decides between what each says and what both say (Wang et al., 2024)."""
+"""CiteNet baseline: fusion governed by the incongruity of text and image (Wang et al., 2024)."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,21 +13,20 @@ from .baselines_modeling_mpt import BaselineConfig, BaselineForSentimentClassifi
 from .loss_mpt import classification_loss, instance_contrastive_loss
 from .packing_mpt import masked_mean
 
-# A deviation is never smaller: the divergence divides by it.
-MIN_DEVIATION = 1e-2
+MIN_DEVIATION = 1e-2  # bounds the divergence, which divides by deviations
 
 
 @dataclass
 class CiteNetOutput(BaselineOutput):
-    """
+    """Output of CiteNet.
+
     Args:
-        loss_alignment, loss_unimodal (`torch.Tensor` of shape `()`): contrast of texts and images, and cross-entropy
-            of the two unimodal classifiers.
-        aligned_text_embeds, aligned_image_embeds (`torch.Tensor` of shape `(batch, alignment_size)`): in the space in
-            which both are compared.
-        text_logits, image_logits (`torch.Tensor` of shape `(batch, num_labels)`): what the text alone and the image
-            alone say.
-        incongruity (`torch.Tensor` of shape `(batch,)`): from 0 to below 1; 0 for a post with one modality.
+        loss_alignment, loss_unimodal (`torch.Tensor` of shape `()`): contrastive loss of texts and images, and mean
+            cross-entropy of the two unimodal classifiers.
+        aligned_text_embeds, aligned_image_embeds (`torch.Tensor` of shape `(batch, alignment_size)`): L2-normalized
+            vectors in the common space of text and image.
+        text_logits, image_logits (`torch.Tensor` of shape `(batch, num_labels)`): logits of the unimodal classifiers.
+        incongruity (`torch.Tensor` of shape `(batch,)`): score in [0, 1); 0 for a post with one modality.
     """
 
     loss_alignment: torch.Tensor | None = None
@@ -40,25 +39,27 @@ class CiteNetOutput(BaselineOutput):
 
 
 class CiteNetSentimentConfig(BaselineConfig):
-    r"""
+    r"""Configuration of the CiteNet baseline.
+
     Args:
-        hidden_size (`int`, defaults to 256): of text, image and their integration.
-        integration_layers (`int`, defaults to 2): layers in which words and regions attend to one another.
-        head_size (`int`, defaults to 32): size of an attention head.
-        alignment_size (`int`, defaults to 128): of the space in which text and image are aligned.
+        hidden_size (`int`, defaults to 256): size of the vectors of text, image and their integration.
+        integration_layers (`int`, defaults to 2): layers in which words and regions attend to each other.
+        head_size (`int`, defaults to 32): size of an attention head; divides `hidden_size`.
+        alignment_size (`int`, defaults to 128): size of the common space of text and image.
         distribution_size (`int`, defaults to 64): dimensions of the normal distributions that are compared.
-        loss_weight_alignment (`float`, defaults to 0.1): weight of the contrastive alignment.
-        loss_weight_unimodal (`float`, defaults to 0.5): weight of the unimodal classifiers.
-        contrastive_temperature (`float`, defaults to 0.07): τ of the alignment.
-        kwargs: see [`BaselineConfig`].
+        loss_weight_alignment (`float`, defaults to 0.1): weight of the contrastive loss.
+        loss_weight_unimodal (`float`, defaults to 0.5): weight of the unimodal classifiers' loss.
+        contrastive_temperature (`float`, defaults to 0.07): temperature τ of the contrastive loss.
+        kwargs: other fields of [`BaselineConfig`].
     """
 
     model_type = "citenet_sentiment"
     title = "CiteNet"
     source = (
         "Wang et al., *CiteNet: Cross-modal incongruity perception network for multimodal sentiment prediction*, "
-        "Knowledge-Based Systems 2024; a reconstruction from its abstract"
+        "Knowledge-Based Systems 2024"
     )
+    remark = "a reconstruction from its abstract"
     keys_to_ignore_at_inference = ignored_at_inference(CiteNetOutput)
     counts = (*BaselineConfig.counts, "integration_layers", "head_size", "alignment_size", "distribution_size")
     numbers = (
@@ -92,19 +93,12 @@ class CiteNetSentimentConfig(BaselineConfig):
     def check(self) -> None:
         super().check()
         check_heads(self.hidden_size, self.head_size)
-        sizes = {name: getattr(self, name) for name in ("integration_layers", "alignment_size", "distribution_size")}
-        for name, value in sizes.items():
-            if value < 1:
-                raise ValueError(f"{name}={value}: write a positive number.")
-        if self.contrastive_temperature <= 0:
-            raise ValueError(
-                f"contrastive_temperature={self.contrastive_temperature}: write a positive number, e.g. 0.07."
-            )
 
 
 def normal_divergence(mean: torch.Tensor, deviation: torch.Tensor) -> torch.Tensor:
-    r"""The symmetric divergence ½ [KL(p‖q) + KL(q‖p)] of two normal distributions with independent dimensions, in
-    closed form; the logarithms of both directions cancel:
+    r"""Compute the symmetric divergence ½ [KL(p‖q) + KL(q‖p)] of two diagonal normal distributions.
+
+    The logarithms of both directions cancel:
 
     $$\frac14 \sum_d \frac{\sigma_{p,d}^2 + (\mu_{p,d} - \mu_{q,d})^2}{\sigma_{q,d}^2}
       + \frac{\sigma_{q,d}^2 + (\mu_{p,d} - \mu_{q,d})^2}{\sigma_{p,d}^2} - 2$$
@@ -113,7 +107,7 @@ def normal_divergence(mean: torch.Tensor, deviation: torch.Tensor) -> torch.Tens
         mean, deviation (`torch.Tensor` of shape `(2, batch, dimensions)`): μ and σ of p and of q.
 
     Returns:
-        `torch.Tensor` of shape `(batch,)`, from 0.
+        `torch.Tensor` of shape `(batch,)`, at least 0.
     """
     square = (mean[0] - mean[1]) ** 2
     variance_p, variance_q = deviation[0] ** 2, deviation[1] ** 2
@@ -122,16 +116,17 @@ def normal_divergence(mean: torch.Tensor, deviation: torch.Tensor) -> torch.Tens
 
 
 class CiteNetForSentimentClassification(BaselineForSentimentClassification):
-    """A reconstruction. Known of the paper, whose code was not published, are the parts that its abstract names: text
-    and image are aligned by contrastive learning, integrated with each other, and compared as distributions; the
-    incongruity score so estimated governs the adaptive fusion of unimodal and multimodal representations, under the
-    supervision of unimodal predictions. All sizes, layers and weights are assumptions.
+    """Cross-modal incongruity perception network, reconstructed from the abstract.
 
-    How the score acts follows Chen et al., *Cross-modal Ambiguity Learning for Multimodal Fake News Detection* (CAFE):
-    the more incongruous, the less the unimodal and the more the multimodal part counts. There, the divergence is an
-    estimate from one sample of each distribution and the score its sigmoid, which is never below ½; here, it is the
-    closed form and the score 1 - exp(-divergence), which uses all of [0, 1). There, each modality has its own encoder
-    to a distribution; here both have the same, on the aligned vectors, so that equal ones score 0.
+    The code was not published. From the abstract: text and image are aligned by contrastive learning, integrated with
+    each other, and compared as distributions; the estimated incongruity score governs the adaptive fusion of unimodal
+    and multimodal representations, supervised by unimodal predictions. All sizes, layers and weights are assumptions.
+
+    The use of the score follows Chen et al., *Cross-modal Ambiguity Learning for Multimodal Fake News Detection*
+    (CAFE): a higher score gives less weight to the unimodal and more to the multimodal part. CAFE estimates the
+    divergence from one sample of each distribution, and its score is the sigmoid, at least ½; here the divergence is
+    in closed form and the score is 1 - exp(-divergence), which uses all of [0, 1). CAFE has an encoder to a
+    distribution per modality; here both share one, on the aligned vectors, so that equal vectors score 0.
     """
 
     config_class = CiteNetSentimentConfig
@@ -176,33 +171,34 @@ class CiteNetForSentimentClassification(BaselineForSentimentClassification):
         self.add_head(3 * size, classifier)
 
     def pool(self, text: Tokens, image: Tokens) -> tuple[torch.Tensor, dict]:
-        """[(1 - a) t; (1 - a) v; a m] with the incongruity a, from what text, image and both together say. What is
-        absent says nothing; one modality alone is not incongruous."""
+        """Return [(1 - a) t; (1 - a) v; a m] with text t, image v, integration m and incongruity a.
+
+        The result is `(batch, 3 · hidden)`. Missing modalities contribute zeros; a is 0 unless both are present.
+        """
         has_text, has_image = text.mask.any(dim=1), image.mask.any(dim=1)
-        of_text = self.text_projection(text.summary) * has_text.unsqueeze(-1)
-        of_image = self.image_projection(image.summary) * has_image.unsqueeze(-1)
-        aligned = torch.stack([self.text_alignment(of_text), self.image_alignment(of_image)])
+        text_vector = self.text_projection(text.summary) * has_text.unsqueeze(-1)
+        image_vector = self.image_projection(image.summary) * has_image.unsqueeze(-1)
+        aligned = torch.stack([self.text_alignment(text_vector), self.image_alignment(image_vector)])
         aligned = F.normalize(aligned.float(), dim=-1)
         score = self.incongruity(aligned) * (has_text & has_image)
-        share = score.to(of_text.dtype).unsqueeze(-1)
-        both = self.integrate(text, image)
-        fused = torch.cat([(1 - share) * of_text, (1 - share) * of_image, share * both], dim=-1)
+        share = score.to(text_vector.dtype).unsqueeze(-1)
+        integrated = self.integrate(text, image)
+        fused = torch.cat([(1 - share) * text_vector, (1 - share) * image_vector, share * integrated], dim=-1)
         return fused, {
             "aligned_text_embeds": aligned[0],
             "aligned_image_embeds": aligned[1],
-            "text_logits": self.text_classifier(of_text),
-            "image_logits": self.image_classifier(of_image),
+            "text_logits": self.text_classifier(text_vector),
+            "image_logits": self.image_classifier(image_vector),
             "incongruity": score,
         }
 
     def incongruity(self, aligned: torch.Tensor) -> torch.Tensor:
-        """`(2, batch, alignment_size)`, texts and images, to the score `(batch,)`."""
+        """Score aligned texts and images, `(2, batch, alignment_size)`: `(batch,)`, in [0, 1)."""
         mean, deviation = self.distribution(aligned.to(self.distribution[0].weight.dtype)).float().chunk(2, dim=-1)
         return 1 - torch.exp(-normal_divergence(mean, F.softplus(deviation) + MIN_DEVIATION))
 
     def integrate(self, text: Tokens, image: Tokens) -> torch.Tensor:
-        """m `(batch, hidden)`: words attend to regions and regions to words, both as the layer before left them; their
-        means are put together."""
+        """Let words and regions attend to each other, layer by layer, and project the means: `(batch, hidden)`."""
         words, regions = self.word_projection(text.states), self.region_projection(image.states)
         for to_regions, to_words in zip(self.words_to_regions, self.regions_to_words, strict=True):
             words, regions = to_regions(words, regions, image.mask), to_words(regions, words, text.mask)
@@ -217,18 +213,21 @@ class CiteNetForSentimentClassification(BaselineForSentimentClassification):
         image_logits: torch.Tensor,
         modality_mask: torch.Tensor,
     ) -> dict[str, torch.Tensor]:
-        """Alignment: of all images, a text finds its own, and the other way round, among posts with both. Unimodal:
-        mean of the cross-entropies of both classifiers, each over the posts that have its modality."""
+        """Compute the contrastive loss of posts with both modalities and the loss of the unimodal classifiers.
+
+        The contrastive loss is the mean of both directions. The unimodal loss is the mean of two cross-entropies, each
+        over the posts that have the modality.
+        """
         has_text, has_image = modality_mask[:, 0], modality_mask[:, 1]
         texts, images = (embeds[has_text & has_image] for embeds in (aligned_text_embeds, aligned_image_embeds))
         temperature = self.config.contrastive_temperature
-        forth = instance_contrastive_loss(texts, images, temperature)
-        back = instance_contrastive_loss(images, texts, temperature)
-        of_text = self._unimodal_loss(text_logits[has_text], labels[has_text])
-        of_image = self._unimodal_loss(image_logits[has_image], labels[has_image])
-        return {"alignment": (forth + back) / 2, "unimodal": (of_text + of_image) / 2}
+        text_to_image = instance_contrastive_loss(texts, images, temperature)
+        image_to_text = instance_contrastive_loss(images, texts, temperature)
+        text_loss = self._unimodal_loss(text_logits[has_text], labels[has_text])
+        image_loss = self._unimodal_loss(image_logits[has_image], labels[has_image])
+        return {"alignment": (text_to_image + image_to_text) / 2, "unimodal": (text_loss + image_loss) / 2}
 
     def _unimodal_loss(self, logits: torch.Tensor, labels: torch.LongTensor) -> torch.Tensor:
         if len(labels) == 0:
-            return logits.float().sum()  # 0, where the mean would be NaN
+            return logits.float().sum()  # 0 with a gradient; the mean would be NaN
         return classification_loss(logits, labels, self.config.class_weights, self.config.label_smoothing)

@@ -35,7 +35,9 @@ class Posts(NamedTuple):
 
 
 class BaselineForSentimentClassification(SentimentPreTrainedModel):
-    r"""Base class of the baselines. A system is a subclass that
+    r"""Base class of the baselines.
+
+    A system is a subclass that
 
     - builds its layers in `__init__`, between `super().__init__` and `add_head(pooled_size)`;
     - computes one vector per post from the encoded tokens in `pool`, and optional fields of its output class;

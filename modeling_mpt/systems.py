@@ -1,4 +1,4 @@
-"""The table of all systems: MPT and its baselines by the name that `train.py --model` takes."""
+"""Registry of all systems: MPT and its baselines by the name that `train --model` takes."""
 
 import importlib
 
@@ -7,7 +7,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassificati
 from .configuration_mpt import MPTConfig
 from .modeling_mpt import MPTForSentimentClassification
 
-# A system is the file baseline_NAME_mpt.py, with XSentimentConfig and XForSentimentClassification, and NAME: X here.
+# NAME: X is the file baseline_NAME_mpt.py with XSentimentConfig and XForSentimentClassification.
 BASELINES = {
     "text_cnn": "TextCNN",
     "bilstm": "BiLSTM",
