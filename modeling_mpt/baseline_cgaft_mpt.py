@@ -155,7 +155,10 @@ class CGAFTForSentimentClassification(BaselineForSentimentClassification):
         self.add_head(2 * size, classifier)
 
     def represent(self, posts: Posts) -> tuple[torch.Tensor, dict]:
-        """Compute w = σ(policy([text's first state; frozen image vector])), then pool words and mixed patches."""
+        """Compute the policy weights, mix the layers, and pool words and patches.
+
+        w = σ(policy([first state of the text; image vector of the frozen copy])).
+        """
         text = self.encode_text(posts.input_ids, posts.attention_mask)
         context = torch.cat([text.summary, self.visual.source(posts.pixel_values, posts.image_mask).summary], dim=-1)
         weights = torch.sigmoid(self.policy(context)) * posts.image_mask.unsqueeze(-1)
@@ -164,7 +167,7 @@ class CGAFTForSentimentClassification(BaselineForSentimentClassification):
         return pooled, fields | {"policy_weights": weights}
 
     def pool(self, text: Tokens, image: Tokens) -> tuple[torch.Tensor, dict]:
-        """Concatenate the means of words and of patches after attention to each other: `(batch, 2 · hidden)`."""
+        """Let words and patches attend to each other; return both means, `(batch, 2 · hidden)`."""
         words, patches = self.word_projection(text.states), self.patch_projection(image.states)
         attended_words = self.words_to_patches(words, patches, image.mask)
         attended_patches = self.patches_to_words(patches, words, text.mask)

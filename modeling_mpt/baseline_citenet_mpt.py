@@ -1,4 +1,4 @@
-"""CiteNet baseline: fusion governed by the incongruity of text and image (Wang et al., 2024)."""
+"""CiteNet baseline: fusion by the incongruity of text and image (Wang et al., 2024)."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -96,9 +96,9 @@ class CiteNetSentimentConfig(BaselineConfig):
 
 
 def normal_divergence(mean: torch.Tensor, deviation: torch.Tensor) -> torch.Tensor:
-    r"""Compute the symmetric divergence ½ [KL(p‖q) + KL(q‖p)] of two diagonal normal distributions.
+    r"""Compute the symmetric KL divergence of two diagonal normal distributions.
 
-    The logarithms of both directions cancel:
+    It is ½ [KL(p‖q) + KL(q‖p)], in which the logarithms cancel:
 
     $$\frac14 \sum_d \frac{\sigma_{p,d}^2 + (\mu_{p,d} - \mu_{q,d})^2}{\sigma_{q,d}^2}
       + \frac{\sigma_{q,d}^2 + (\mu_{p,d} - \mu_{q,d})^2}{\sigma_{p,d}^2} - 2$$
@@ -198,7 +198,7 @@ class CiteNetForSentimentClassification(BaselineForSentimentClassification):
         return 1 - torch.exp(-normal_divergence(mean, F.softplus(deviation) + MIN_DEVIATION))
 
     def integrate(self, text: Tokens, image: Tokens) -> torch.Tensor:
-        """Let words and regions attend to each other, layer by layer, and project the means: `(batch, hidden)`."""
+        """Let words and regions attend to each other and project both means, `(batch, hidden)`."""
         words, regions = self.word_projection(text.states), self.region_projection(image.states)
         for to_regions, to_words in zip(self.words_to_regions, self.regions_to_words, strict=True):
             words, regions = to_regions(words, regions, image.mask), to_words(regions, words, text.mask)
@@ -213,10 +213,10 @@ class CiteNetForSentimentClassification(BaselineForSentimentClassification):
         image_logits: torch.Tensor,
         modality_mask: torch.Tensor,
     ) -> dict[str, torch.Tensor]:
-        """Compute the contrastive loss of posts with both modalities and the loss of the unimodal classifiers.
+        """Compute the alignment loss and the unimodal loss.
 
-        The contrastive loss is the mean of both directions. The unimodal loss is the mean of two cross-entropies, each
-        over the posts that have the modality.
+        The alignment loss is contrastive, over the posts with both modalities, and the mean of both directions. The
+        unimodal loss is the mean of two cross-entropies, each over the posts that have the modality.
         """
         has_text, has_image = modality_mask[:, 0], modality_mask[:, 1]
         texts, images = (embeds[has_text & has_image] for embeds in (aligned_text_embeds, aligned_image_embeds))

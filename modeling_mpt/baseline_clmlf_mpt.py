@@ -173,7 +173,7 @@ class CLMLFForSentimentClassification(BaselineForSentimentClassification):
     def auxiliary_losses(
         self, labels: torch.LongTensor, contrastive_embeds: torch.Tensor, view_embeds: torch.Tensor | None
     ) -> dict[str, torch.Tensor]:
-        """Compute the label-based loss of the posts and the data-based loss of posts and second views."""
+        """Compute the label-based contrastive loss and, with second views, the data-based one."""
         temperature = self.config.contrastive_temperature
         losses = {"lbcl": supervised_contrastive_loss(contrastive_embeds, labels, temperature)}
         if view_embeds is not None:

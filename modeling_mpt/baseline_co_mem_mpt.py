@@ -1,4 +1,4 @@
-"""Co-Mem baseline: memories of words and of regions that are read in several hops (SIGIR 2018)."""
+"""Co-Mem baseline: memories of words and regions, read in several hops (SIGIR 2018)."""
 
 from typing import Any
 

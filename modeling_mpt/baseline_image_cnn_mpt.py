@@ -79,5 +79,5 @@ class ImageCNNForSentimentClassification(BaselineForSentimentClassification):
         self.add_head(self.image_size)
 
     def pool(self, image: Tokens) -> tuple[torch.Tensor, dict]:
-        """Return the global average of a timm model or the projection of the plain CNN, `(batch, image_size)`."""
+        """Return the global vector of the CNN, `(batch, image_size)`."""
         return image.summary, {}

@@ -129,12 +129,18 @@ class ITINForSentimentClassification(BaselineForSentimentClassification):
         return share * in_image + (1 - share) * in_text, {}
 
     def gate(self, regions: torch.Tensor, aligned: torch.Tensor) -> torch.Tensor:
-        """Return z_i = r_i + ReLU(W g_i [r_i; u_i]) with the gate g_i = σ(r_iᵀu_i), `(batch, regions, d)`."""
+        """Add gated words to their regions, `(batch, regions, d)`.
+
+        z_i = r_i + ReLU(W g_i [r_i; u_i]) with the gate g_i = σ(r_iᵀu_i).
+        """
         gates = torch.sigmoid((regions * aligned).sum(dim=-1, keepdim=True))
         return regions + torch.relu(self.mix(gates * torch.cat([regions, aligned], dim=-1)))
 
     def attend(self, regions: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Return c, the L2-normalized mean over heads of Σ_i a_i z_i with a = softmax_i(MLP(z_i)): `(batch, d)`."""
+        """Pool regions by attention, `(batch, d)`.
+
+        c is the L2-normalized mean over heads of Σ_i a_i z_i with a = softmax_i(MLP(z_i)).
+        """
         weights = masked_softmax(self.scorer(regions).transpose(1, 2), mask.unsqueeze(1))  # (batch, heads, regions)
         return l2_normalize((weights.to(regions.dtype) @ regions).mean(dim=1))
 

@@ -101,7 +101,7 @@ class MGNNSSentimentConfig(BaselineConfig):
 
 
 class SentimentAttention(nn.Module):
-    """Attention of a trained query per label to the class nodes of an image, reduced to one vector.
+    """Attention from one trained query per label to the class nodes of an image.
 
     Args:
         config ([`MGNNSSentimentConfig`])

@@ -1,4 +1,4 @@
-"""MVAN baseline: attention between memories of text, objects and scene (Yang et al., TMM 2021)."""
+"""MVAN baseline: attention between memories of text, objects and scene (TMM 2021)."""
 
 from typing import Any
 

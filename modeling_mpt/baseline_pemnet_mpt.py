@@ -1,4 +1,4 @@
-"""PEMNet baseline: two feature extractors per modality, fused by LAFF (Ma et al., CIKM 2024)."""
+"""PEMNet baseline: two feature extractors per modality, fused by LAFF (CIKM 2024)."""
 
 import math
 from collections.abc import Mapping
@@ -70,7 +70,15 @@ class SelfAttention(nn.Module):
         self.query, self.key, self.value = nn.Linear(size, size), nn.Linear(size, size), nn.Linear(size, size)
 
     def forward(self, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Map states `(batch, tokens, size)` and mask `(batch, tokens)` to states that are zero at the padding."""
+        """Attend among the real tokens.
+
+        Args:
+            states (`torch.Tensor` of shape `(batch, tokens, size)`)
+            mask (`torch.BoolTensor` of shape `(batch, tokens)`)
+
+        Returns:
+            `torch.Tensor` of shape `(batch, tokens, size)`, zero at the padding.
+        """
         scores = self.query(states) @ self.key(states).transpose(1, 2) / math.sqrt(states.shape[-1])
         values = self.value(states)
         weights = masked_softmax(scores, mask.unsqueeze(1)).to(values.dtype)
@@ -115,7 +123,10 @@ class PEMNetForSentimentClassification(BaselineForSentimentClassification):
         self.flattened.freeze(self.config)
 
     def represent(self, posts: Posts) -> tuple[torch.Tensor, Mapping[str, Any]]:
-        """Fuse the text vector [SKNet; LSTM] and the image vector W [CNN; ViT], `(batch, 2 · hidden)`."""
+        """Fuse the text vector [SKNet; LSTM] and the image vector W [CNN; ViT].
+
+        The result is `(batch, 2 · hidden)`.
+        """
         tokens = self.encode(posts)
         text, image = tokens["text"], tokens["image"]
         states = self.attention(text.states, text.mask)

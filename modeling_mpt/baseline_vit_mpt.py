@@ -33,5 +33,5 @@ class ViTForSentimentClassification(BaselineForSentimentClassification):
         self.add_head(self.image_size)
 
     def pool(self, image: Tokens) -> tuple[torch.Tensor, dict]:
-        """Return the class token or, by `vision_pooling`, the mean of the states: `(batch, image_size)`."""
+        """Return the class token or mean, by `vision_pooling`: `(batch, image_size)`."""
         return image.summary, {}

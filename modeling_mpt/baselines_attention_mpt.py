@@ -1,4 +1,4 @@
-"""Transformer layer of the baselines: masked multi-head attention and a feed-forward network."""
+"""Transformer layer of the baselines, with masked multi-head attention."""
 
 import torch
 from torch import nn

@@ -22,7 +22,9 @@ AUTO_CLASSES = {"detector": AutoModelForObjectDetection, "places": AutoModelForI
 
 @dataclass
 class BaselineOutput(MPTOutput):
-    """Output of the baselines. Fields of [`MPTOutput`] that a system does not compute are `None`.
+    """Output of the baselines.
+
+    Fields of [`MPTOutput`] that a system does not compute are `None`.
 
     Args:
         system_weights (`torch.Tensor` of shape `(batch, 2)`): with `use_rationales`, weights of the system's vector

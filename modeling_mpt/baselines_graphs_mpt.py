@@ -152,7 +152,7 @@ class ClassGraph(nn.Module):
 
     @torch.no_grad()
     def add_edges(self, regions: torch.Tensor, present: torch.Tensor | None = None) -> None:
-        """Count co-occurring classes in the train images and initialize each node with its class mean.
+        """Count co-occurring classes in the train images and initialize the nodes by class means.
 
         Args:
             regions (`torch.Tensor` of shape `(images, regions, size)`)

@@ -196,7 +196,7 @@ class BaselineForSentimentClassification(SentimentPreTrainedModel):
         return tokens
 
     def encode_text(self, input_ids: torch.LongTensor, attention_mask: torch.Tensor) -> Tokens:
-        """Encode `(batch, seq_len)` token ids. States are `(batch, seq_len, text_size)`, real tokens first."""
+        """Encode texts. States are `(batch, seq_len, text_size)`, real tokens first."""
         input_ids, mask, _ = compact(input_ids, attention_mask.bool())
         states = token_states(self.text_encoder, input_ids, mask)
         return Tokens(states, mask, states[:, 0])

@@ -1,4 +1,4 @@
-"""Visual providers of the baselines: ViT patches, a CNN grid, detected objects, classified places."""
+"""Visual providers: ViT patches, a CNN grid, detected objects, classified places."""
 
 from typing import NamedTuple
 
@@ -39,7 +39,9 @@ class Tokens(NamedTuple):
 
 
 class VisualProvider(nn.Module):
-    """Base class of visual providers. Encodes present images, returns masked zeros for missing ones.
+    """Base class of visual providers.
+
+    It encodes present images and returns masked zeros for missing ones.
 
     Args:
         encoder ([`PreTrainedModel`], *optional*): network of the provider.
@@ -127,7 +129,10 @@ class VitPatches(VisualProvider):
 
 
 class CnnGrid(VisualProvider):
-    """Cells of the last feature map of a timm CNN or of the plain ConvNet. The summary is their mean."""
+    """Cells of a CNN's last feature map. The summary is their mean.
+
+    The CNN is a timm model, or the plain ConvNet if `cnn_config` is `None`.
+    """
 
     def __init__(self, encoder: PreTrainedModel | None, config) -> None:
         nn.Module.__init__(self)
