@@ -1,9 +1,9 @@
-"""Peak memory of building, splitting and reading a dataset, at 1,000 and at 20,000 posts.
+"""Benchmark of peak memory: building, splitting and reading 1,000 and 20,000 posts.
 
     python benchmarks/data_loading.py
 
-Writes two folders of posts (images and a CSV) to a temporary place, then loads, splits and collates each in a process
-of its own. All figures are ratios of one run of this script.
+Writes two folders of posts (images and a CSV) to a temporary folder, then loads, splits and processes each in its own
+process. All figures are ratios within one run of this script.
 """
 
 import argparse
@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def write_posts(folder: Path, size: int) -> None:
-    """A folder as a user has it: 224 px JPEG photographs (noise, the worst case for size) and a CSV."""
+    """Write JPEG images of 224 pixels (noise, the worst case for size) and a CSV."""
     import numpy as np
     from PIL import Image
 
@@ -57,11 +57,11 @@ def write_posts(folder: Path, size: int) -> None:
 
 
 def measure(folder: Path) -> dict[str, float]:
-    """Peak resident memory in bytes of this process after each stage."""
+    """Measure the peak resident memory of this process in bytes after each stage."""
     from transformers import ViTImageProcessor
 
     from dataset_scripts import load_posts, split_posts
-    from processing_mpt.images_mpt import to_rgb
+    from dataset_scripts.reading.images import to_rgb
 
     peaks = {"import": peak()}
     posts = load_posts("folder", folder, file="posts.csv")
@@ -77,6 +77,7 @@ def measure(folder: Path) -> dict[str, float]:
 
 
 def peak() -> int:
+    """Return the peak resident memory of this process in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 

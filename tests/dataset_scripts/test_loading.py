@@ -1,75 +1,130 @@
-"""Loading by name: published posts, their content and their rationales."""
+"""Posts loaded by name, and the content of posts that were published without it."""
+
+import subprocess
+import sys
 
 import pytest
-from datasets import DatasetDict, load_dataset
+from datasets import Dataset, load_dataset
 
-from dataset_scripts import LABELS, features, join_content, load_posts, split_hash, split_posts
-from dataset_scripts.splits import SPLITS
+from dataset_scripts import (
+    LABELS,
+    content_hash,
+    features,
+    join_content,
+    load_posts,
+    load_posts_with_report,
+    split_posts,
+)
 from dataset_scripts.writing.publish import save_posts
 
 
-def test_a_save_without_content_has_neither_texts_nor_images_and_one_call_joins_them(tmp_path, draw):
-    splits = _raw_mvsa(tmp_path / "download", draw)
-    save_posts(splits, tmp_path / "out", "mvsa_single", with_content=False)
-    everything = b"".join(path.read_bytes() for path in (tmp_path / "out").rglob("*.*") if path.is_file())
-    assert b"nothing but text" not in everything and b"PNG" not in everything
-    published = load_dataset(str(tmp_path / "out"), "mvsa_single")
-    assert "text" not in published["train"].column_names and "image" not in published["train"].column_names
-    joined = join_content(published, "mvsa_single", tmp_path / "download")
-    assert joined["train"].features == features()
-    for split in SPLITS:
-        assert joined[split]["text"] == splits[split]["text"]
-        assert joined[split]["label"] == splits[split]["label"]
-        assert [i.tobytes() for i in joined[split]["image"]] == [i.tobytes() for i in splits[split]["image"]]
-    assert split_hash(joined) == split_hash(splits)
-    alone = join_content(published["test"], "mvsa_single", tmp_path / "download")
-    assert alone["text"] == joined["test"]["text"]
-    with pytest.raises(ValueError, match="already have"):
-        join_content(joined, "mvsa_single", tmp_path / "download")
-    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
-    assert 'join_content(load_dataset("PATH_OR_ID", "mvsa_single"), "mvsa_single", data_dir=' in card
+def test_importing_the_package_imports_neither_torch_nor_datasets():
+    code = "import sys, dataset_scripts; print([name for name in ('torch', 'datasets') if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
 
 
-def _raw_mvsa(folder, draw, numbers=range(1, 31)) -> DatasetDict:
+def test_the_sample_needs_no_files():
+    posts, report = load_posts_with_report("sample", num_posts=12)
+    assert len(posts) == report.read == sum(report.labels.values()) == 12
+    assert posts.features == features()
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("mvsa_singel", {}, "one of sample, mvsa_single.*Did you mean 'mvsa_single'"),
+        ("sample", {"data_dir": "folder"}, "takes no data_dir, got 'folder'"),
+        ("mvsa_single", {}, "needs `data_dir`"),
+        ("mvsa_single", {"data_dir": "nowhere"}, "'nowhere' does not exist"),
+        ("folder", {"data_dir": ".", "text_colum": "t"}, "no option 'text_colum'.*Did you mean 'text_column'"),
+        ("folder", {"data_dir": ".", "on_error": "ignore"}, "`on_error` must be 'raise' or 'skip', got 'ignore'"),
+    ],
+)
+def test_errors_name_the_argument_and_a_fix(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        load_posts(name, **options)
+
+
+def test_a_folder_written_by_datasets_opens_as_posts(tmp_path):
+    row = dict.fromkeys(features()) | {"id": "1", "text": "hello", "label": "negative"}
+    dataset = Dataset.from_list([row], features=features())
+    dataset.save_to_disk(tmp_path / "arrow")
+    (tmp_path / "parquet").mkdir()
+    dataset.to_parquet(tmp_path / "parquet" / "train.parquet")
+    for folder in ("arrow", "parquet"):
+        posts, report = load_posts_with_report(str(tmp_path / folder))
+        assert posts["id"] == ["1"] and report.labels == {"negative": 1}
+
+
+def test_a_published_folder_with_other_columns_is_refused(tmp_path):
+    Dataset.from_dict({"sentence": ["a"], "label": [0]}).to_parquet(tmp_path / "train.parquet")
+    with pytest.raises(ValueError, match=r"lacks the columns \['id', 'image', 'text'.*load_posts\('folder'"):
+        load_posts(str(tmp_path))
+
+
+@pytest.fixture
+def download(tmp_path, draw):
+    """Write an MVSA-Single of 30 posts."""
+    return write_mvsa(tmp_path / "download", draw)
+
+
+def write_mvsa(folder, draw, count=30):
     lines = ["ID\ttext,image"]
-    for number in numbers:
+    for number in range(1, count + 1):
         draw(folder / "data" / f"{number}.jpg", 4 * number)
         (folder / "data" / f"{number}.txt").write_text(f"nothing but text {number}", encoding="utf-8")
         lines.append(f"{number}\t{LABELS[number % 3]},{LABELS[number % 3]}")
     (folder / "labelResultAll.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return split_posts(load_posts("mvsa_single", folder))
+    return folder
 
 
-def test_joining_another_download_says_which_posts_are_missing_or_differ(tmp_path, draw):
-    splits = _raw_mvsa(tmp_path / "download", draw)
-    save_posts(splits, tmp_path / "out", "mvsa_single", with_content=False)
-    published = load_dataset(str(tmp_path / "out"), "mvsa_single", split="train")
-    _raw_mvsa(tmp_path / "part", draw, range(1, 26))
+def test_posts_saved_without_content_get_it_from_the_download(download, tmp_path):
+    splits = split_posts(load_posts("mvsa_single", download))
+    out = tmp_path / "out"
+    save_posts(splits, out, "mvsa_single", with_content=False)
+    saved = b"".join(path.read_bytes() for path in out.rglob("*.*") if path.is_file())
+    assert b"nothing but text" not in saved and b"PNG" not in saved
+    published = load_dataset(str(out), "mvsa_single")
+    joined = join_content(published, "mvsa_single", download)
+    assert joined["train"].features == features()
+    assert content_hash(joined) == content_hash(splits)
+    assert join_content(published["test"], "mvsa_single", download)["text"] == joined["test"]["text"]
+    with pytest.raises(ValueError, match="already have image or text"):
+        join_content(joined, "mvsa_single", download)
+
+    with pytest.raises(ValueError, match="published without texts and images; give the original download"):
+        load_posts(str(out), config_name="mvsa_single")
+    loaded = load_posts(str(out), download, config_name="mvsa_single")
+    assert content_hash(loaded) == content_hash(splits)
+
+
+def test_posts_saved_with_content_open_by_their_folder(download, tmp_path):
+    splits = split_posts(load_posts("mvsa_single", download))
+    save_posts(splits, tmp_path / "out", "mvsa_single")
+    assert content_hash(load_posts(str(tmp_path / "out"))) == content_hash(splits)
+    with pytest.raises(ValueError, match="takes no data_dir"):
+        load_posts(str(tmp_path / "out"), download)
+
+
+def test_missing_and_differing_posts_of_another_download_are_named(download, tmp_path, draw):
+    published = split_posts(load_posts("mvsa_single", download))["train"].remove_columns(["image", "text"])
+    part = write_mvsa(tmp_path / "part", draw, count=25)
     missing = [number for number in published["id"] if int(number) > 25]
-    expected = (
-        f"{len(missing)} of 24 posts of 'posts' are not in mvsa_single of .*first: {missing[0]}.*on_missing=\"skip\""
-    )
-    with pytest.raises(ValueError, match=expected):
-        join_content(published, "mvsa_single", tmp_path / "part")
-    rest = join_content(published, "mvsa_single", tmp_path / "part", on_missing="skip")
+    message = f"{len(missing)} of 24 posts of 'posts' are not in mvsa_single of .*first: {missing[0]}.*on_missing"
+    with pytest.raises(ValueError, match=message):
+        join_content(published, "mvsa_single", part)
+    rest = join_content(published, "mvsa_single", part, on_missing="skip")
     assert set(published["id"]) - set(rest["id"]) == set(missing)
 
-    labels = tmp_path / "download" / "labelResultAll.txt"
+    labels = download / "labelResultAll.txt"
     labels.write_text(labels.read_text().replace("positive", "neutral"), encoding="utf-8")
-    with pytest.raises(ValueError, match="posts have another label .* is positive here, neutral there.*was published"):
-        join_content(published, "mvsa_single", tmp_path / "download")
+    with pytest.raises(ValueError, match="posts have another label .* is positive here, neutral there"):
+        join_content(published, "mvsa_single", download)
 
 
-def test_load_posts_opens_what_was_saved_and_joins_the_download_where_content_is_missing(tmp_path, draw):
-    splits = _raw_mvsa(tmp_path / "download", draw)
-    out = str(tmp_path / "out")
-    save_posts(splits, out, "all", dataset="mvsa_single")
-    save_posts(splits, out, "ids", dataset="mvsa_single", with_content=False)
-    whole = load_posts(out, config_name="all")
-    assert split_hash(whole) == split_hash(splits)
-    with pytest.raises(ValueError, match="published without texts and images; give the original download"):
-        load_posts(out, config_name="ids")
-    joined = load_posts(out, tmp_path / "download", config_name="ids")
-    assert joined["test"]["text"] == splits["test"]["text"] and joined["test"].features == features()
-    with pytest.raises(ValueError, match="takes no data_dir"):
-        load_posts(out, tmp_path / "download", config_name="all")
+def test_rationales_are_joined_to_all_splits_of_a_published_dataset(download, tmp_path):
+    save_posts(split_posts(load_posts("mvsa_single", download)), tmp_path / "out", "mvsa_single")
+    file = tmp_path / "rationales.jsonl"
+    file.write_text("".join(f'{{"id": "{number}", "rationale_sarcasm": "s {number}"}}\n' for number in range(1, 31)))
+    for split in load_posts(str(tmp_path / "out"), rationales=file).values():
+        assert split["rationale_sarcasm"] == [f"s {post_id}" for post_id in split["id"]]

@@ -1,11 +1,11 @@
-"""Rationales from a file beside the posts, joined by id."""
+"""Rationales of a file, joined to posts by id."""
 
 import json
 
 import pandas
 import pytest
 
-from dataset_scripts import load_posts, load_posts_with_report
+from dataset_scripts import features, load_posts, load_posts_with_report
 
 RATIONALES = [
     {"id": "c", "rationale_positive": "p c", "rationale_neutral": "  ", "rationale_negative": 'n "c"\nmore'},
@@ -34,7 +34,7 @@ def write(folder, rows, name="rationales.tsv"):
 
 
 @pytest.mark.parametrize("name", ["r.tsv", "r.jsonl", "r.parquet"])
-def test_every_format_joins_by_id_whatever_the_order(folder, name):
+def test_every_format_joins_by_id_in_any_order(folder, name):
     posts, report = load_posts_with_report("folder", folder, rationales=write(folder, RATIONALES, name))
     assert posts["id"] == ["a", "b", "c"] and posts["text"] == ["A", "B", "C"]
     assert posts["rationale_positive"] == ["p a", None, "p c"]
@@ -47,7 +47,7 @@ def test_every_format_joins_by_id_whatever_the_order(folder, name):
     }
 
 
-def test_columns_keep_their_order_and_images_are_not_touched(folder, draw):
+def test_columns_keep_their_order_and_images_stay_stored_as_paths(folder, draw):
     draw(folder / "a.png")
     pandas.DataFrame({"id": ["a"], "text": ["A"], "image": ["a.png"]}).to_csv(folder / "p.csv")
     plain = load_posts("folder", folder)
@@ -63,10 +63,32 @@ def test_a_changed_rationale_file_is_noticed(folder):
     assert load_posts("folder", folder, rationales=file)["rationale_positive"][0] == "another one"
 
 
-def test_a_perspective_that_the_file_lacks_stays_null(folder):
-    rows = [{"id": "a", "rationale_positive": "p"}]
+def test_any_perspectives_replace_the_empty_ones(tmp_path, draw):
+    draw(tmp_path / "data" / "1.jpg")
+    (tmp_path / "data" / "1.txt").write_text("great, just great")
+    (tmp_path / "labelResultAll.txt").write_text("1\tpositive,neutral\n")
+    file = tmp_path / "rationales.csv"
+    file.write_text("id,rationale_sincere,rationale_sarcasm\n1,a,b\n")
+    posts = load_posts("mvsa_single", tmp_path, rationales=file)
+    assert posts.features == features(perspectives=["sincere", "sarcasm"])
+    assert (posts[0]["rationale_sincere"], posts[0]["rationale_sarcasm"]) == ("a", "b")
+
+
+def test_rationales_of_the_posts_stay_unless_the_file_has_their_perspective(folder):
+    table = pandas.read_csv(folder / "p.csv").assign(rationale_neutral="own", rationale_negative="own")
+    table.to_csv(folder / "p.csv", index=False)
+    rows = [{"id": "a", "rationale_sarcasm": "s", "rationale_positive": "p", "rationale_negative": "n"}]
     posts = load_posts("folder", folder, rationales=write(folder, rows))
-    assert posts["rationale_positive"][0] == "p" and posts["rationale_neutral"] == [None] * 3
+    columns = ["rationale_positive", "rationale_neutral", "rationale_negative", "rationale_sarcasm"]
+    assert [column for column in posts.column_names if "rationale" in column] == columns
+    assert [posts[0][column] for column in columns] == ["p", "own", "n", "s"]
+    assert [posts[1][column] for column in columns] == [None, "own", None, None]
+
+
+def test_a_mistyped_perspective_is_joined_with_a_suggestion_in_the_log(folder, caplog):
+    posts = load_posts("folder", folder, rationales=write(folder, [{"id": "a", "rationale_postive": "p"}]))
+    assert posts["rationale_postive"] == ["p", None, None]
+    assert "'rationale_postive' is taken for the perspective 'postive'. Did you mean 'positive'?" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -76,7 +98,7 @@ def test_a_perspective_that_the_file_lacks_stays_null(folder):
         ([RATIONALES[1], RATIONALES[0] | {"id": ""}], "no id", "line 3: the id is blank"),
     ],
 )
-def test_a_faulty_row_stops_or_is_a_counted_skip(folder, rows, reason, message):
+def test_a_faulty_row_raises_or_is_skipped(folder, rows, reason, message):
     file = write(folder, rows)
     with pytest.raises(ValueError, match=message):
         load_posts("folder", folder, rationales=file)
@@ -89,12 +111,11 @@ def test_a_faulty_row_stops_or_is_a_counted_skip(folder, rows, reason, message):
     ("rows", "message"),
     [
         ([{"ID": "a", "rationale_positive": "p"}], "no column 'id'; its columns are 'ID', .*Did you mean 'ID'"),
-        ([{"id": "a", "why": "p"}], "none of the columns rationale_positive, rationale_neutral, rationale_negative"),
-        ([{"id": "a", "rationale_postive": "p"}], "'rationale_postive'.*Did you mean 'rationale_positive'"),
+        ([{"id": "a", "why": "p"}], "no column of rationales; its columns are 'id', 'why'"),
         ([{"id": "99", "rationale_positive": "p"}], "none of its 1 ids .*is the id of a post .*another dataset"),
     ],
 )
-def test_a_file_that_cannot_be_joined_says_why(folder, rows, message):
+def test_a_file_that_cannot_be_joined_is_refused(folder, rows, message):
     with pytest.raises(ValueError, match=message):
         load_posts("folder", folder, rationales=write(folder, rows))
 
@@ -103,5 +124,5 @@ def test_a_missing_file_or_another_format_is_refused(folder):
     with pytest.raises(ValueError, match="does not exist"):
         load_posts("folder", folder, rationales=folder / "nowhere.tsv")
     (folder.parent / "r.xlsx").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"'.xlsx' is not one of .csv, .tsv"):
+    with pytest.raises(ValueError, match="one of .csv, .tsv.*got '.xlsx'"):
         load_posts("folder", folder, rationales=folder.parent / "r.xlsx")
