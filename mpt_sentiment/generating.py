@@ -1,270 +1,268 @@
-"""Write the rationales of posts, one per perspective, with any large multimodal model.
-
-    python examples/generate_rationales.py COMMAND --name value …
-
-    plan      posts, tokens, disk and cost, before anything is asked
-    doctor    is this server, or this model, fit for a long run?
-    run       ask for every rationale that the store lacks; start it again to go on
-    status    how far a store is, also while a run writes it
-    validate  the gate's report on a store or file, and the leak probe
-    export    a store or file as one table, or as the paper's authors write theirs
-    import    rationales from elsewhere, held against the gate
-
-A server (vLLM, SGLang, transformers serve, any OpenAI-compatible one):
-    python examples/generate_rationales.py run --dataset ch_mits --data_dir CH-Mits --output_dir rationales \\
-        --endpoint http://localhost:8000
-A model in this process, or in several:
-    accelerate launch examples/generate_rationales.py run --dataset ch_mits --data_dir CH-Mits \\
-        --output_dir rationales --engine transformers
-
-`COMMAND --help` lists its arguments. Exit codes: 0 done, 1 refused, 3 too many rationales flagged (validate), 75 the
-server is gone (the same command goes on), 130 interrupted with everything in flight recorded (likewise).
-"""
+"""Generation of rationales with a large multimodal model, from a notebook, a script or a command."""
 
 import asyncio
 import dataclasses
-import logging
-import sys
+import functools
+import itertools
 import time
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
-from dataset_scripts import load_posts_with_report
+from dataset_scripts import join_rationales
 from dataset_scripts.rationales.engines.base import Engine, FakeEngine
 from dataset_scripts.rationales.engines.endpoint import EndpointEngine
-from dataset_scripts.rationales.engines.server_check import check_server, checks_table
+from dataset_scripts.rationales.engines.server_check import ServerCheck, check_server
 from dataset_scripts.rationales.errors import OutageError
-from dataset_scripts.rationales.plan import Prices, num_shards_for, plan_run, plan_table
+from dataset_scripts.rationales.plan import num_shards_for
 from dataset_scripts.rationales.prompts import Prompt, load_prompt
-from dataset_scripts.rationales.quality.summary import summarize_gate, summary_table
 from dataset_scripts.rationales.run.runner import RunReport, RunSettings, run
 from dataset_scripts.rationales.spec import RationaleSpec
 from dataset_scripts.rationales.store.store import RationaleStore, is_store
-from dataset_scripts.rationales.transfer import (
-    export_authors,
-    export_table,
-    import_rationales,
-    load_rationale_table,
-)
-from dataset_scripts.reading.tables import table_columns
-from mpt_sentiment.rationale_arguments import (
+from mpt_sentiment.generation_arguments import (
+    DEFAULT_MODEL,
     EngineArguments,
-    ExportArguments,
-    ImportArguments,
-    PlanArguments,
-    PostArguments,
-    RunArguments,
+    GenerationArguments,
     SpecArguments,
-    StatusArguments,
-    ValidateArguments,
-    parse,
+    arguments_of,
 )
 
-MODEL = "Qwen/Qwen2.5-VL-7B-Instruct"
-OUTAGE, INTERRUPTED, FLAGGED = 75, 130, 3
+Result = TypeVar("Result")
 
 
-def main(argv: list[str]) -> int:
-    command, arguments = parse(argv, __doc__)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    for name in ("httpx", "httpx2", "huggingface_hub"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    return COMMANDS[command](*arguments)
+@dataclasses.dataclass(frozen=True)
+class GeneratedRationales:
+    """A finished run.
+
+    Attributes:
+        store ([`RationaleStore`]): all rationales in the folder, of this run and of earlier ones.
+        report ([`RunReport`]): counts of this run.
+    """
+
+    store: RationaleStore
+    report: RunReport
+    _posts: Dataset | DatasetDict = dataclasses.field(repr=False)
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the store; `train` and `load_posts` accept it as `rationales`."""
+        return self.store.folder
+
+    @functools.cached_property
+    def posts(self) -> Dataset | DatasetDict:
+        """The posts with their `rationale_*` columns."""
+        if isinstance(self._posts, Dataset):
+            return join_rationales(self._posts, self.folder)
+        joined = join_rationales(one_dataset(self._posts), self.folder)
+        ends = itertools.accumulate(map(len, self._posts.values()), initial=0)
+        spans = zip(self._posts, itertools.pairwise(ends), strict=True)
+        return DatasetDict({name: joined.select(range(*span)) for name, span in spans})
+
+    def __str__(self) -> str:
+        return "\n".join(
+            [
+                *report_lines(self.report),
+                f"Rationales are in {self.folder}. To train on them: --rationales {self.folder}",
+            ]
+        )
 
 
-def plan(post_args: PostArguments, spec_args: SpecArguments, args: PlanArguments) -> int:
-    spec, prompt = specify(spec_args)
-    prices = Prices(
-        args.price_prompt, args.price_cached, args.price_completion, args.price_hour, args.posts_per_second
-    )
-    found = plan_run(load(post_args), spec, prompt, sample=args.sample)
-    print(plan_table(found, prices))
-    if args.output_file:
-        write_json(args.output_file, found.to_dict(prices))
-    return 0
+def generate_rationales(
+    posts: Dataset | DatasetDict,
+    output_dir: str | Path,
+    *,
+    endpoint: str | Sequence[str] | None = None,
+    engine: str | None = None,
+    progress: bool = True,
+    **fields: Any,
+) -> GeneratedRationales:
+    """Write one rationale per post and perspective with a large multimodal model.
+
+    Called again with the same arguments, an interrupted run is resumed: stored answers are never requested again.
+
+    Args:
+        posts (`Dataset` or `DatasetDict`): posts with `id`, `text`, `image`; labels are not read.
+        output_dir (`str` or `Path`): folder of the store.
+        endpoint (`str` or sequence, *optional*): address of one or several OpenAI-compatible servers.
+        engine (`str`, *optional*): `"endpoint"`, `"transformers"` (a model in this process) or `"fake"` (fixed
+            sentences, to try out a run). By default `"endpoint"` if there is one, else `"transformers"`.
+        progress (`bool`, defaults to `True`): show a progress bar.
+        fields: any field of [`SpecArguments`] (`model="Qwen/Qwen2.5-VL-7B-Instruct"`, `prompt`, `language`,
+            `perspectives`, …), [`EngineArguments`] (`profile`, `api_key_env`, `device`, …) or
+            [`GenerationArguments`] (`concurrency`, `num_shards`, `shard_id`, …).
+
+    Returns:
+        [`GeneratedRationales`]; its `posts` are the given posts with the rationales.
+
+    Raises:
+        ValueError: an unknown or unusable field, or posts that cannot be read.
+        StoreError: the folder holds rationales of another specification, or cannot be written.
+        OutageError: a server is unreachable; the same call resumes the run.
+        MisconfiguredError: no request can succeed.
+        KeyboardInterrupt: the run was interrupted; everything answered is stored.
+    """
+    classes = (SpecArguments, EngineArguments, GenerationArguments)
+    fields |= {"output_dir": str(output_dir)} | engine_fields(endpoint, engine)
+    return generate(posts, *arguments_of(classes, fields), progress=progress)
 
 
-def doctor(spec_args: SpecArguments, engine_args: EngineArguments) -> int:
-    spec, prompt = specify(spec_args, engine_args)
-
-    async def examined() -> bool:
-        engines = engines_of(engine_args, spec, prompt)
-        try:
-            await wait_for(engines, engine_args.wait_for_server)
-            reports = [await check_server(engine, spec) for engine in engines]
-        finally:
-            await close(engines)
-        print("\n\n".join(checks_table(checks) for checks in reports))
-        return all(check.passed is not False for checks in reports for check in checks)
-
-    return 0 if asyncio.run(examined()) else 1
+def engine_fields(endpoint: str | Sequence[str] | None, engine: str | None) -> dict[str, Any]:
+    """Complete `endpoint` and `engine` of a Python call."""
+    endpoints = [endpoint] if isinstance(endpoint, str) else endpoint and list(endpoint)
+    return {"endpoint": endpoints, "engine": engine or ("endpoint" if endpoints else "transformers")}
 
 
 def generate(
-    post_args: PostArguments, spec_args: SpecArguments, engine_args: EngineArguments, args: RunArguments
-) -> int:
-    state = None
-    if engine_args.engine == "transformers":  # asking a server needs no torch
-        import torch
-        from accelerate import PartialState
-
-        # by itself it takes several processes without accelerator for one
-        state = PartialState(cpu=engine_args.device == "cpu" or not torch.accelerator.is_available())
-    with state.main_process_first() if state else nullcontext():
-        posts = load(post_args)
+    posts: Dataset | DatasetDict,
+    spec_args: SpecArguments,
+    engine_args: EngineArguments,
+    args: GenerationArguments,
+    *,
+    progress: bool = True,
+) -> GeneratedRationales:
+    """Write rationales as described by argument objects; see [`generate_rationales`]."""
+    rows = one_dataset(posts)
     earlier = RationaleStore.open(args.output_dir) if is_store(args.output_dir) else None
-    spec, prompt = specify(spec_args, engine_args, earlier)
-    processes = state.num_processes if state else 1
-    num_shards = args.num_shards or (earlier.num_shards if earlier else max(num_shards_for(len(posts)), processes))
-    shards = args.shards(num_shards)
+    spec, prompt = specification(spec_args, engine_args, earlier)
+    state = process_state(engine_args)
+    num_shards = args.num_shards or (
+        earlier.num_shards if earlier else max(num_shards_for(len(rows)), state.num_processes if state else 1)
+    )
+    shard_ids = args.chosen_shards(num_shards)
+    settings = {
+        name: getattr(args, name) for name in ("max_attempts", "max_re_asks", "outage_wait", "first_failures")
+    } | {"retry_failed": args.retry_failed}
+    if args.concurrency is not None:
+        settings["concurrency"] = args.concurrency
     if state:
         from dataset_scripts.rationales.engines.local import process_shards
 
-        shards = shards or list(range(num_shards))
-        shards = [shards[place] for place in process_shards(len(shards))]
-    chosen = ("concurrency", "max_attempts", "max_re_asks", "outage_wait", "first_failures", "retry_failed")
-    settings = {name: getattr(args, name) for name in chosen if getattr(args, name) is not None}
-    if state:  # it answers one request at a time, and need not hold many posts for that
-        settings.setdefault("concurrency", 2 * len(spec.perspectives))
+        shard_ids = [shard_ids[index] for index in process_shards(len(shard_ids))]
+        progress = progress and state.is_local_main_process
+        settings.setdefault("concurrency", local_concurrency(spec))
 
-    async def asked() -> tuple[RunReport, RationaleStore]:
-        engines = engines_of(engine_args, spec, prompt)
+    store, report = request_answers(
+        rows,
+        lambda: RationaleStore.create(args.output_dir, spec, prompt, num_shards=num_shards, data=describe_posts(rows)),
+        lambda: open_engines(engine_args, spec, prompt),
+        settings,
+        wait_seconds=engine_args.wait_for_server,
+        shard_ids=shard_ids,
+        progress=progress,
+    )
+    return GeneratedRationales(store, report, posts)
+
+
+def request_answers(
+    posts: Dataset,
+    create_store: Callable[[], RationaleStore],
+    open_engines: Callable[[], list[Engine]],
+    settings: Mapping[str, Any],
+    *,
+    wait_seconds: float,
+    **options: Any,
+) -> tuple[RationaleStore, RunReport]:
+    """Request all answers that a store lacks.
+
+    Args:
+        posts (`Dataset`): posts.
+        create_store (callable): called after the health checks, so that an unreachable server leaves no folder.
+        open_engines (callable): creates the engines.
+        settings (mapping): fields of [`RunSettings`].
+        wait_seconds (`float`): time for servers to load.
+        options: further options of `runner.run`.
+
+    Raises:
+        KeyboardInterrupt: the run was interrupted; its text is the report.
+    """
+
+    async def ask() -> tuple[RationaleStore, RunReport]:
+        engines = open_engines()
         try:
-            await wait_for(engines, engine_args.wait_for_server)
-            # not before: a folder belongs to the specification that it was begun with
-            data = {"dataset": name_of(post_args), "posts": len(posts)}
-            store = RationaleStore.create(args.output_dir, spec, prompt, num_shards=num_shards, data=data)
-            bar = state is None or state.is_local_main_process
-            done = await run(posts, store, engines, shard_ids=shards, settings=RunSettings(**settings), progress=bar)
-            return done, store
+            await wait_for_servers(engines, wait_seconds)
+            store = create_store()
+            return store, await run(posts, store, engines, settings=RunSettings(**settings), **options)
         finally:
-            await close(engines)
+            await close_engines(engines)
 
-    report, store = asyncio.run(asked())
-    print(summary(report, store))
-    return INTERRUPTED if report.stopped else 0
-
-
-def status(args: StatusArguments) -> int:
-    store = RationaleStore.open(args.output_dir)
-    names = ("posts", "ok", "flagged", "failed", "poison", "open")
-    shards = store.status()
-    print(f"{'shard':>7}" + "".join(f"{name:>12}" for name in names))
-    for shard in shards:
-        if shard.posts:
-            numbers = "".join(f"{getattr(shard, name):>12,}" for name in names)
-            print(f"{shard.shard_id:>7}{numbers}{'  published' * shard.published}")
-    totals = "".join(f"{sum(getattr(shard, name) for shard in shards):>12,}" for name in names)
-    published, begun = (sum(getattr(shard, name) > 0 for shard in shards) for name in ("published", "posts"))
-    print(f"{'all':>7}{totals}\n{begun:,} of {store.num_shards:,} shards begun, {published:,} published")
-    return 0
+    store, report = run_to_completion(ask())
+    if report.stopped:
+        lines = [*report_lines(report), "Interrupted. All answers are stored; the same command resumes the run."]
+        raise KeyboardInterrupt("\n".join(lines))
+    return store, report
 
 
-def validate(post_args: PostArguments, args: ValidateArguments) -> int:
-    from dataset_scripts.rationales.quality.leak_probe import (
-        leak_probe,  # with scikit-learn, which no other command needs
-    )
+def check_servers(spec_args: SpecArguments, engine_args: EngineArguments) -> list[list[ServerCheck]]:
+    """Check servers, or a model in this process, before a long run.
 
-    if post_args.dataset is None:
-        posts = load_rationale_table(args.rationales)
-    else:
-        there = set(table_columns(Path(args.rationales)))
-        posts = load(post_args, args.rationales)
-        own = [name for name in posts.column_names if name.startswith("rationale_") and name not in there]
-        posts = posts.remove_columns(own)
-    report = summarize_gate(posts, language=args.language)
-    if "label" in posts.column_names:
+    Returns:
+        The checks of each engine.
+
+    Raises:
+        OutageError: a server is unreachable.
+    """
+    spec, prompt = specification(spec_args, engine_args)
+
+    async def check() -> list[list[ServerCheck]]:
+        engines = open_engines(engine_args, spec, prompt)
         try:
-            report["leak"] = leak_probe(posts, seed=args.seed, folds=args.folds, language=args.language)
-        except ValueError as error:
-            print(f"No leak probe: {error}", file=sys.stderr)
-    print(summary_table(report))
-    if args.output_file:
-        write_json(args.output_file, report)
-    parts = report["perspectives"].values()
-    share = sum(part["hard"] for part in parts) / sum(part["rationales"] for part in parts)
-    print(f"{share:.1%} of the rationales have a hard flag; the threshold is {args.threshold:.1%}")
-    return FLAGGED if share > args.threshold else 0
+            await wait_for_servers(engines, engine_args.wait_for_server)
+            return [await check_server(engine, spec) for engine in engines]
+        finally:
+            await close_engines(engines)
+
+    return run_to_completion(check())
 
 
-def export(post_args: PostArguments, args: ExportArguments) -> int:
-    output = Path(args.output_file)
-    if output.suffix == ".tsv":
-        if post_args.dataset is None:
-            raise ValueError("the authors' form holds labels and texts: name the posts with --dataset.")
-        posts = load(post_args, args.rationales)
-        export_authors(posts, output, data_dir=post_args.data_dir)
-        count = len(posts)
-    else:
-        count = export_table(args.rationales, output)
-    print(f"{count:,} posts in {output}")
-    return 0
-
-
-def import_file(post_args: PostArguments, args: ImportArguments) -> int:
-    posts = load(post_args) if post_args.dataset else None
-    report = import_rationales(
-        args.file,
-        args.output_file,
-        posts=posts,
-        authors=args.authors,
-        language=args.language,
-        provenance=args.provenance,
-        on_error=post_args.on_error,
-    )
-    print(report.summary())
-    print(f"Written to {args.output_file}; for training: train.py --rationales {args.output_file}")
-    return 0
-
-
-COMMANDS = {
-    "plan": plan,
-    "doctor": doctor,
-    "run": generate,
-    "status": status,
-    "validate": validate,
-    "export": export,
-    "import": import_file,
-}
-
-
-def load(args: PostArguments, rationales: str | None = None) -> Dataset:
-    """The posts; those of all splits, where a dataset comes in splits."""
-    posts, report = load_posts_with_report(
-        args.dataset or "sample", args.data_dir, rationales=rationales, on_error=args.on_error, **args.dataset_options
-    )
-    if report.skipped:
-        print(report.summary(), file=sys.stderr)
-    return concatenate_datasets([*posts.values()]) if isinstance(posts, DatasetDict) else posts
-
-
-def name_of(args: PostArguments) -> str:
-    """Of the posts, for those who get the store: where a folder lies is nobody's business."""
-    name = args.dataset or "sample"
-    return Path(name).resolve().name if Path(name).is_dir() else name
-
-
-def specify(
+def specification(
     args: SpecArguments, engine: EngineArguments | None = None, store: RationaleStore | None = None
 ) -> tuple[RationaleSpec, Prompt]:
-    """What is asked: as the arguments say, where they are silent as in `store`, and else as `RationaleSpec` has it."""
+    """Combine the given fields with those of `store`, or else with the defaults, and load the prompt."""
     given = {name: value for name, value in dataclasses.asdict(args).items() if value is not None}
     if engine is not None and engine.engine == "fake":
         if "model" in given:
-            raise ValueError("--engine fake is no model; leave out --model.")
-        given["model"] = "fake"  # so that its sentences never mix with a model's
-    base = store.spec.to_dict() if store else {"model": MODEL}
-    fields = base | given
-    prompt = load_prompt(fields.get("prompt", "default"), fields.get("language", "auto"))
-    fields |= {"prompt_hash": prompt.hash, "perspectives": tuple(fields.get("perspectives") or prompt.perspectives)}
+            raise ValueError("--model cannot be combined with --engine fake. Remove it.")
+        given["model"] = "fake"  # keeps fixed sentences out of a model's store
+    fields = (store.spec.to_dict() if store else {"model": DEFAULT_MODEL}) | given
+    fields["model"] = str(fields["model"])
+    prompt = load_prompt(str(fields.get("prompt", "default")), fields.get("language", "auto"))
+    fields |= {"prompt": prompt.name, "prompt_hash": prompt.hash}
+    fields["perspectives"] = tuple(fields.get("perspectives") or prompt.perspectives)
     return RationaleSpec(**fields), prompt
 
 
-def engines_of(args: EngineArguments, spec: RationaleSpec, prompt: Prompt) -> list[Engine]:
+def one_dataset(posts: Dataset | DatasetDict) -> Dataset:
+    """Concatenate all splits."""
+    return concatenate_datasets([*posts.values()]) if isinstance(posts, DatasetDict) else posts
+
+
+def describe_posts(posts: Dataset) -> dict[str, Any]:
+    """Describe posts for the manifest of a store, by the sources that the posts name. Paths are not recorded."""
+    sources = sorted(filter(None, set(posts["source"]))) if "source" in posts.column_names else []
+    return {"dataset": ", ".join(sources), "posts": len(posts)}
+
+
+def process_state(args: EngineArguments) -> Any:
+    """Return accelerate's state of the processes if the model runs in them, else `None`."""
+    if args.engine != "transformers":
+        return None
+    import torch
+    from accelerate import PartialState
+
+    # without `cpu=True`, accelerate ignores the other processes on a machine without accelerator
+    return PartialState(cpu=args.device == "cpu" or not torch.accelerator.is_available())
+
+
+def local_concurrency(spec: RationaleSpec) -> int:
+    """Limit the requests to two posts in flight: a model in this process answers one request at a time."""
+    return 2 * len(spec.perspectives)
+
+
+def open_engines(args: EngineArguments, spec: RationaleSpec, prompt: Prompt) -> list[Engine]:
+    """Create one engine per server, or one for the model in this process."""
     if args.engine == "fake":
         return [FakeEngine()]
     if args.engine == "transformers":
@@ -274,53 +272,65 @@ def engines_of(args: EngineArguments, spec: RationaleSpec, prompt: Prompt) -> li
     return [EndpointEngine(url, spec, prompt, **args.server_options()) for url in args.endpoint]
 
 
-def write_json(path: str, content: dict[str, Any]) -> None:
-    from mpt_sentiment.evaluation import (
-        write_metrics,  # and with it torch and matplotlib, which asking a server does not need
-    )
-
-    write_metrics(path, content)
-
-
-async def wait_for(engines: Sequence[Engine], seconds: float) -> None:
-    """Until all of them answer.
+async def wait_for_servers(engines: Sequence[Engine], seconds: float) -> None:
+    """Wait until all health checks succeed.
 
     Raises:
-        OutageError: after `seconds`, one of them still does not.
+        OutageError: a health check still fails after `seconds`.
     """
     deadline = time.monotonic() + seconds
     while down := [engine.name for engine in engines if not await engine.healthy()]:
         if time.monotonic() >= deadline:
             raise OutageError(
-                f"{', '.join(down)} does not answer its health check; is it running? --wait_for_server SECONDS waits "
-                "for one that is loading."
+                f"{', '.join(down)} does not answer its health check. Start the server, or use --wait_for_server "
+                "SECONDS while it loads."
             )
         await asyncio.sleep(min(2.0, seconds / 10))
 
 
-async def close(engines: Sequence[Engine]) -> None:
+async def close_engines(engines: Sequence[Engine]) -> None:
     for engine in engines:
         await engine.close()
 
 
-def summary(report: RunReport, store: RationaleStore) -> str:
-    counts = {name: getattr(report, name) for name in ("ok", "flagged", "failed", "poison") if getattr(report, name)}
+def run_to_completion(coroutine: Coroutine[Any, Any, Result]) -> Result:
+    """Run a coroutine, also where an event loop is already running, as in a notebook.
+
+    In a notebook it runs in a thread with its own loop, and an interrupt of the cell cancels it.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(coroutine)
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(coroutine)
+    try:
+        with ThreadPoolExecutor(1, thread_name_prefix="rationales") as pool:
+            future = pool.submit(loop.run_until_complete, task)
+            try:
+                return future.result()
+            except KeyboardInterrupt:
+                loop.call_soon_threadsafe(task.cancel)
+                raise
+    finally:
+        loop.close()
+
+
+def report_lines(report: RunReport) -> list[str]:
+    """Summarize a run in a few lines."""
+    statuses = ("ok", "flagged", "failed", "crashed")
+    counts = {name: getattr(report, name) for name in statuses if getattr(report, name)}
     lines = [
-        f"{report.posts:,} posts in {report.seconds:,.0f} s, {report.complete:,} of them complete before; "
+        f"{report.posts:,} posts in {report.seconds:,.0f} s, {report.complete:,} of them already complete; "
         f"{report.answers:,} rationales" + "".join(f", {name} {count:,}" for name, count in counts.items())
     ]
     if report.requests:
         lines.append(
-            f"{report.requests:,} requests ({report.retried:,} retried, {report.re_asked:,} sent back by the gate, "
-            f"{report.outages:,} outages); tokens: {report.prompt_tokens:,} of prompts, {report.cached_tokens:,} of "
-            f"them not computed again, {report.completion_tokens:,} written"
+            f"{report.requests:,} requests ({report.retried:,} retried, {report.re_asked:,} rejected by the gate, "
+            f"{report.outages:,} outages); tokens: {report.prompt_tokens:,} in prompts, {report.cached_tokens:,} of "
+            f"them cached, {report.completion_tokens:,} in answers"
         )
     lines += [f"failed: {name} {count:,}" for name, count in report.errors.items()]
-    if report.poison_posts:
-        lines.append(f"posts that kill the server: {', '.join(report.poison_posts)}")
-    lines.append(
-        "Interrupted; everything answered is recorded, and the same command goes on."
-        if report.stopped
-        else f"Rationales are in {store.folder}; for training: train.py --rationales {store.folder}"
-    )
-    return "\n".join(lines)
+    if report.crashing_posts:
+        lines.append(f"posts that crash the server: {', '.join(report.crashing_posts)}")
+    return lines
