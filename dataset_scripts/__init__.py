@@ -1,4 +1,4 @@
-"""Datasets of posts with text, image, rationales and label, all with the same columns (`schema.features`)."""
+"""Datasets of posts with text, image, rationales and label, all with the same columns."""
 
 import importlib
 from typing import Any

@@ -17,17 +17,18 @@ _NOT_WORD = re.compile(r"[\W_]+")
 
 
 def normalize_text(text: str) -> str:
-    """Reduce a text to its words in lower case, without URLs, mentions, "RT", `#`, punctuation and emoji."""
+    """Reduce a text to lower-case words: no URLs, mentions, "RT", `#`, punctuation, emoji."""
     text = unicodedata.normalize("NFKC", html.unescape(text))
     text = _MENTION.sub(" ", _URL.sub(" ", text)).lower()
     return _NOT_WORD.sub(" ", _RETWEET.sub(" ", text)).strip()
 
 
 def group_ids(dataset: Dataset) -> list[int]:
-    """Number the groups of posts that share the image bytes or the normalized text, transitively.
+    """Assign a group number to every post; posts with the same image or text share it.
 
-    A missing image or a text without words joins no group. Numbers count from 0 in order of first appearance. Images
-    are hashed as stored, never decoded.
+    Texts are normalized, and images are compared by the stored bytes. Groups are transitive: two posts may be connected
+    by a third one. A missing image or a text without words joins no group. Numbers count from 0 in order of first
+    appearance.
 
     Raises:
         ValueError: an image file of the posts cannot be read.

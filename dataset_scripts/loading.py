@@ -1,7 +1,6 @@
 """Posts of any dataset by its name, with the columns of `schema.features`."""
 
 import inspect
-import itertools
 import logging
 from pathlib import Path
 from typing import Any
@@ -68,7 +67,7 @@ def load_posts_with_report(
     archive_limits: ArchiveLimits | None = None,
     **options: Any,
 ) -> tuple[Dataset | DatasetDict, BuildReport]:
-    """Load posts as `load_posts`, and return the counts of rows read, dropped and skipped with them."""
+    """Load posts as `load_posts`, and report the rows read, dropped and skipped."""
     check_on_error(on_error)
     if name in DATASETS:
         posts, report = _load_registered(name, data_dir, on_error, archive_limits, options)
@@ -76,7 +75,7 @@ def load_posts_with_report(
         posts = _load_published(name, data_dir, on_error, options)
         report = _report_of(name, posts)
     if rationales is not None:
-        posts = _with_rationales(posts, Path(rationales).expanduser(), on_error, report)
+        posts = join_rationales(posts, Path(rationales).expanduser(), on_error=on_error, report=report)
     logger.log(logging.WARNING if report.skipped else logging.INFO, "%s", report.summary())
     return posts, report
 
@@ -89,7 +88,7 @@ def join_content(
     on_missing: str = "raise",
     **options: Any,
 ) -> Dataset | DatasetDict:
-    """Add the texts and images of an original download to posts that were published without them.
+    """Add texts and images of the original download to posts published without them.
 
     Args:
         published (`Dataset` or `DatasetDict`): ids, labels and rationales, as `load_dataset` opens them.
@@ -215,19 +214,6 @@ def _with_content(
             "Name the dataset yourself: join_content(posts, name, data_dir)."
         )
     return join_content(posts, sources[0], data_dir, on_missing=on_error, on_error=on_error)
-
-
-def _with_rationales(
-    posts: Dataset | DatasetDict, rationales: Path, on_error: str, report: BuildReport
-) -> Dataset | DatasetDict:
-    """Join rationales to all splits at once, so that the counts are those of the whole."""
-    if isinstance(posts, Dataset):
-        return join_rationales(posts, rationales, on_error=on_error, report=report)
-    joined = join_rationales(concatenate_datasets([*posts.values()]), rationales, on_error=on_error, report=report)
-    ends = list(itertools.accumulate(map(len, posts.values()), initial=0))
-    return DatasetDict(
-        {name: joined.select(range(*span)) for name, span in zip(posts, itertools.pairwise(ends), strict=True)}
-    )
 
 
 def _select_present(posts: Dataset, ids: dict[str, int], problem: str, on_missing: str) -> Dataset:

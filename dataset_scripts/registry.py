@@ -1,4 +1,7 @@
-"""Registry of the datasets that `load_posts` loads by name. A new dataset adds one line to `DATASETS`."""
+"""Registry of the datasets that `load_posts` loads by name.
+
+A new dataset is a module in `loaders` and a line in `DATASETS`.
+"""
 
 import dataclasses
 from collections.abc import Callable

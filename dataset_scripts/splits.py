@@ -92,7 +92,7 @@ def split_posts(
 
 
 def split_hash(splits: DatasetDict) -> str:
-    """Hash the sorted ids of each split to 16 hex digits, equal exactly for the same posts in the same splits."""
+    """Hash the ids of each split, in any order, to 16 hex digits."""
     content = {name: sorted(split["id"]) for name, split in splits.items()}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -148,14 +148,14 @@ def _class_counts(labels: list[int], dataset: Dataset, minimum: int) -> dict[int
 
 
 def _tenth_quotas(labels: list[int], dataset: Dataset) -> list[dict[int, int]]:
-    """Count the posts of each class in train, validation and test, with tenths rounded down as in CLMLF's fold."""
+    """Compute the posts of each class in each split, with tenths rounded down as by CLMLF."""
     counts = _class_counts(labels, dataset, minimum=3)
     tenth = {label: max(1, count // 10) for label, count in counts.items()}
     return [{label: count - 2 * tenth[label] for label, count in counts.items()}, tenth, dict(tenth)]
 
 
 def _fold_quotas(labels: list[int], dataset: Dataset) -> list[dict[int, int]]:
-    """Count the posts of each class in each fold; the sizes of the folds differ by at most one."""
+    """Compute the posts of each class in each fold; fold sizes differ by at most one."""
     quotas: list[dict[int, int]] = [{} for _ in range(NUM_FOLDS)]
     first = 0  # the first fold with one post more: continues after the last such fold of the previous class
     for label, count in _class_counts(labels, dataset, minimum=NUM_FOLDS).items():
@@ -169,7 +169,7 @@ def _fold_quotas(labels: list[int], dataset: Dataset) -> list[dict[int, int]]:
 def _assign_groups(
     ids: list[str], labels: list[int], groups: list[int], quotas: list[dict[int, int]], seed: int
 ) -> list[int]:
-    """Assign every row to a part: groups stay together, and each class comes as close to its quota as they allow.
+    """Assign every row to a part, with groups together and each class close to its quota.
 
     Groups of several posts are assigned first, from the largest to the smallest, each to the part that lacks most of
     its classes. Single posts then fill the quotas exactly.

@@ -1,4 +1,4 @@
-"""Shared by the tests of the loaders: a cache of their own, small images, and the real data where it is."""
+"""Fixtures of all tests: a datasets cache, small images, and the folder of the real posts."""
 
 import os
 from pathlib import Path
@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture(scope="session", autouse=True)
 def datasets_cache(tmp_path_factory):
-    """Builds go to a folder of this run, never to the user's cache."""
+    """Use a datasets cache of this run instead of the user's."""
     before = datasets.config.HF_DATASETS_CACHE
     datasets.config.HF_DATASETS_CACHE = tmp_path_factory.mktemp("datasets_cache")
     yield
@@ -19,6 +19,7 @@ def datasets_cache(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
+    """Return the folder of the real posts, or skip the test."""
     folder = os.environ.get("MPT_REAL_DATA")
     if not folder:
         pytest.skip("MPT_REAL_DATA is unset: it names the folder with the real posts")
@@ -27,7 +28,7 @@ def real_data() -> Path:
 
 @pytest.fixture
 def draw():
-    """`draw(path, shade)` writes a small image of one colour; another shade gives other bytes."""
+    """Return `draw(path, shade)`, which writes a small image; another shade gives other bytes."""
 
     def write(path: Path, shade: int = 0, size: int = 8) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)

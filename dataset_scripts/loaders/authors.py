@@ -1,4 +1,4 @@
-"""TSV files of rationales that the paper's authors released: label, image path, text, rationales."""
+"""TSV files of the paper's authors, with label, image path, text and rationales."""
 
 import dataclasses
 import re
@@ -53,7 +53,7 @@ _AUTHORS_DISK = re.compile(r"^[A-Za-z]:/.*?-master/+")
 
 
 def relative_image_path(path: str) -> str:
-    """Return the path inside the download, after the `…-master` folder of the authors' disk, with slashes."""
+    """Return the path after the `…-master` folder of the authors' disk, with slashes."""
     return _AUTHORS_DISK.sub("", path.strip().replace("\\", "/"))
 
 
@@ -140,8 +140,8 @@ def _rows(
                 columns = ["label", "image path", "text", *(f"{name} rationale" for name in layout.perspectives)]
                 report.fail(
                     "malformed row",
-                    f"{location}: a row of {dataset} must have {width} fields ({', '.join(columns)}), got {num_fields}. "
-                    "Correct the row, or name the right dataset=….",
+                    f"{location}: a row of {dataset} must have {width} fields ({', '.join(columns)}), got "
+                    f"{num_fields}; correct the row, or name the right dataset=….",
                 )
                 continue
             code, path, text, *rationales = (field.strip() for field in fields)

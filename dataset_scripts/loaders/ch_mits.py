@@ -1,14 +1,14 @@
-"""CH-Mits (Ma et al. 2024): Chinese notes of Xiaohongshu with an image, positive or negative.
+"""CH-Mits (Ma et al. 2024): notes of Xiaohongshu with an image, positive or negative.
 
-Known from the download: the whole `cv_address.csv` (2,023 rows `labels,sentences`: label 1 or 0, and the image's path
-on the authors' disk, `D:\\ei\\…-master\\p/p0/cover.jpg`; one image a note: `cover.jpg`, `image_12.jpg`, `th (3).jpg`…);
-its readme (six ZIP files such as `p0-330.zip`; a note is a folder with images and a text of title, description and
-upload time); and programs for it, which read `p/p0/detail.txt` as UTF-8, else GBK.
+Known from the download: the whole `cv_address.csv` (2,023 rows `labels,sentences`: label 1 or 0, and the path of one
+image on the authors' disk, such as `D:\\ei\\…-master\\p/p0/cover.jpg`); its readme (six ZIP files such as
+`p0-330.zip`; a note is a folder with images and a text of title, description and upload time); and programs for it,
+which read `p/p0/detail.txt` as UTF-8, else GBK.
 
 The format of the text is reconstructed, since no note was available. The crawler that uses these file names writes
-`笔记标题: …`, `笔记描述: …`, `笔记上传时间: …`, one field a line, where a description may have several lines. The reader
-accepts both colons, names with and without 笔记, further fields between them, and a text without fields. The position
-of the folders inside the ZIP files is unknown too: they are found by their names, `p` or `n` and a number.
+`笔记标题: …`, `笔记描述: …`, `笔记上传时间: …`, one field a line; a description may have several lines.
+The reader accepts both colons, names with and without 笔记, further fields between them, and a text without fields.
+The folders of notes may be anywhere in the ZIP files: they are found by their names, `p` or `n` and a number.
 """
 
 import csv
@@ -103,7 +103,7 @@ def load_ch_mits(
 
 
 def _find_notes(data_dir: Path, limits: ArchiveLimits | None) -> tuple[dict[str, str], Path | None]:
-    """Find the note folders by id and the address file, in a folder and in the archives inside it.
+    """Find the note folders by id and the address file, in a folder and its archives.
 
     Unpacked notes have priority over those of an archive, and an archive over the next one.
     """
@@ -171,14 +171,14 @@ def _is_field(match: re.Match[str], name: str, prefixed: bool) -> bool:
 
 
 def note_text(title: str, description: str) -> str:
-    """Join title and description; a title that repeats the beginning of the description is left out."""
+    """Join title and description, without a title that the description begins with."""
     if title in ("", _UNTITLED) or description.startswith(title):
         return description
     return f"{title}\n{description}".strip()
 
 
 def address_rows(report: BuildReport, file: Path) -> Iterator[tuple[str, str, str, str]]:
-    """Yield the well-formed rows of `cv_address.csv` as (location, id of the note, label, image name)."""
+    """Yield the well-formed rows of `cv_address.csv` as (location, id, label, image name)."""
     checks = RowChecks(report)
     lines = decode_text(file.read_bytes())[0].splitlines()
     for number, record in enumerate(csv.reader(lines), start=1):
@@ -238,7 +238,7 @@ def _rows(report: BuildReport, notes: dict[str, str], addresses: str | None) -> 
 
 
 def _read_text(report: BuildReport, folder: Path, location: str) -> tuple[str, tuple[str, ...]]:
-    """Return the text of a note and notes on it; the text is empty if there is none, which is reported."""
+    """Return the text of a note and notes for the report; empty and reported if it has none."""
     files = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".txt")
     files = [path for path in files if path.name.lower() == TEXT_FILE] or files
     if len(files) != 1:
@@ -256,7 +256,7 @@ def _read_text(report: BuildReport, folder: Path, location: str) -> tuple[str, t
 
 
 def _image_name(report: BuildReport, folder: Path, listed: str | None, location: str) -> str | None:
-    """Return the file that `listed` names, in any case or with another suffix; if None, the only image or JPEG."""
+    """Return the file that `listed` names; if None, the only image or the only JPEG."""
     images = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in _IMAGE_SUFFIXES)
     if listed is not None:
         return FileNames(images).find(listed)

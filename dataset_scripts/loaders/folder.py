@@ -1,4 +1,4 @@
-"""Own posts: a CSV, TSV, JSONL or Parquet table, and the images that it names by relative path."""
+"""Own posts: a CSV, TSV, JSONL or Parquet table, and images named by relative paths."""
 
 import itertools
 import logging

@@ -1,4 +1,4 @@
-"""MVSA (Niu et al. 2016), with text and image labels merged by MultiSentiNet's rule (Xu and Mao 2017)."""
+"""MVSA (Niu et al. 2016), labels merged by MultiSentiNet's rule (Xu and Mao 2017)."""
 
 import re
 from collections import Counter
@@ -37,7 +37,7 @@ _CITATIONS = (
 }""",
 )
 _MERGE_RULE = (
-    "If both agree, the post has their label, a polarity wins over neutral, and posts with opposite polarities are left "
+    "If both agree, the post has their label; a polarity wins over neutral; posts with opposite polarities are left "
     "out (the rule of MultiSentiNet)."
 )
 MVSA_SINGLE = DatasetFacts(
@@ -152,7 +152,7 @@ def _load(
 def label_rows(
     report: BuildReport, label_file: Path, source: str = "mvsa_single", excluded_ids: Collection[str] = ()
 ) -> Iterator[tuple[str, str, str, str, str]]:
-    """Yield the well-formed rows that the rules keep as (location, id, label, text label, image label).
+    """Yield the rows that the rules keep as (location, id, label, text label, image label).
 
     A row reads `ID<TAB>text,image`, with one such pair for each annotator.
     """

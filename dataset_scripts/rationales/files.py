@@ -20,7 +20,7 @@ def rationale_columns(path: Path) -> list[str]:
 
 
 def rationale_rows(path: Path) -> Iterator[tuple[str, dict[str, Any] | None]]:
-    """Yield (location, row) of a table or of a store; the row is None where a CSV record is malformed."""
+    """Yield (location, row) of a table or store; the row is None for a malformed CSV record."""
     if not path.is_dir():
         yield from table_rows(path)
         return

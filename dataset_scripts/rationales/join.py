@@ -1,11 +1,12 @@
 """Rationales of a table or a store, joined to posts by id."""
 
+import itertools
 import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, Features, Value, concatenate_datasets
+from datasets import Dataset, DatasetDict, Features, Value, concatenate_datasets
 
 from dataset_scripts.rationales.files import rationale_columns, rationale_inputs, rationale_rows
 from dataset_scripts.rationales.posts import content_hashes
@@ -24,16 +25,16 @@ _METADATA = ("language", "provenance", "text_sha256")
 
 
 def join_rationales(
-    posts: Dataset, file: str | Path, *, on_error: str = "raise", report: BuildReport | None = None
-) -> Dataset:
-    """Add the `rationale_*` columns of a TSV, CSV, JSONL or Parquet file, or of a store, to posts.
+    posts: Dataset | DatasetDict, file: str | Path, *, on_error: str = "raise", report: BuildReport | None = None
+) -> Dataset | DatasetDict:
+    """Add the `rationale_*` columns of a table or a store to posts, by id.
 
     Any perspectives are allowed. A column that posts have already is replaced as a whole: a post without a row gets
     null. Columns of posts without any rationale are removed. Blank is null. Rows stay on disk; only the ids are in
     memory.
 
     Args:
-        posts (`Dataset`): posts with the columns of `schema.features`.
+        posts (`Dataset` or `DatasetDict`): posts with the columns of `schema.features`.
         file (`str` or `Path`): has the column `id` and at least one `rationale_*`; TSV and CSV with header. Or the
             folder of a `RationaleStore`, also during a run. If a post has rows for several texts, the column
             `text_sha256` selects the row of its present text.
@@ -43,6 +44,10 @@ def join_rationales(
     Raises:
         ValueError: no `id` or no rationale column, no id in common, or (unless skipped) a faulty row.
     """
+    if isinstance(posts, DatasetDict):  # all splits at once, so that the counts are those of the whole
+        joined = join_rationales(concatenate_datasets([*posts.values()]), file, on_error=on_error, report=report)
+        spans = itertools.pairwise(itertools.accumulate(map(len, posts.values()), initial=0))
+        return DatasetDict({name: joined.select(range(*span)) for name, span in zip(posts, spans, strict=True)})
     file = Path(file).resolve()
     table, table_report = load_rationales(file, on_error=on_error)
     columns = [column for column in table.column_names if column.startswith(_PREFIX)]
@@ -147,7 +152,7 @@ def load_rationales(file: str | Path, *, on_error: str = "raise") -> tuple[Datas
 
 
 def _column_order(column_names: list[str], available: list[str]) -> list[str]:
-    """Order columns as in `column_names`, all rationales at the first one's position, those of the paper first."""
+    """Order columns as in `column_names`, with all rationales together, the paper's first."""
     rationales = [column for column in available if column.startswith(_PREFIX)]
     known = [column for column in map(rationale_column, PERSPECTIVES) if column in rationales]
     rationales = list(dict.fromkeys([*known, *rationales]))

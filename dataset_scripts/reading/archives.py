@@ -57,7 +57,7 @@ def raw_folder(data_dir: Path, limits: ArchiveLimits | None = None) -> Path:
 
 
 def find_root(folder: Path, marker: str) -> Path:
-    """Return the folder with the file `marker`: `folder` itself, or the only one down to two levels below it.
+    """Return the folder with the file `marker`, at most two levels below `folder`.
 
     Raises:
         ValueError: none, or several.

@@ -105,7 +105,7 @@ def _short_hash(value: list[Any]) -> str:
 
 
 def _code_digest() -> str:
-    """Hash the code of this package, so that a new version does not read the cache of an old one."""
+    """Hash the code of this package: a new version must not read the cache of an old one."""
     digest = hashlib.sha256()
     for file in sorted(Path(__file__).parents[1].rglob("*.py")):
         digest.update(file.read_bytes())

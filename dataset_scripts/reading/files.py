@@ -9,7 +9,7 @@ NAME_DIFFERS_NOTE = "image found under another case or ending"
 
 
 def files_in(folder: Path) -> Iterator[str]:
-    """Yield the paths of the files in a folder, sorted by name; none if the folder does not exist."""
+    """Yield the paths of the files in a folder, sorted by name; none without the folder."""
     if folder.is_dir():
         with os.scandir(folder) as entries:
             names = sorted(entry.name for entry in entries if entry.is_file())
@@ -17,7 +17,7 @@ def files_in(folder: Path) -> Iterator[str]:
 
 
 def inputs_digest(files: Iterable[str | Path]) -> str:
-    """Hash the names, sizes and modification times of files, so that every change of an input changes the hash."""
+    """Hash the names, sizes and modification times of files, missing ones included."""
     digest = hashlib.sha256()
     for file in files:
         try:

@@ -9,7 +9,7 @@ _WORDS_IN_FILE_NAMES = {"train": {"train"}, "validation": {"validation", "valid"
 
 
 def read_id_list(file: str | Path) -> list[str]:
-    """Read ids from a JSON list of objects with `id` (CLMLF's format), or from text with one id per line.
+    """Read a JSON list of objects with `id` (CLMLF's format), or text with one id per line.
 
     Raises:
         ValueError: the file does not exist or has another format.

@@ -1,4 +1,4 @@
-"""Images decoded before their rows are kept: in parallel, with a log that an interrupted build continues from."""
+"""Images decoded in parallel before their rows are kept, with a log of the results."""
 
 import concurrent.futures
 import dataclasses
@@ -47,7 +47,7 @@ def image_fault(image: Path | io.BytesIO) -> str | None:
 
 
 def filled_jpeg(path: Path) -> bytes | None:
-    """Return the content of a truncated JPEG with an end marker, or None if it does not decode then either."""
+    """Return the content of a truncated JPEG with an end marker, or None if it is broken."""
     content = path.read_bytes()
     if not content.startswith(b"\xff\xd8"):
         return None

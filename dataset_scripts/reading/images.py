@@ -1,4 +1,4 @@
-"""Images of posts: their stored bytes, the errors of decoding them, and their conversion to RGB."""
+"""Images of posts: stored bytes, decoding errors, and conversion to RGB."""
 
 import hashlib
 import logging

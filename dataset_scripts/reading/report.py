@@ -92,7 +92,7 @@ class BuildReport:
 
 @dataclasses.dataclass(frozen=True)
 class PublishedCounts:
-    """Counts of the literature for a full download: rows of its table, and kept posts of each class."""
+    """Published counts of a full download: rows of its table, and kept posts of each class."""
 
     rows: int
     labels: Mapping[str, int]

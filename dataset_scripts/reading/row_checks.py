@@ -7,9 +7,10 @@ from dataset_scripts.reading.report import BuildReport, did_you_mean
 
 
 class RowChecks:
-    """Checks of the rows of one table. A failed check is passed to `report.fail` and returns False.
+    """Checks of the rows of one table.
 
-    A location reads `{file}, line 7`; messages begin with it.
+    A failed check is passed to `report.fail` and returns False. Messages begin with the location, such as
+    `{file}, line 7`.
     """
 
     def __init__(self, report: BuildReport) -> None:

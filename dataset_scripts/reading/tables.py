@@ -63,7 +63,7 @@ def table_columns(file: Path) -> list[str]:
 
 
 def table_rows(file: Path) -> Iterator[tuple[str, dict[str, Any] | None]]:
-    """Yield (location, row); the row is None where a CSV record has more or fewer fields than the header.
+    """Yield (location, row); the row is None for a CSV record of another width than the header.
 
     Raises:
         ValueError: a file that cannot be read as its suffix says; the message names the line.
@@ -117,7 +117,7 @@ def cell_text(value: Any) -> str | None:
 
 
 def cell_name(value: Any) -> str | None:
-    """Convert an id or label to text as `cell_text`, with `1.0` as `1`: tables store integers with gaps as floats."""
+    """Convert an id or label to text, with `1.0` as `1`: integers with gaps become floats."""
     text = cell_text(value)
     return text if text is None else _INTEGRAL_FLOAT.sub(r"\1", text)
 

@@ -6,10 +6,10 @@ _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def decode_text(raw: bytes) -> tuple[str, str]:
-    """Decode bytes as UTF-8 if they are valid, else as GB18030; return the text and the encoding.
+    """Decode bytes as UTF-8 if they are valid, else as GB18030.
 
-    A quarter of MVSA's files are GB18030 (curly quotes, ellipses). Bytes that are valid in neither become U+FFFD
-    (`"damaged"`). UTF-16 is recognized by its byte order mark.
+    Returns the text and the encoding. A quarter of MVSA's files are GB18030 (curly quotes, ellipses). Bytes that are
+    valid in neither become U+FFFD (`"damaged"`). UTF-16 is recognized by its byte order mark.
     """
     encodings = ("utf-16",) if raw.startswith(_UTF16_MARKS) else ("utf-8-sig", "gb18030")
     for encoding in encodings:

@@ -9,7 +9,7 @@ _MAX_LINES = 200  # of a record: beyond it, a quote that never closes is a stray
 
 
 def encoding_of(file: Path) -> str:
-    """Return `"utf-8-sig"` if the whole file is valid UTF-8, else `"gb18030"` (the superset of GBK).
+    """Return `"utf-8-sig"` if the file is valid UTF-8, else `"gb18030"` (superset of GBK).
 
     Raises:
         ValueError: the file is neither.

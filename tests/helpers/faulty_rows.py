@@ -6,7 +6,7 @@ from dataset_scripts import load_posts, load_posts_with_report
 
 
 def check_faulty_row(name, folder, reason, message, **options):
-    """Assert that the row raises `message`, or is skipped and counted under `reason`; return posts and report."""
+    """Assert that the row raises or is skipped and counted; return posts and report."""
     with pytest.raises(ValueError, match=message) as error:
         load_posts(name, folder, **options)
     assert 'on_error="skip"' in str(error.value)

@@ -35,7 +35,7 @@ OVERSAMPLING = 2  # drawn at twice the size and averaged, for smooth edges
 
 @dataclass(frozen=True)
 class Picture:
-    """Encoded image (`png`), a description of its subject with the mood (`shows`) and without it (`subject`)."""
+    """PNG file, and descriptions of its subject with the mood (`shows`) and without it."""
 
     png: bytes
     shows: str

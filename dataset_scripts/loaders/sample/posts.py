@@ -55,7 +55,7 @@ SAMPLE = DatasetFacts(
 
 
 def unimodal_bounds() -> dict[str, float]:
-    """Compute the accuracy of the best possible classifier of one modality: `{"text": …, "image": …}`.
+    """Compute the accuracy of the best possible classifier of each single modality.
 
     The bounds are exact: given tone and mood, text and picture are independent, so a text is informative about the
     label only through its tone, and a picture only through its mood.
@@ -121,9 +121,7 @@ def draw_post(seed: int, number: int, tone: str, mood: str) -> dict[str, Any]:
     text = write_text(SeededChoices(seed, number, "text"), tone, topic)
     picture = draw_picture(SeededChoices(seed, number, "image"), mood, topic.scenery, topic.place.upper())
     rationales: dict[str, str | None] = {
-        perspective: write_rationale(
-            SeededChoices(seed, number, perspective), perspective, tone, text, mood, picture
-        )
+        perspective: write_rationale(SeededChoices(seed, number, perspective), perspective, tone, text, mood, picture)
         for perspective in PERSPECTIVES
     }
     missing = SeededChoices(seed, number, "lost")

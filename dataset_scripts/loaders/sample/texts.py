@@ -1,6 +1,7 @@
-"""Texts and rationales of the embedded sample, from a grammar with the same sentence frames in every tone.
+"""Texts and rationales of the embedded sample, generated from a small grammar.
 
-Only the words in the slots carry the tone, and no word of a text depends on its picture.
+Every tone has the same sentence frames. Only the words in the slots carry the tone, and no word of a text depends on
+its picture.
 """
 
 from dataclasses import dataclass

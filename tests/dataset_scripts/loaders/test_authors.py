@@ -1,4 +1,4 @@
-"""TSV files of the authors: CH-Mits without header, quoted line breaks, two encodings, absolute Windows paths."""
+"""TSV files of the authors: quoted line breaks, two encodings, absolute Windows paths."""
 
 import pytest
 

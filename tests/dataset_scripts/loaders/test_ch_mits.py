@@ -1,4 +1,4 @@
-"""CH-Mits: note folders, texts in several encodings, and the image list with the authors' paths."""
+"""CH-Mits: note folders, texts in several encodings, and the authors' list of images."""
 
 import zipfile
 from collections import Counter

@@ -30,7 +30,7 @@ HEADER = "ID\ttext,image\ttext,image\ttext,image"
 
 
 def votes(label, number):
-    """Make three votes with the majority `label`: equal ones, or one other at a changing position."""
+    """Make three votes with the majority `label`, some with a differing one."""
     if label is None:
         return list(itertools.permutations(LABELS))[number % 6]
     given = [label] * 3
@@ -59,7 +59,7 @@ def full_labels(tmp_path_factory):
 
 @pytest.fixture
 def download(tmp_path, draw):
-    """Write six rows: two with a partial agreement, one without majority, one with opposite labels, two others."""
+    """Write six rows, one of them without majority and one with opposite labels."""
     rows = {
         "3": [("positive", "neutral", "positive"), ("neutral", "negative", "neutral")],
         "8": [("positive", "neutral", "negative"), ("positive", "positive", "positive")],

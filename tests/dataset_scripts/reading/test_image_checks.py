@@ -1,4 +1,4 @@
-"""Images are decoded in parallel, in the order of the rows, and once, also across interrupted builds."""
+"""Images are decoded in parallel, in order, and once, also across interrupted builds."""
 
 import threading
 from collections import Counter
