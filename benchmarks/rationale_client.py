@@ -1,19 +1,18 @@
-"""What the rationale runner adds to bare requests: time, memory, and the tokens that its prompts share.
+"""Benchmark of the rationale runner: requests per second, memory, and shared prompt tokens.
 
     python benchmarks/rationale_client.py [throughput] [memory] [tokens]
 
-Needs no model. Server and client are processes on loopback: a stub that answers at once, so that nothing but the
-client is measured.
+Needs no model. The server is a stub in another process that answers at once, so only the client is measured.
 
-throughput: requests per second of a run (posts made ready, gate, journal, Parquet) over those of a bare asyncio loop
-    with the same client (huggingface_hub.AsyncInferenceClient) and the same requests, made before the clock starts;
-    three requests a post, 64 at a time, images of 8 x 8 pixels: decoding is no part of it. Two bare loops: a task for
-    each request and a semaphore; and 64 workers, which send their next request the moment an answer is in. In turns,
-    in alternating order; medians of the ratios.
-memory: largest anonymous resident memory of a process that runs 1,000 and 100,000 posts against the stub. Scaled: one
-    perspective a post, images of 8 x 8 pixels that are drawn when they are read.
-tokens: prompt tokens of three perspectives that share their beginning over three separate prompts, at 448 x 448
-    pixels: image tokens as Qwen2.5-VL counts them, words estimated by their letters (dataset_scripts.rationales.plan).
+throughput: requests per second of a run (posts prepared, gate, record log, Parquet) over those of a bare asyncio loop
+    with the same client (huggingface_hub.AsyncInferenceClient) and the same requests, built before the clock starts;
+    three requests per post, 64 in flight, images of 8 x 8 pixels. There are two bare loops: one task per request with
+    a semaphore, and 64 workers that send their next request when an answer arrives. The three take turns in
+    alternating order, and the medians of the ratios are printed.
+memory: peak anonymous resident memory of a process that runs 1,000 and 100,000 posts against the stub, with one
+    perspective per post and images of 8 x 8 pixels that are drawn when they are read.
+tokens: prompt tokens of three perspectives with a shared beginning over three separate prompts, at 448 x 448 pixels:
+    image tokens as in Qwen2.5-VL, text tokens estimated from the letters (dataset_scripts.rationales.plan).
 """
 
 import argparse
@@ -48,7 +47,7 @@ MEMORY_POSTS = (1_000, 100_000)
 POSTS_PER_SHARD = 20_000
 PROMPT = load_prompt("default", "en")
 SPEC = RationaleSpec(model="stub", prompt_hash=PROMPT.hash, language="en")
-# What the stub writes, by a word of the prompt's reading: sentences that pass the gate.
+# Answers of the stub, which pass the gate, by a word of the prompt that names the perspective.
 ANSWERS = {
     b"hopeful": "The bright picture and the light wording suggest that the moment is enjoyed and looked forward to.",
     b"informing": "The sentence states a place and a time, and the scene shows just that without any further remark.",
@@ -57,7 +56,7 @@ ANSWERS = {
 
 
 class Posts(Sequence):
-    """Posts that are drawn when they are read, each with a text and an image of its own."""
+    """Posts with distinct texts and images, which are drawn when they are read."""
 
     def __init__(self, count: int, side: int = 8) -> None:
         self.count, self.side = count, side
@@ -77,8 +76,8 @@ class Posts(Sequence):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"Of {', '.join(PARTS)}; by default all.")
-    parser.add_argument("--posts", type=int, default=1500, help="Of one repetition of `throughput`.")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"Any of {', '.join(PARTS)}; by default all.")
+    parser.add_argument("--posts", type=int, default=1500, help="Posts per repetition of `throughput`.")
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -88,7 +87,7 @@ def main() -> None:
         return
     parts = args.parts or PARTS
     if unknown := set(parts) - set(PARTS):
-        parser.error(f"there is no part {', '.join(unknown)}; write some of {', '.join(PARTS)}")
+        parser.error(f"PART must be one of {', '.join(PARTS)}, got {', '.join(sorted(unknown))}")
     if "tokens" in parts:
         print(f"prompt tokens, shared over separate, 448 px: {shared_tokens():.0%}", flush=True)
     with stub() as url:
@@ -103,20 +102,20 @@ def main() -> None:
 
 def throughput(url: str, count: int, repetitions: int) -> None:
     posts = [Posts(count)[index] for index in range(count)]
-    ready = [prepare_post(row, SPEC.max_pixels, SPEC.language) for row in posts]
-    requests = [PROMPT.messages(post, perspective) for post in ready for perspective in SPEC.perspectives]
-    ways = {
+    prepared = [prepare_post(row, SPEC.max_pixels, SPEC.language) for row in posts]
+    requests = [PROMPT.messages(post, perspective) for post in prepared for perspective in SPEC.perspectives]
+    clients = {
         "runner": lambda: runner(url, posts),
         "semaphore": lambda: bare_semaphore(url, requests),
         "workers": lambda: bare_workers(url, requests),
     }
-    timings: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
+    timings: dict[str, list[tuple[float, float]]] = {name: [] for name in clients}
     for repetition in range(repetitions + 1):
-        for name in list(ways) if repetition % 2 else reversed(list(ways)):
-            began, used = time.perf_counter(), time.process_time()
-            asyncio.run(ways[name]())
-            if repetition:  # the first of everything is slow
-                timings[name].append((time.perf_counter() - began, time.process_time() - used))
+        for name in list(clients) if repetition % 2 else reversed(list(clients)):
+            start, start_cpu = time.perf_counter(), time.process_time()
+            asyncio.run(clients[name]())
+            if repetition:  # the first repetition is a warm-up
+                timings[name].append((time.perf_counter() - start, time.process_time() - start_cpu))
     for name in ("semaphore", "workers"):
         pairs = list(zip(timings[name], timings["runner"], strict=True))
         speed = [bare[0] / run[0] for bare, run in pairs]
@@ -129,10 +128,10 @@ def throughput(url: str, count: int, repetitions: int) -> None:
 
 
 async def bare_semaphore(url: str, requests: list[Any]) -> None:
-    turn = asyncio.Semaphore(CONCURRENCY)
+    slots = asyncio.Semaphore(CONCURRENCY)
 
     async def ask(client: AsyncInferenceClient, messages: Any) -> None:
-        async with turn:
+        async with slots:
             await chat(client, messages)
 
     client = AsyncInferenceClient(base_url=f"{url}/v1", api_key="EMPTY", timeout=180)
@@ -141,10 +140,10 @@ async def bare_semaphore(url: str, requests: list[Any]) -> None:
 
 
 async def bare_workers(url: str, requests: list[Any]) -> None:
-    waiting = iter(requests)
+    remaining = iter(requests)
 
     async def ask(client: AsyncInferenceClient) -> None:
-        for messages in waiting:
+        for messages in remaining:
             await chat(client, messages)
 
     client = AsyncInferenceClient(base_url=f"{url}/v1", api_key="EMPTY", timeout=180)
@@ -156,7 +155,7 @@ async def chat(client: AsyncInferenceClient, messages: Any) -> None:
     fields = request_fields(SPEC, PROFILES["vllm"], 0)
     completion = await client.chat_completion(messages, model=SPEC.model, **fields)
     if not completion.choices[0].message.content:
-        raise RuntimeError(f"an empty answer: {completion}")
+        raise RuntimeError(f"The answer is empty: {completion}")
 
 
 async def runner(url: str, posts: Sequence[Any], spec: RationaleSpec = SPEC, num_shards: int = 1) -> None:
@@ -167,7 +166,7 @@ async def runner(url: str, posts: Sequence[Any], spec: RationaleSpec = SPEC, num
         await engine.close()
     wanted = len(posts) * len(spec.perspectives)
     if (report.ok, report.requests) != (wanted, wanted):
-        raise RuntimeError(f"not every answer came at the first request: {report}")
+        raise RuntimeError(f"Some requests failed: {report}")
 
 
 # --- memory ----------------------------------------------------------------------------------------------------------
@@ -185,7 +184,7 @@ def memory(url: str) -> None:
 
 
 def peak_memory(url: str, count: int) -> int:
-    """Bytes, over a run of `count` posts."""
+    """Measure the peak anonymous memory of a run of `count` posts, in bytes."""
     spec = RationaleSpec(model="stub", prompt_hash=PROMPT.hash, language="en", perspectives=("positive",))
     peak, done = 0, threading.Event()
 
@@ -222,7 +221,7 @@ def shared_tokens() -> float:
 
 @contextmanager
 def stub() -> Iterator[str]:
-    """Address of a server in a process of its own."""
+    """Start the stub in another process and yield its address."""
     server = subprocess.Popen(
         [sys.executable, "-c", STUB, json.dumps({k.decode(): v for k, v in ANSWERS.items()})],
         stdout=subprocess.PIPE,
@@ -235,7 +234,7 @@ def stub() -> Iterator[str]:
         server.wait()
 
 
-# Only the standard library, and of HTTP only what the client sends: requests with a length, one after another.
+# It parses only the HTTP that the client sends: sequential requests with a content length.
 STUB = """
 import asyncio, json, sys
 

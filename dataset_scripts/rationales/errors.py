@@ -14,13 +14,13 @@ class EngineError(Exception):
 
 
 class PermanentError(EngineError):
-    """Failure that repeats with every attempt (HTTP 400, 413, 415, 422). Recorded and not retried."""
+    """Failure that every attempt would repeat (HTTP 400, 413, 415, 422). It is not retried."""
 
     kind = "permanent"
 
 
 class PreparationError(PermanentError):
-    """Post that cannot be sent, found before any request. The message names the post and the reason."""
+    """Post that cannot be sent, found before any request."""
 
     kind = "preparation"
 
@@ -32,7 +32,7 @@ class ServerCrashError(PermanentError):
 
 
 class RetryableError(EngineError):
-    """Failure that a later attempt may not meet: rate limit, server error, timeout, unreadable answer.
+    """Failure that may pass: rate limit, server error, timeout, unreadable answer.
 
     Attributes:
         retry_after (`float`, *optional*): seconds to wait, from the server's `Retry-After` header.
@@ -48,13 +48,13 @@ class RetryableError(EngineError):
 
 
 class OutageError(EngineError):
-    """Server that fails its health check. All requests wait; the outage is not counted as an attempt."""
+    """Server that fails its health check. Requests wait, and no attempt is counted."""
 
     kind = "outage"
 
 
 class MisconfiguredError(EngineError):
-    """Failure of every request (HTTP 401, 403, 404, wrong model name). The run stops and records no failure."""
+    """Failure of every request (HTTP 401, 403, 404, wrong model name). The run stops."""
 
     kind = "misconfigured"
 

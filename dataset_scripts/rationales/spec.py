@@ -1,4 +1,4 @@
-"""What a rationale depends on: two stores with one specification hold the same kind of data, and only those mix."""
+"""Specification of rationales: everything that changes the questions to the model."""
 
 import dataclasses
 import functools
@@ -13,21 +13,25 @@ LANGUAGES = ("en", "zh", "auto")
 
 @dataclasses.dataclass(frozen=True)
 class RationaleSpec:
-    """Everything that changes what is asked of the model. Not in it: where the model runs, how many requests run at
-    a time, and the gate, because none of these changes the question.
+    """Specification of rationales. Stores with equal specifications hold the same kind of data.
+
+    The engine's address, the concurrency and the gate do not change the questions, so they are not part of it.
 
     Attributes:
-        model (`str`): name under which the engine knows the model.
-        revision (`str`, *optional*): commit of its weights; `None` where the engine cannot tell.
+        model (`str`): name of the model in the engine.
+        revision (`str`, *optional*): commit of its weights, if the engine has this information.
         prompt (`str`): name of the prompt file.
         prompt_hash (`str`): SHA-256 of the prompt's content (`prompts.load_prompt`).
-        language (`str`): of the rationales: `"en"`, `"zh"`, or `"auto"` (each post's own).
-        perspectives (tuple of `str`): what is asked for each post, in this order.
-        max_pixels (`int`): larger images are scaled down to it before they are sent.
-        max_tokens (`int`): longest answer.
-        temperature (`float`): of the first try; re-asks sample warmer.
-        seed (`int`): of the first try; re-asks add their number.
-        repetition_penalty (`float`, *optional*): where the engine takes one.
+        language (`str`): language of the rationales: `"en"`, `"zh"`, or `"auto"` (that of each post).
+        perspectives (tuple of `str`): perspectives asked for each post, in this order.
+        max_pixels (`int`): larger images are scaled down before they are sent.
+        max_tokens (`int`): maximum length of an answer.
+        temperature (`float`): sampling temperature of the first attempt; re-asks use at least 0.7.
+        seed (`int`): seed of the first attempt; re-asks add their number.
+        repetition_penalty (`float`, *optional*): sent to engines that support it.
+
+    Raises:
+        ValueError: a field has an invalid value.
     """
 
     model: str
@@ -46,59 +50,59 @@ class RationaleSpec:
         for name in ("model", "prompt", "prompt_hash"):
             value = getattr(self, name)
             if not isinstance(value, str) or not value.strip():
-                raise ValueError(f"{name}={value!r}; it must be a text that is not blank.")
+                raise ValueError(f"`{name}` must be a non-blank string, got {value!r}.")
         if self.language not in LANGUAGES:
-            raise ValueError(f"language={self.language!r}; write one of {', '.join(LANGUAGES)}.")
+            raise ValueError(f"`language` must be one of {', '.join(LANGUAGES)}, got {self.language!r}.")
         if isinstance(self.perspectives, str) or not self.perspectives:
-            raise ValueError(f"perspectives={self.perspectives!r}; give at least one name, e.g. ('positive',).")
+            raise ValueError(f"`perspectives` must be a sequence of at least one name, got {self.perspectives!r}.")
         object.__setattr__(self, "perspectives", tuple(self.perspectives))
         if len(set(self.perspectives)) < len(self.perspectives) or not all(self.perspectives):
-            raise ValueError(f"perspectives={self.perspectives!r}; write each name once, none of them blank.")
+            raise ValueError(f"`perspectives` must be unique and not blank, got {self.perspectives!r}.")
         for name in ("max_pixels", "max_tokens"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name}={value!r}; it must be a whole number of at least 1.")
+                raise ValueError(f"`{name}` must be an integer of at least 1, got {value!r}.")
         if self.temperature < 0:
-            raise ValueError(f"temperature={self.temperature!r}; it must not be negative.")
+            raise ValueError(f"`temperature` must not be negative, got {self.temperature!r}.")
         if self.repetition_penalty is not None and self.repetition_penalty <= 0:
-            raise ValueError(f"repetition_penalty={self.repetition_penalty!r}; it must be positive, or None.")
+            raise ValueError(f"`repetition_penalty` must be positive or None, got {self.repetition_penalty!r}.")
 
     @functools.cached_property
     def spec_hash(self) -> str:
-        """SHA-256 (hex) of the fields as canonical JSON: the same in any process, on any machine."""
+        """SHA-256 of the fields as canonical JSON, in hexadecimal."""
         return hashlib.sha256(canonical_json(self.to_dict()).encode()).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values; `from_dict` reads them back."""
+        """Convert to JSON values. Inverse of `from_dict`."""
         fields = dataclasses.asdict(self)
-        # 0 and 0.0 are one temperature, and one hash
+        # 0 and 0.0 must have the same hash
         return fields | {"perspectives": list(self.perspectives), "temperature": float(self.temperature)}
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> "RationaleSpec":
-        """The specification that `to_dict` wrote.
+        """Create a specification from the output of `to_dict`.
 
         Raises:
-            ValueError: a field is missing, or one that this version does not know.
+            ValueError: a field is missing or unknown.
         """
         known = {field.name for field in dataclasses.fields(cls)}
         if fields.keys() != known:
             raise ValueError(
-                f"not the fields of a specification: {', '.join(sorted(fields.keys() ^ known))} missing or unknown; "
-                "was this written by another version?"
+                f"The specification has missing or unknown fields: {', '.join(sorted(fields.keys() ^ known))}. It may "
+                "have been written by another version."
             )
         return cls(**(fields | {"perspectives": tuple(fields["perspectives"])}))
 
     def differences(self, other: "RationaleSpec") -> list[str]:
-        """`field: mine, not theirs` for each field in which the two are not the same."""
-        mine, theirs = self.to_dict(), other.to_dict()
-        return [f"{name}: {mine[name]!r}, not {theirs[name]!r}" for name in mine if mine[name] != theirs[name]]
+        """List the fields with different values, as `field: own value, not other value`."""
+        own, others = self.to_dict(), other.to_dict()
+        return [f"{name}: {own[name]!r}, not {others[name]!r}" for name in own if own[name] != others[name]]
 
 
 def item_key(spec_hash: str, image_sha256: str | None, text_sha256: str | None, perspective: str) -> str:
-    """Name of one answer by the content of what was asked: posts that are the same are asked once.
+    """Return the key of one answer, equal for posts with the same content.
 
-    The id and the path of a post are not in it: neither reaches the model, and paths of published datasets spell
+    Id and path of the post are not part of it. They are not sent to the model, and paths of published datasets contain
     the label.
     """
     content = canonical_json([spec_hash, image_sha256, text_sha256, perspective])
@@ -111,5 +115,5 @@ def content_key(image_sha256: str | None, text_sha256: str | None) -> str:
 
 
 def canonical_json(value: Any) -> str:
-    """One spelling for one value."""
+    """Serialize to JSON, with the same output for equal values."""
     return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -26,7 +26,7 @@ def answer(body, **changes):
 
 
 class BusyServer(ThreadingHTTPServer):
-    """HTTP server for clients that open many connections at once. Closing it does not wait for its threads."""
+    """HTTP server for clients that open many connections at once."""
 
     daemon_threads = True
     request_queue_size = 256  # with the default of 5, connections are reset on a busy machine

@@ -2,8 +2,8 @@
 
 It reads jobs from standard input, one JSON object per line: `folder`, `posts`, `kill_at`, `torn` and `url`. The system
 calls that change the store (write, fsync, replace, unlink, truncate) are counted, and call number `kill_at` is
-replaced by SIGKILL. If it is a write, its first `torn` bytes reach the file. The script answers with one JSON array per
-line: exit status (-9 if killed), number of calls, number of requests. Each job is a fork, so imports are done once.
+replaced by SIGKILL. If it is a write, its first `torn` bytes reach the file. The script answers with one JSON array
+per line: exit status (-9 if killed), number of calls, number of requests. Each job is a fork, so imports are done once.
 """
 
 import asyncio
@@ -52,7 +52,7 @@ def do_job(folder, posts, kill_at, torn, url):
 
 
 def reject_some(number, post, perspective, attempt):
-    """Refuse some questions once, twice or always, and fail on others, in every run the same ones."""
+    """Refuse some questions once, twice or always, and fail on others, reproducibly."""
     day = int(post.text.split()[-1])
     if day % 7 == 0 and perspective == "neutral" and attempt < 1 + day % 3:
         return Answer("I cannot help with that.", "stop")

@@ -1,4 +1,4 @@
-"""Stores, posts, engines and a clock for tests of rationale runs, without torch and without a server."""
+"""Stores, posts, engines and a clock for tests of rationale runs."""
 
 import asyncio
 import collections
@@ -82,7 +82,10 @@ def accept(answer, **_):
 
 
 def run_engines(posts, store, *engines, clock=None, **options):
-    """Do a whole run and close the engines. `options` are arguments of `run` or fields of `RunSettings`."""
+    """Do a whole run and close the engines.
+
+    `options` are arguments of `run` or fields of `RunSettings`.
+    """
     arguments = {name: options.pop(name) for name in ("shard_ids", "gate") if name in options}
 
     async def run_and_close():

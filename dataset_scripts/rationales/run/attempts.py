@@ -1,4 +1,4 @@
-"""All requests for one post: perspectives asked together, rejected answers re-asked, best answers kept."""
+"""All requests for one post: re-asks of rejected answers and the choice of the best one."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def _judged(answer: Answer, verdict: Verdict, requests: int) -> Record:
 
 
 def _final(answers: Sequence[Record], error: EngineError | None, requests: int) -> Record:
-    """Choose the first answer with the fewest hard flags, with the requests and tokens of all answers."""
+    """Choose the first answer with the fewest hard flags. Its counts are those of all answers."""
     parts = [*answers, {"attempts": requests}] if error is not None else answers
     totals = {count: _sum(part.get(count) for part in parts) for count in ("attempts", *TOKEN_COUNTS)}
     usable = [answer for answer in answers if answer["text"] is not None]

@@ -84,7 +84,7 @@ async def run(
 
 @contextlib.contextmanager
 def _frozen_imports() -> Iterator[None]:
-    """Exclude all objects that exist now from garbage collection, which saves time in every collection."""
+    """Exclude all existing objects from garbage collection, which makes collections faster."""
     gc.freeze()
     try:
         yield
@@ -93,7 +93,7 @@ def _frozen_imports() -> Iterator[None]:
 
 
 def _is_fast_to_prepare(row: Row) -> bool:
-    """Tell whether preparing a post is faster than passing it to a thread: no image, or a small one."""
+    """Tell whether a post has no image or a small one, so that no thread is needed."""
     image = row["image"]
     content = image.get("bytes") if isinstance(image, Mapping) else None
     return image is None or (content is not None and len(content) <= _SMALL_IMAGE)
@@ -310,7 +310,10 @@ class _Runner:
         self.results.all_failed(number, error)
 
     def _server(self, post: PreparedPost) -> Server:
-        """Choose the server by the post's image, which it may have cached, or the next one while it is down."""
+        """Choose a server by the post's image, which the server may have cached.
+
+        While that server is down, the next one is chosen.
+        """
         first = int((post.image_sha256 or post.text_sha256)[-8:], 16) % len(self.servers)
         order = self.servers[first:] + self.servers[:first]
         return next((server for server in order if server.up), order[0])

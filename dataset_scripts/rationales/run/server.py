@@ -1,4 +1,4 @@
-"""Requests to one engine: concurrency limit, retries with back-off, and recovery from server crashes."""
+"""Requests to one engine: concurrency limit, retries, and recovery from server crashes."""
 
 from __future__ import annotations
 
@@ -189,7 +189,10 @@ class Server:
         return request
 
     def _admit(self) -> None:
-        """Admit requests in order of arrival. A post that was in flight at a crash is admitted alone."""
+        """Admit requests in order of arrival.
+
+        A post that was in flight at a crash is admitted alone.
+        """
         while self._queue and self.up and not self._retry_after_pauses and not self._suspect_in_flight:
             request = self._queue[0]
             if request.admitted.done():  # cancelled or refused
@@ -210,7 +213,10 @@ class Server:
         self._admit()
 
     def _is_current(self, request: _Request) -> bool:
-        """Tell whether a request was sent after the last crash. The outcome of an older one is no news of now."""
+        """Tell whether a request was sent after the last crash.
+
+        The outcome of an older request says nothing about the present state of the server.
+        """
         return request.crashes == self.outages
 
     def _answered(self, request: _Request) -> None:
@@ -230,8 +236,11 @@ class Server:
             self._limit = max(1.0, self._limit / 2)
 
     def _crashed(self, error: OutageError) -> None:
-        """Increment the crash count of every post in flight, and record a post alone in flight as the cause."""
-        # a request from before an earlier crash was counted then
+        """Increment the crash count of every post in flight and start the recovery.
+
+        A post that was alone in flight is recorded as the cause after `MAX_CRASHES` crashes.
+        """
+        # older requests were counted at an earlier crash
         contents = dict.fromkeys(request.content for request in self._in_flight if self._is_current(request))
         self.outages += 1
         self.up = False
@@ -282,7 +291,10 @@ class Server:
                 request.admitted.set_exception(error())
 
     async def _back_off(self, error: RetryableError, failures: int) -> None:
-        """Wait with full jitter, or as long as `Retry-After` says, which pauses all requests to this server."""
+        """Wait before the next attempt, with full jitter.
+
+        `Retry-After` replaces the exponential pause and pauses all requests to this server.
+        """
         if error.retry_after is None:
             await self._pause(self._clock.uniform(0.0, min(LONGEST_PAUSE, 2.0**failures)))
             return

@@ -1,4 +1,4 @@
-"""Settings of a run. None of them changes the questions, so none is part of the specification."""
+"""Settings of a run. They do not change the questions to the model."""
 
 import dataclasses
 

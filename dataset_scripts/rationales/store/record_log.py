@@ -1,4 +1,4 @@
-"""Append-only file of checksummed records that survives a crash of its writer at any instant."""
+"""Append-only file of checksummed records that survives a crash of its writer."""
 
 import json
 import logging
@@ -42,7 +42,10 @@ class RecordLog:
         self._file = os.open(path, flags | getattr(os, "O_BINARY", 0), 0o644)
 
     def records(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Yield the offset and content of each intact record. Must be exhausted before the first `append`."""
+        """Yield the offset and content of each intact record.
+
+        A writer must exhaust the iterator before the first `append`.
+        """
         offset = end = corrupt = 0
         os.lseek(self._file, 0, os.SEEK_SET)
         # by file descriptor, because the writer may have removed the file after this reader opened it

@@ -99,7 +99,7 @@ def read_parquet(path: Path, perspectives: Sequence[str]) -> Iterator[Row]:
 
 
 def write_parquet(path: Path, schema: pa.Schema, rows: Iterator[Row]) -> None:
-    """Write rows to a Parquet file that is on the disk, and complete, when it gets its name."""
+    """Write rows to a Parquet file, complete and flushed to the disk before it gets its name."""
     for leftover in path.parent.glob(f".{path.name}.*.tmp"):  # of a killed process
         leftover.unlink()
     with atomic_path(path) as temporary:
@@ -112,7 +112,7 @@ def write_parquet(path: Path, schema: pa.Schema, rows: Iterator[Row]) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush a folder to the disk. Only then does a new or changed name in it survive a power failure."""
+    """Flush a folder to the disk, so that new names in it survive a power failure."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,7 +1,7 @@
 """One shard of a store: a log while it is being written, a Parquet file once it is complete.
 
-A log, if there is one, has all records of the shard; otherwise the Parquet file has them. So one of the two is complete
-whenever a process is killed, and a reader can tell which.
+If a log exists, it has all records of the shard; otherwise the Parquet file has them. So one of the two is complete
+whenever a process is killed, and a reader can tell which one.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class ShardFiles:
         self.parquet = folder / "data" / f"{shard_id:05d}.parquet"
 
     def rows(self) -> Iterator[Row]:
-        """Yield one row per post. While a run writes, these are the posts recorded when the reading began."""
+        """Yield one row per post. Posts recorded during the iteration are not included."""
         try:
             log = RecordLog(self.log, writable=False)
         except FileNotFoundError:  # empty or published
@@ -201,8 +201,8 @@ def _lock(descriptor: int, path: Path) -> None:
     except BlockingIOError:
         writer = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another process"
         raise StoreError(
-            f"{path.parent} is being written by {writer}, and a shard has one writer at a time. Wait for that process, "
-            "end it, or choose other shards."
+            f"{path.parent} is being written by {writer}, and a shard has one writer at a time. Wait for that "
+            "process, end it, or choose other shards."
         ) from None
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)

@@ -55,7 +55,7 @@ class ShardIndex:
         return _digest(post) in self.posts and _id_digest(post) not in self.unusable_posts
 
     def adds(self, record: Record) -> bool:
-        """Tell whether a record adds information. Only a failed answer can be replaced by a later one."""
+        """Tell whether a record adds information. Only failed answers are replaced by later ones."""
         if record["kind"] == "post":
             return _id_digest(record) not in self.unusable_posts if record.get("error") else not self.has_post(record)
         return record["kind"] == "suspect" or self.status(record["key"]) in (None, *FAILED)

@@ -1,13 +1,15 @@
-"""A folder of rationales that survives whatever ends the process that fills it.
+"""Store of rationales: a folder whose content survives a crash of its writers.
 
-manifest.json                 what was asked: the whole specification and the words of the prompt
-shards/00017/journal.jsonl    while shard 17 is being written
-data/00017.parquet            once it is done: `load_dataset("parquet", data_files="<folder>/data/*.parquet")`
+manifest.json                 specification, prompt, number of shards, versions
+shards/00017/journal.jsonl    records of shard 17 while it is being written
+data/00017.parquet            shard 17 once it is complete; all of them:
+                              `load_dataset("parquet", data_files="<folder>/data/*.parquet")`
 """
 
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import importlib.metadata
 import json
@@ -38,9 +40,12 @@ _PACKAGES = ("mpt-sentiment", "huggingface-hub", "transformers", "datasets", "py
 
 @dataclasses.dataclass(frozen=True)
 class ShardStatus:
-    """How far a shard is. `posts` are posts; the others count rationales, one per post and perspective.
+    """Progress of a shard.
 
-    `posts` are those taken up so far: a store does not know how many posts its dataset has.
+    Attributes:
+        posts: posts recorded so far. The number of posts in the dataset is not stored.
+        ok, flagged, failed, crashed, open: rationales by status, one per post and perspective.
+        published: `True` if the shard is a Parquet file without unpublished changes.
     """
 
     shard_id: int
@@ -54,13 +59,13 @@ class ShardStatus:
 
 
 class RationaleStore:
-    """The rationales of one specification. Get one from `create` or `open`.
+    """Rationales of one specification. Use `create` or `open` to get an instance.
 
     Attributes:
-        folder: where it lies.
-        spec: what is asked for each post.
-        num_shards: number of parts; each has one writer at a time. About 20,000 posts a shard are a good size.
-        manifest: all that `manifest.json` says.
+        folder: folder of the store.
+        spec: specification of the rationales.
+        num_shards: number of parts. Each has one writer at a time; about 20,000 posts per shard are recommended.
+        manifest: content of `manifest.json`.
     """
 
     def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
@@ -79,24 +84,24 @@ class RationaleStore:
         num_shards: int = 1,
         data: Mapping[str, Any] | None = None,
     ) -> RationaleStore:
-        """Begin a store, or open the one that is there. Several processes may do so at the same time.
+        """Create a store, or open an existing one. Several processes may do so at the same time.
 
         Args:
-            folder: made if it is not there.
-            spec: what is asked.
-            prompt: of `spec`; its words are kept in the manifest.
-            num_shards: fixed for good.
-            data: facts about the dataset, for the reader of the manifest.
+            folder: created if missing.
+            spec: specification of the rationales.
+            prompt: the prompt of `spec`, stored in the manifest.
+            num_shards: cannot be changed later.
+            data: information about the dataset, stored in the manifest.
 
         Raises:
-            StoreError: the store that is there was begun with another specification (the fields are named) or number
-                of shards, or the folder cannot be written.
-            ValueError: `prompt` is not that of `spec`, or `num_shards` is below 1.
+            StoreError: the existing store has another specification or number of shards (the message lists the
+                differences), or the folder cannot be written.
+            ValueError: `prompt` is not the prompt of `spec`, or `num_shards` is below 1.
         """
         folder = Path(folder)
         check_prompt(spec, prompt)
         if num_shards < 1:
-            raise ValueError(f"num_shards={num_shards}; at least 1 is needed.")
+            raise ValueError(f"`num_shards` must be at least 1, got {num_shards}.")
         if not (folder / MANIFEST).exists():
             manifest = {
                 "kind": _KIND,
@@ -109,7 +114,7 @@ class RationaleStore:
                 "versions": _versions(),
             }
             try:
-                _begin(folder, manifest)
+                _write_manifest(folder, manifest)
             except OSError as error:
                 raise StoreError(f"{folder} cannot be written ({error}).") from error
         store = cls.open(folder)
@@ -118,40 +123,44 @@ class RationaleStore:
             differences.append(f"num_shards: {store.num_shards!r}, not {num_shards!r}")
         if differences:
             raise StoreError(
-                f"{folder} was begun with another specification: {'; '.join(differences)}. Rationales of two "
-                "specifications do not mix: ask as before, or give another folder."
+                f"{folder} has another specification: {'; '.join(differences)}. Use the same settings as before, or "
+                "another folder."
             )
         return store
 
     @classmethod
     def open(cls, folder: str | Path) -> RationaleStore:
-        """The store in `folder`.
+        """Open an existing store.
 
         Raises:
-            StoreError: there is none, or it was written by another version.
+            StoreError: `folder` is not a store, or was written by another version.
         """
         path = Path(folder) / MANIFEST
         try:
             manifest = json.loads(path.read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError):
-            raise StoreError(f"There is no store of rationales in {folder}: it has no {MANIFEST}.") from None
+            raise StoreError(f"{folder} is not a store of rationales: it has no {MANIFEST}.") from None
         except ValueError as error:
-            raise StoreError(f"{path} is not readable as JSON ({error}).") from None
+            raise StoreError(f"{path} is not valid JSON ({error}).") from None
         if not isinstance(manifest, dict) or manifest.get("kind") != _KIND or manifest.get("version") != _VERSION:
-            raise StoreError(f"{path} is not the manifest of a store of rationales, or of another version.")
+            raise StoreError(
+                f"{path} is not the manifest of a store of rationales, or was written by another version."
+            )
         try:
             return cls(Path(folder), manifest)
         except (KeyError, TypeError, ValueError) as error:
             raise StoreError(f"{path}: {error}") from None
 
     def shard_of(self, text_sha256: str | None, image_sha256: str | None) -> int:
-        """The shard of a post, by its text if it has one: the same posts meet in one shard, and nobody needs to read
-        an image to know whether a post is his. A post of which nothing can be read is in the first."""
+        """Return the shard of a post: hash of its text, or of its image if there is no text.
+
+        Posts with the same content are in one shard. A post without text or readable image is in shard 0.
+        """
         digest = text_sha256 or image_sha256
         return int(digest, 16) % self.num_shards if digest else 0
 
     def writer(self, shard_id: int) -> ShardWriter:
-        """Context manager; see `ShardWriter`.
+        """Return the context manager that writes a shard.
 
         Raises:
             StoreError: on entering, if another process writes this shard.
@@ -159,19 +168,19 @@ class RationaleStore:
         return ShardWriter(self._files(shard_id))
 
     def rows(self, shard_ids: Iterable[int] | None = None) -> Iterator[Row]:
-        """One row per post recorded so far, published or not; also while a run writes.
+        """Yield one row per recorded post, published or not. Safe to call while a run writes.
 
-        Its columns are those of the Parquet files (`rows.row_schema`): `id`, `image_sha256`, `text_sha256`,
+        The columns are those of the Parquet files (`rows.row_schema`): `id`, `image_sha256`, `text_sha256`,
         `language`, `provenance`, `system_fingerprint`, and per perspective `rationale_`, `status_` (`"ok"`,
         `"flagged"`, `"failed"`, `"crashed"`, `"open"`), `flags_`, `error_`, `raw_`, `attempts_`, `prompt_tokens_`,
-        `cached_tokens_`, `completion_tokens_` and `key_`. A post whose text or image was changed between two runs has
-        a row for each content: join by the two hashes where that can be.
+        `cached_tokens_`, `completion_tokens_` and `key_`. A post whose text or image changed between two runs has one
+        row per version; join by the two hashes if that can happen.
         """
-        for shard_id in self._shard_ids(shard_ids):
+        for shard_id in range(self.num_shards) if shard_ids is None else shard_ids:
             yield from self._files(shard_id).rows()
 
     def status(self) -> list[ShardStatus]:
-        """Of every shard, from its files alone."""
+        """Return the progress of every shard, read from its files."""
         return [self._status(shard_id) for shard_id in range(self.num_shards)]
 
     def _status(self, shard_id: int) -> ShardStatus:
@@ -190,17 +199,14 @@ class RationaleStore:
         numbers = {status: counts[status] for status in (*STATUSES, OPEN)}
         return ShardStatus(shard_id, posts, **numbers, published=columns is not None)
 
-    def _shard_ids(self, shard_ids: Iterable[int] | None) -> Iterable[int]:
-        return range(self.num_shards) if shard_ids is None else shard_ids
-
     def _files(self, shard_id: int) -> ShardFiles:
         if not 0 <= shard_id < self.num_shards:
-            raise ValueError(f"There is no shard {shard_id}; this store has the shards 0 to {self.num_shards - 1}.")
+            raise ValueError(f"`shard_id` must be from 0 to {self.num_shards - 1}, got {shard_id}.")
         return ShardFiles(self.folder, shard_id, self.spec)
 
 
 def is_store(path: str | Path) -> bool:
-    """Whether a folder is a store of rationales."""
+    """Tell whether a folder is a store of rationales."""
     try:
         RationaleStore.open(path)
     except StoreError:
@@ -208,13 +214,13 @@ def is_store(path: str | Path) -> bool:
     return True
 
 
-def _begin(folder: Path, manifest: dict[str, Any]) -> None:
-    """Puts the manifest in place whole. Of several processes that begin one store, the first wins."""
-    taken = (folder / "shards").exists() or (folder / "data").exists()
-    if taken and not (folder / MANIFEST).exists():  # in this order: another process may be beginning it just now
+def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+    """Write the manifest atomically. If several processes create one store, the first one wins."""
+    in_use = (folder / "shards").exists() or (folder / "data").exists()
+    if in_use and not (folder / MANIFEST).exists():  # checked last, because another process may create it now
         raise StoreError(
-            f"{folder} has no {MANIFEST}, but the folders of a store or of something else; give another folder, or "
-            f"put the {MANIFEST} back."
+            f"{folder} has a folder `shards` or `data` but no {MANIFEST}. Use another folder, or restore the "
+            f"{MANIFEST}."
         )
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / f".{MANIFEST}.{uuid.uuid4().hex}"
@@ -224,10 +230,10 @@ def _begin(folder: Path, manifest: dict[str, Any]) -> None:
             file.flush()
             os.fsync(file.fileno())
         try:
-            os.link(temporary, folder / MANIFEST)  # unlike a rename, it fails if another process was faster
+            os.link(temporary, folder / MANIFEST)  # unlike a rename, it fails if the manifest exists
         except FileExistsError:
             return
-        except OSError:  # a file system without links
+        except OSError:  # file system without hard links
             os.replace(temporary, folder / MANIFEST)
         sync_folder(folder)
     finally:
@@ -235,10 +241,8 @@ def _begin(folder: Path, manifest: dict[str, Any]) -> None:
 
 
 def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for package in _PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    return versions

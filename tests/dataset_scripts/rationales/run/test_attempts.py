@@ -67,9 +67,7 @@ def test_the_gate_gets_the_post_and_its_other_rationales_but_no_label(tmp_path):
     texts = {name: f"{name}!" for name in PERSPECTIVES}
     assert [call["perspective"] for call in calls] == list(PERSPECTIVES)
     assert [call["siblings"] for call in calls] == [dict(list(texts.items())[:count]) for count in range(3)]
-    assert all(
-        call.keys() == {"perspective", "language", "finish_reason", "post_text", "siblings"} for call in calls
-    )
+    assert all(call.keys() == {"perspective", "language", "finish_reason", "post_text", "siblings"} for call in calls)
     assert calls[0]["post_text"] == "what happened on day 0" and calls[0]["language"] == "en"
 
 

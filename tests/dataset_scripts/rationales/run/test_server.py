@@ -1,4 +1,4 @@
-"""Tests of the requests to one engine: concurrency, pauses, signals, and outcomes that arrive after a crash."""
+"""Tests of the requests to one engine: concurrency, pauses, signals, and late outcomes."""
 
 import asyncio
 import functools
@@ -28,9 +28,9 @@ POSTS = [prepare_post(post, SPEC.max_pixels) for post in make_posts(8)]
 
 
 class ControlledEngine(FakeEngine):
-    """Engine whose requests are answered by the test, through the futures in `requests`, by post id.
+    """Engine whose requests are completed by the test.
 
-    `on_health_check(number)` returns the result of each health check.
+    `requests` has a future per post id. `on_health_check(number)` returns the result of each health check.
     """
 
     def __init__(self, on_health_check=lambda number: False):
@@ -50,7 +50,7 @@ def new_server(engine, clock=None, on_crash=lambda content, crashes: None, **set
 
 
 async def start(server, posts=POSTS):
-    """Ask for one answer per post, and return the tasks once all admitted requests are in flight."""
+    """Ask for one answer per post. Returns the tasks after the first requests are in flight."""
     tasks = [asyncio.create_task(server.ask(post, "positive", 0)) for post in posts]
     await idle()
     return tasks

@@ -1,4 +1,4 @@
-"""What was appended is there after any crash, and nothing else."""
+"""Tests of the record log: after a crash it has all appended records, and nothing else."""
 
 import errno
 import os
@@ -12,58 +12,52 @@ RECORDS = [{"number": number, "text": f"线 {number} \n \ud83d"} for number in r
 
 
 def write(path, records=RECORDS):
-    journal = RecordLog(path, writable=True)
-    list(journal.records())
-    for record in records:
-        journal.append(record)
-    journal.close()
+    log = RecordLog(path, writable=True)
+    list(log.records())
+    offsets = [log.append(record) for record in records]
+    log.close()
+    return offsets
 
 
 def read(path, writable=False):
-    journal = RecordLog(path, writable=writable)
-    found = [record for _, record in journal.records()]
-    journal.close()
-    return found
+    log = RecordLog(path, writable=writable)
+    records = [record for _, record in log.records()]
+    log.close()
+    return records
 
 
-def test_what_is_written_is_read(tmp_path):
-    write(tmp_path / "journal")
-    assert read(tmp_path / "journal") == RECORDS
-
-
-def test_offsets_lead_back_to_the_records_also_to_long_ones(tmp_path):
+def test_records_can_be_read_by_offset(tmp_path):
     records = [*RECORDS, {"text": "long " * 40_000}, {"last": True}]
-    journal = RecordLog(tmp_path / "journal", writable=True)
-    list(journal.records())
-    offsets = [journal.append(record) for record in records]
-    assert [journal.read(offset) for offset in offsets] == records
-    assert [offset for offset, _ in journal.records()] == offsets
+    offsets = write(tmp_path / "log", records)
+    log = RecordLog(tmp_path / "log", writable=False)
+    assert list(log.records()) == list(zip(offsets, records, strict=True))
+    assert [log.read(offset) for offset in offsets] == records
 
 
-def test_a_torn_tail_of_any_length_is_cut_off_and_writing_goes_on(tmp_path):
-    path = tmp_path / "journal"
+def test_an_unfinished_last_line_is_removed_by_the_next_writer(tmp_path):
+    path = tmp_path / "log"
     write(path)
-    whole = path.read_bytes()
-    last = len(whole) - whole[:-1].rfind(b"\n") - 1
-    for torn in range(1, last + 1):
-        path.write_bytes(whole[:-torn])
-        assert read(path) == RECORDS[:3]  # a reader changes nothing
-        assert len(path.read_bytes()) == len(whole) - torn
-        write(path, [{"after": torn}])
-        assert read(path) == [*RECORDS[:3], {"after": torn}]
+    content = path.read_bytes()
+    last_line = len(content) - content[:-1].rfind(b"\n") - 1
+    for missing in range(1, last_line + 1):
+        path.write_bytes(content[:-missing])
+        assert read(path) == RECORDS[:3]
+        assert len(path.read_bytes()) == len(content) - missing  # a reader changes nothing
+        write(path, [{"after": missing}])
+        assert read(path) == [*RECORDS[:3], {"after": missing}]
 
 
-@pytest.mark.parametrize("rubbish", [b"\0" * 700, b"{}\n", b"00000000 {}\n", b"\xff\xfe\n\n\n"])
-def test_rubbish_at_the_end_is_cut_off(tmp_path, rubbish):
-    path = tmp_path / "journal"
+@pytest.mark.parametrize("garbage", [b"\0" * 700, b"{}\n", b"00000000 {}\n", b"\xff\xfe\n\n\n"])
+def test_garbage_at_the_end_is_removed(tmp_path, garbage):
+    path = tmp_path / "log"
     write(path)
-    whole = path.read_bytes()
-    path.write_bytes(whole + rubbish)
-    assert read(path, writable=True) == RECORDS and path.read_bytes() == whole
+    content = path.read_bytes()
+    path.write_bytes(content + garbage)
+    assert read(path, writable=True) == RECORDS and path.read_bytes() == content
 
 
-def test_a_faulty_line_in_the_middle_costs_that_line_only_and_is_told(tmp_path, caplog):
-    path = tmp_path / "journal"
+def test_a_corrupt_line_between_records_is_skipped_and_logged(tmp_path, caplog):
+    path = tmp_path / "log"
     write(path)
     lines = path.read_bytes().splitlines(keepends=True)
     lines[1] = lines[1].replace(b"number", b"numbed")
@@ -74,73 +68,70 @@ def test_a_faulty_line_in_the_middle_costs_that_line_only_and_is_told(tmp_path, 
     assert read(path)[-1] == {"after": 1}
 
 
-@pytest.mark.parametrize("taken", [0, 1, 30])
-def test_a_full_disk_leaves_whole_records_and_says_what_to_do(tmp_path, monkeypatch, taken):
-    path = tmp_path / "journal"
-    journal = RecordLog(path, writable=True)
-    list(journal.records())
-    journal.append(RECORDS[0])
-    really, left = os.write, [taken]
+@pytest.mark.parametrize("bytes_left", [0, 1, 30])
+def test_a_full_disk_leaves_complete_records(tmp_path, monkeypatch, bytes_left):
+    path, write_bytes = tmp_path / "log", os.write
+    log = RecordLog(path, writable=True)
+    list(log.records())
+    log.append(RECORDS[0])
 
-    def full(file, content):
-        if not left[0]:
+    def write_until_full(file, content):
+        nonlocal bytes_left
+        if not bytes_left:
             raise OSError(errno.ENOSPC, "No space left on device")
-        part = really(file, content[: left[0]])
-        left[0] = 0
-        return part
+        part, bytes_left = content[:bytes_left], 0
+        return write_bytes(file, part)
 
-    monkeypatch.setattr(os, "write", full)
+    monkeypatch.setattr(os, "write", write_until_full)
     with pytest.raises(StoreError, match="Free disk space"):
-        journal.append(RECORDS[1])
+        log.append(RECORDS[1])
     monkeypatch.undo()
     assert read(path) == RECORDS[:1]
-    journal.append(RECORDS[2])  # there is room again
+    log.append(RECORDS[2])
     assert read(path) == [RECORDS[0], RECORDS[2]]
 
 
-def test_a_disk_that_takes_a_record_in_parts_gets_all_of_it(tmp_path, monkeypatch):
-    really = os.write
-    monkeypatch.setattr(os, "write", lambda file, content: really(file, content[:7]))
-    write(tmp_path / "journal")
-    assert read(tmp_path / "journal") == RECORDS
+def test_a_record_may_be_written_in_parts(tmp_path, monkeypatch):
+    write_bytes = os.write
+    monkeypatch.setattr(os, "write", lambda file, content: write_bytes(file, content[:7]))
+    write(tmp_path / "log")
+    assert read(tmp_path / "log") == RECORDS
 
 
-def test_the_disk_is_made_to_keep_it_once_a_second_whatever_the_computers_clock_says(tmp_path, monkeypatch):
-    synced = []
-    monkeypatch.setattr(os, "fsync", synced.append)
-    now = [50.0]
-    journal = RecordLog(tmp_path / "journal", writable=True, monotonic=lambda: now[0])
-    list(journal.records())
+def test_records_are_flushed_to_the_disk_once_a_second(tmp_path, monkeypatch):
+    flushed, now = [], 50.0
+    monkeypatch.setattr(os, "fsync", flushed.append)
+    log = RecordLog(tmp_path / "log", writable=True, monotonic=lambda: now)
+    list(log.records())
     for _ in range(40):
-        now[0] += 0.1
-        journal.append({})
-    assert len(synced) in (3, 4)
+        now += 0.1
+        log.append({})
+    assert len(flushed) in (3, 4)
 
 
 def test_a_failing_disk_is_a_store_error(tmp_path, monkeypatch):
-    journal = RecordLog(tmp_path / "journal", writable=True)
-
     def fail(file):
         raise OSError(errno.EIO, "Input/output error")
 
+    log = RecordLog(tmp_path / "log", writable=True)
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(StoreError, match="Input/output error"):
-        journal.sync()
+        log.sync()
 
 
-def test_a_reader_keeps_what_it_opened_when_the_file_is_published_away(tmp_path):
-    path = tmp_path / "journal"
+def test_a_reader_can_read_a_file_that_was_removed_after_it_was_opened(tmp_path):
+    path = tmp_path / "log"
     write(path)
-    journal = RecordLog(path, writable=False)
+    log = RecordLog(path, writable=False)
     path.unlink()
-    assert [record for _, record in journal.records()] == RECORDS
+    assert [record for _, record in log.records()] == RECORDS
 
 
-def test_a_record_that_changed_under_the_reader_is_an_error(tmp_path):
-    path = tmp_path / "journal"
+def test_a_record_that_changed_after_it_was_read_is_an_error(tmp_path):
+    path = tmp_path / "log"
     write(path)
-    journal = RecordLog(path, writable=False)
-    (offset, _), *_ = journal.records()
+    log = RecordLog(path, writable=False)
+    (offset, _), *_ = log.records()
     path.write_bytes(path.read_bytes().replace(b'"number":0', b'"number":9'))
     with pytest.raises(StoreError, match="changed"):
-        journal.read(offset)
+        log.read(offset)
