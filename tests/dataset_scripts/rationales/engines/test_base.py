@@ -1,10 +1,10 @@
-"""The stand-in engine: the same question, the same answer, in words that pass the gate."""
+"""Fake engine and decoding parameters."""
 
 import asyncio
 
 import pytest
 
-from dataset_scripts.rationales.engines.base import FakeEngine, decoding, generation_config
+from dataset_scripts.rationales.engines.base import FakeEngine, generation_config, temperature_and_seed
 from dataset_scripts.rationales.posts import prepare_post
 from dataset_scripts.rationales.quality import gate
 from dataset_scripts.rationales.spec import RationaleSpec
@@ -20,26 +20,26 @@ def ask(number, language, attempt=0):
     return post, dict(zip(PERSPECTIVES, answers, strict=True))
 
 
-def test_the_same_question_has_the_same_answer_and_another_attempt_another():
+def test_answers_depend_on_post_perspective_and_attempt():
     assert ask(1, "en") == ask(1, "en")
     assert ask(1, "en")[1] != ask(1, "en", attempt=1)[1] != ask(2, "en", attempt=1)[1]
     assert len(set(ask(1, "en")[1].values())) == 3
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
-def test_its_answers_pass_the_gate(language):
-    sent_back = []
+def test_answers_pass_the_gate(language):
+    codes = []
     for number in range(150):
         post, answers = ask(number, language)
         for perspective, text in answers.items():
             options = dict(perspective=perspective, language=language, post_text=post.text, siblings=answers)
-            sent_back += gate.check(text, finish_reason="stop", **options).hard
-    # Two of the three, or both sentences of one, may by chance be much the same; a run must not be all re-asks.
-    assert set(sent_back) <= {"sibling_same", "loop"} and len(sent_back) < 15
+            codes += gate.check(text, finish_reason="stop", **options).hard
+    # Few answers, or both sentences of one, are similar by chance.
+    assert set(codes) <= {"sibling_same", "loop"} and len(codes) < 15
 
 
-def test_a_re_ask_is_warmer_and_has_its_own_seed():
+def test_later_attempts_have_a_higher_temperature_and_another_seed():
     spec = RationaleSpec(model="m", prompt_hash="h", temperature=0.2, seed=9)
-    assert decoding(spec, 0) == (0.2, 9) and decoding(spec, 2) == (0.7, 11)
+    assert temperature_and_seed(spec, 0) == (0.2, 9) and temperature_and_seed(spec, 2) == (0.7, 11)
     assert generation_config(RationaleSpec(model="m", prompt_hash="h"), 0)["do_sample"] is False
     assert generation_config(spec, 1)["temperature"] == 0.7

@@ -15,7 +15,6 @@ from dataset_scripts.rationales.errors import MisconfiguredError, OutageError, P
 from dataset_scripts.rationales.posts import prepare_post
 from dataset_scripts.rationales.prompts import load_prompt
 from dataset_scripts.rationales.spec import RationaleSpec
-from helpers import tiny_lmm
 from helpers.faulty_server import FaultyServer
 
 PROMPT = load_prompt("default", "en")
@@ -226,16 +225,12 @@ def test_invalid_arguments_are_refused():
         EndpointEngine("http://localhost:1", dataclasses.replace(SPEC, perspectives=("ironic",)), PROMPT)
 
 
-def test_transformers_serve_gives_the_same_tokens_as_the_local_engine(tmp_path):
-    reason = tiny_lmm.missing_for_serve()
-    if reason:
-        pytest.skip(reason)
-    folder = tiny_lmm.build(tmp_path / "lmm")
-    spec = dataclasses.replace(SPEC, model=str(folder))
+def test_transformers_serve_gives_the_same_tokens_as_the_local_engine(lmm_folder, lmm_server):
+    spec = dataclasses.replace(SPEC, model=str(lmm_folder))
     local_engine = TransformersEngine.from_pretrained(spec, PROMPT, device="cpu")
 
-    async def compare(url):
-        engine = EndpointEngine(url, spec, PROMPT, profile="transformers")
+    async def compare():
+        engine = EndpointEngine(lmm_server, spec, PROMPT, profile="transformers")
         assert await engine.healthy()
         for perspective in spec.perspectives:
             for attempt in (0, 1):  # attempt 1 samples, so seed and temperature must arrive
@@ -243,14 +238,13 @@ def test_transformers_serve_gives_the_same_tokens_as_the_local_engine(tmp_path):
                 local = await local_engine.generate(POST, perspective, attempt)
                 assert (served.text, served.prompt_tokens) == (local.text, local.prompt_tokens)
                 assert served.completion_tokens == local.completion_tokens
-        wrong = EndpointEngine(url, dataclasses.replace(spec, model="other"), PROMPT, profile="transformers")
+        wrong = EndpointEngine(lmm_server, dataclasses.replace(spec, model="other"), PROMPT, profile="transformers")
         with pytest.raises(MisconfiguredError, match="pinned to"):
             await wrong.generate(POST, "positive", 0)
         with pytest.raises(MisconfiguredError, match="Choose another profile"):
-            await EndpointEngine(url, spec, PROMPT, profile="vllm").generate(POST, "positive", 0)
+            await EndpointEngine(lmm_server, spec, PROMPT, profile="vllm").generate(POST, "positive", 0)
         broken = dataclasses.replace(POST, image=b"no image")
         with pytest.raises(RetryableError, match="500"):
             await engine.generate(broken, "positive", 0)
 
-    with tiny_lmm.serve(folder, tmp_path / "home") as url:
-        asyncio.run(compare(url))
+    asyncio.run(compare())

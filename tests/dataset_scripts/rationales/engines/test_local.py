@@ -1,4 +1,4 @@
-"""A model in this process reads a post once, and writes what it would have written when asked three times."""
+"""Local engine: a shared prefix gives the same answers as separate calls."""
 
 import asyncio
 import dataclasses
@@ -13,14 +13,13 @@ from dataset_scripts.rationales.errors import MisconfiguredError, PermanentError
 from dataset_scripts.rationales.posts import prepare_post
 from dataset_scripts.rationales.prompts import load_prompt
 from dataset_scripts.rationales.spec import RationaleSpec
-from helpers import tiny_lmm
 
 PROMPT = load_prompt("default", "auto")
 MAX_PIXELS = 28 * 28 * 100
 
 
-def post(name, text, size=None, shade="red"):
-    image = None if size is None else PIL.Image.new("RGB", size, shade)
+def post(name, text, size=None, colour="red"):
+    image = None if size is None else PIL.Image.new("RGB", size, colour)
     return prepare_post({"id": name, "text": text, "image": image}, MAX_PIXELS)
 
 
@@ -34,9 +33,8 @@ POSTS = [
 
 
 @pytest.fixture(scope="module")
-def engine(tmp_path_factory):
-    folder = tiny_lmm.build(tmp_path_factory.mktemp("lmm"))
-    spec = RationaleSpec(model=str(folder), prompt_hash=PROMPT.hash, max_tokens=20, max_pixels=MAX_PIXELS)
+def engine(lmm_folder):
+    spec = RationaleSpec(model=str(lmm_folder), prompt_hash=PROMPT.hash, max_tokens=20, max_pixels=MAX_PIXELS)
     return TransformersEngine.from_pretrained(spec, PROMPT, device="cpu")
 
 
@@ -44,65 +42,59 @@ def engine(tmp_path_factory):
 def vision_passes(engine):
     passes = []
     hook = engine.model.model.visual.register_forward_hook(lambda *_: passes.append(1))
-    engine._openings.clear()
+    engine._prefixes.clear()
     yield passes
     hook.remove()
 
 
 def answers(engine, posts, attempt=0, separately=False):
-    async def all_of_them():
-        ask = engine.generate_separately if separately else engine.generate
-        tasks = [ask(one, perspective, attempt) for one in posts for perspective in engine.spec.perspectives]
+    async def generate_all():
+        generate = engine.generate_separately if separately else engine.generate
+        tasks = [generate(post, perspective, attempt) for post in posts for perspective in engine.spec.perspectives]
         return await asyncio.gather(*tasks)
 
-    return asyncio.run(all_of_them())
+    return asyncio.run(generate_all())
 
 
 @pytest.mark.parametrize("attempt", [0, 1], ids=["greedy", "sampled"])
-def test_the_tokens_are_those_of_separate_calls(engine, attempt):
+def test_a_shared_prefix_gives_the_tokens_of_separate_calls(engine, attempt):
     shared, separate = answers(engine, POSTS, attempt), answers(engine, POSTS, attempt, separately=True)
     assert [dataclasses.replace(answer, cached_tokens=0) for answer in shared] == separate
     assert len({answer.text for answer in shared}) > len(POSTS)
 
 
-def test_posts_may_be_asked_in_any_order(engine):
-    expected = {one.post_id: answers(engine, [one], separately=True) for one in POSTS}
+def test_requests_of_different_posts_may_alternate(engine):
+    expected = {post.post_id: answers(engine, [post], separately=True) for post in POSTS}
 
-    async def crosswise():
+    async def alternate():
         return {
-            (one.post_id, number): await engine.generate(one, perspective, 0)
+            (post.post_id, number): await engine.generate(post, perspective, 0)
             for number, perspective in enumerate(engine.spec.perspectives)
-            for one in POSTS
+            for post in POSTS
         }
 
-    for (name, number), answer in asyncio.run(crosswise()).items():
+    for (name, number), answer in asyncio.run(alternate()).items():
         assert answer.text == expected[name][number].text
 
 
-def test_an_image_goes_through_the_vision_tower_once_for_all_perspectives(engine, vision_passes):
-    answers(engine, POSTS[:1])
-    assert len(vision_passes) == 1
-    answers(engine, POSTS[:1], attempt=1)
-    assert len(vision_passes) == 1
-
-
-def test_all_but_the_first_perspective_take_the_post_from_the_cache(engine, vision_passes):
+def test_an_image_is_encoded_once_for_all_perspectives_and_attempts(engine, vision_passes):
     first, *others = answers(engine, POSTS[:1])
-    assert first.cached_tokens == 0
-    fence = engine.processor.tokenizer(">>>\n\n")["input_ids"]
+    answers(engine, POSTS[:1], attempt=1)
+    assert len(vision_passes) == 1 and first.cached_tokens == 0
+    delimiter = engine.processor.tokenizer(">>>\n\n")["input_ids"]
     ids = engine._inputs(POSTS[0], "positive")["input_ids"][0].tolist()
-    end_of_post = next(at for at in range(len(ids)) if ids[at : at + len(fence)] == fence) + len(fence)
-    assert all(answer.cached_tokens >= end_of_post for answer in others)
+    start = next(index for index in range(len(ids)) if ids[index : index + len(delimiter)] == delimiter)
+    assert all(answer.cached_tokens >= start + len(delimiter) for answer in others)
 
 
-def test_memory_holds_few_posts(engine, vision_passes):
+def test_few_prefixes_are_kept_in_memory(engine, vision_passes):
     many = [post(f"{number}", f"text {number}", (30, 30)) for number in range(9)]
     answers(engine, many)
-    assert len(vision_passes) == 9 and len(engine._openings) == local._KEPT_POSTS
+    assert len(vision_passes) == 9 and len(engine._prefixes) == local._CACHED_PREFIXES
 
 
-def test_the_settings_beside_the_weights_do_not_leak_in(engine):
-    """The tiny model's own generation_config.json samples, with a repetition penalty."""
+def test_the_generation_config_of_the_model_is_overridden(engine):
+    """The generation_config.json of the tiny model samples, with a repetition penalty."""
     spec = dataclasses.replace(engine.spec, repetition_penalty=None)
     plain = TransformersEngine(engine.model, engine.processor, spec, PROMPT)
     inputs = plain._inputs(POSTS[0], "positive")
@@ -111,7 +103,7 @@ def test_the_settings_beside_the_weights_do_not_leak_in(engine):
     assert answers(plain, POSTS[:1])[0].text == expected
 
 
-def test_sampling_leaves_the_random_numbers_of_others_alone(engine):
+def test_sampling_does_not_change_the_random_state(engine):
     torch.manual_seed(3)
     expected = torch.rand(2)
     torch.manual_seed(3)
@@ -119,12 +111,9 @@ def test_sampling_leaves_the_random_numbers_of_others_alone(engine):
     assert torch.equal(torch.rand(2), expected)
 
 
-def test_an_answer_that_was_cut_off_says_so(engine):
+def test_the_finish_reason_tells_truncation_from_an_end_token(engine, monkeypatch):
     short = TransformersEngine(engine.model, engine.processor, dataclasses.replace(engine.spec, max_tokens=2), PROMPT)
     assert {answer.finish_reason for answer in answers(short, POSTS[:1])} == {"length"}
-
-
-def test_the_model_ends_an_answer_by_its_end_token(engine, monkeypatch):
     first = engine.processor.tokenizer("x")["input_ids"][0]
 
     def generate(**inputs):
@@ -145,7 +134,7 @@ def test_the_model_ends_an_answer_by_its_end_token(engine, monkeypatch):
         (RuntimeError("CUDA error: device-side assert triggered"), MisconfiguredError),
     ],
 )
-def test_failures_of_a_device_are_sorted_like_those_of_a_server(engine, monkeypatch, fault, expected):
+def test_exceptions_of_the_model_are_classified(engine, monkeypatch, fault, expected):
     def generate(**_):
         raise fault
 
@@ -154,14 +143,14 @@ def test_failures_of_a_device_are_sorted_like_those_of_a_server(engine, monkeypa
         answers(engine, POSTS[:1])
 
 
-def test_a_folder_without_a_model_is_misconfigured(tmp_path, engine):
+def test_a_missing_model_is_misconfigured(tmp_path, engine):
     spec = dataclasses.replace(engine.spec, model=str(tmp_path))
     with pytest.raises(MisconfiguredError, match="cannot be loaded as an image-text-to-text model"):
         TransformersEngine.from_pretrained(spec, PROMPT)
 
 
 @pytest.mark.parametrize(("shards", "processes"), [(8, 3), (3, 8), (1, 1), (2500, 64)])
-def test_the_processes_of_a_launch_share_the_shards(monkeypatch, shards, processes):
+def test_each_shard_belongs_to_one_process(monkeypatch, shards, processes):
     taken = []
     for index in range(processes):
         state = type("State", (), {"process_index": index, "num_processes": processes})

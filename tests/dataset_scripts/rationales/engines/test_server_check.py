@@ -1,9 +1,7 @@
-"""The doctor finds what would spoil a run: blind models, mixed-up caches, live control tokens, wrong names."""
+"""Server check: ignored images, unescaped control tokens, wrong model names, low cache hit rates."""
 
 import asyncio
 import dataclasses
-
-import pytest
 
 from dataset_scripts.rationales.engines.base import Answer, FakeEngine
 from dataset_scripts.rationales.engines.endpoint import EndpointEngine
@@ -12,78 +10,72 @@ from dataset_scripts.rationales.engines.server_check import check_server, checks
 from dataset_scripts.rationales.errors import MisconfiguredError
 from dataset_scripts.rationales.prompts import load_prompt
 from dataset_scripts.rationales.spec import RationaleSpec
-from helpers import tiny_lmm
 
 PROMPT = load_prompt("default", "en")
 SPEC = RationaleSpec(model="m", prompt_hash=PROMPT.hash, language="en", max_tokens=12, max_pixels=28 * 28 * 64)
 
 
-class Scripted(FakeEngine):
-    """FakeEngine whose answers a function changes; it knows the post, the perspective and how often it was asked."""
+class ScriptedEngine(FakeEngine):
+    """Fake engine with answers changed by `change(answer, post, number of requests)`."""
 
-    def __init__(self, change=lambda answer, post, count: answer, alive=True):
-        self.change, self.alive, self.count = change, alive, 0
+    def __init__(self, change=lambda answer, post, count: answer, is_healthy=True):
+        self.change, self.is_healthy, self.count = change, is_healthy, 0
 
     async def healthy(self):
-        return self.alive
+        return self.is_healthy
 
     async def generate(self, post, perspective, attempt):
         self.count += 1
         return self.change(await super().generate(post, perspective, attempt), post, self.count)
 
 
-def findings(engine, spec=SPEC):
+def checks_by_name(engine, spec=SPEC):
     return {check.name: check for check in asyncio.run(check_server(engine, spec))}
 
 
-def test_a_sound_engine_passes():
-    checks = findings(
-        Scripted(lambda answer, *_: dataclasses.replace(answer, cached_tokens=answer.prompt_tokens * 2 // 3))
+def test_a_suitable_engine_passes():
+    checks = checks_by_name(
+        ScriptedEngine(lambda answer, *_: dataclasses.replace(answer, cached_tokens=answer.prompt_tokens * 2 // 3))
     )
     assert [check.passed for check in checks.values()] == [True, True, True, True, True, None]
 
 
-def test_a_server_that_is_down_is_all_that_is_said():
-    checks = findings(Scripted(alive=False))
+def test_a_failed_health_check_ends_the_check():
+    checks = checks_by_name(ScriptedEngine(is_healthy=False))
     assert list(checks) == ["health"] and checks["health"].passed is False
+    assert checks_table(list(checks.values())).startswith("FAILED  health")
 
 
-def test_a_first_answer_that_fails_ends_the_examination():
+def test_a_failed_first_answer_ends_the_check():
     def refuse(*_):
         raise MisconfiguredError("the model is unknown")
 
-    checks = findings(Scripted(refuse))
+    checks = checks_by_name(ScriptedEngine(refuse))
     assert list(checks) == ["health", "answer"]
-    assert "MisconfiguredError: the model is unknown" in checks["answer"].detail
-    assert findings(Scripted(lambda *_: Answer(" ", "length")))["answer"].passed is False
+    assert "the model is unknown" in checks["answer"].detail
+    assert checks_by_name(ScriptedEngine(lambda *_: Answer(" ", "length")))["answer"].passed is False
 
 
-def test_a_model_that_does_not_see_images_is_found():
-    checks = findings(Scripted(lambda answer, *_: dataclasses.replace(answer, text="An image.")))
-    assert checks["image canary"].passed is False and "does not see the images" in checks["image canary"].detail
+def test_a_model_that_ignores_images_fails():
+    equal = checks_by_name(ScriptedEngine(lambda answer, *_: dataclasses.replace(answer, text="An image.")))
+    assert equal["image canary"].passed is False
+    random = checks_by_name(
+        ScriptedEngine(lambda answer, _, count: dataclasses.replace(answer, text=f"answer {count}"))
+    )
+    assert random["image canary"].passed is None
 
 
-def test_answers_that_change_by_themselves_prove_nothing():
-    checks = findings(Scripted(lambda answer, _, count: dataclasses.replace(answer, text=f"answer {count}")))
-    assert checks["image canary"].passed is None
-
-
-def test_live_control_tokens_are_found_by_their_count():
-    def as_structure(answer, post, _):
+def test_unescaped_control_tokens_are_detected_by_token_counts():
+    def parse_control_tokens(answer, post, _):
         return dataclasses.replace(answer, prompt_tokens=100 + post.text.count("im_end"))
 
-    assert findings(Scripted(as_structure))["control tokens"].passed is False
-    unknown = findings(Scripted(lambda answer, *_: dataclasses.replace(answer, prompt_tokens=None)))
-    assert unknown["control tokens"].passed is None and unknown["shared beginning"].passed is None
+    assert checks_by_name(ScriptedEngine(parse_control_tokens))["control tokens"].passed is False
+    unknown = checks_by_name(ScriptedEngine(lambda answer, *_: dataclasses.replace(answer, prompt_tokens=None)))
+    assert unknown["control tokens"].passed is None and unknown["shared prefix"].passed is None
 
 
-def test_a_cache_that_shares_little_is_a_remark():
-    assert findings(FakeEngine())["shared beginning"].passed is None
-
-
-def test_the_table_has_a_line_for_each_finding():
-    lines = checks_table(asyncio.run(check_server(Scripted(alive=False), SPEC))).splitlines()
-    assert len(lines) == 1 and lines[0].startswith("FAILED  health")
+def test_a_low_cache_hit_rate_is_a_note():
+    assert checks_by_name(FakeEngine())["shared prefix"].passed is None
 
 
 METRICS = """# HELP vllm:prefix_cache_queries_total Prefix cache queries
@@ -93,7 +85,7 @@ vllm:prefix_cache_hits_created{{engine="0"}} 1.7e+09
 """
 
 
-def test_the_hit_rate_is_that_of_the_servers_own_counters(monkeypatch):
+def test_the_hit_rate_is_read_from_the_metrics_of_the_server(monkeypatch):
     engine = EndpointEngine("http://127.0.0.1:9", SPEC, PROMPT)
     pages = {"/health": "", "/v1/models": '{"data": [{"id": "m"}]}'}
     metrics = iter([METRICS.format(queries=1e6, hits=4e5), METRICS.format(queries=1e6 + 900, hits=4e5 + 540)])
@@ -103,12 +95,12 @@ def test_the_hit_rate_is_that_of_the_servers_own_counters(monkeypatch):
 
     monkeypatch.setattr(engine.endpoint, "get", get)
     monkeypatch.setattr(engine, "generate", FakeEngine().generate)
-    checks = findings(engine)
-    assert checks["shared beginning"].passed and checks["shared beginning"].detail.startswith("60% of the prompt")
+    checks = checks_by_name(engine)
+    assert checks["shared prefix"].passed and "60%" in checks["shared prefix"].detail
     assert checks["model"].passed
 
 
-def test_another_model_than_the_one_wanted_is_named(monkeypatch):
+def test_a_server_with_another_model_fails(monkeypatch):
     engine = EndpointEngine("http://127.0.0.1:9", SPEC, PROMPT)
 
     async def get(path):
@@ -116,28 +108,24 @@ def test_another_model_than_the_one_wanted_is_named(monkeypatch):
 
     monkeypatch.setattr(engine.endpoint, "get", get)
     monkeypatch.setattr(engine, "generate", FakeEngine().generate)
-    assert findings(engine)["model"].passed is False
-    assert "the server has qwen, not 'm'" in findings(engine)["model"].detail
+    check = checks_by_name(engine)["model"]
+    assert check.passed is False and "qwen, not 'm'" in check.detail
 
 
-def test_a_real_model_in_this_process_passes(tmp_path):
-    spec = dataclasses.replace(SPEC, model=str(tiny_lmm.build(tmp_path)))
-    checks = findings(TransformersEngine.from_pretrained(spec, PROMPT, device="cpu"), spec)
+def test_a_local_model_passes(lmm_folder):
+    spec = dataclasses.replace(SPEC, model=str(lmm_folder))
+    checks = checks_by_name(TransformersEngine.from_pretrained(spec, PROMPT, device="cpu"), spec)
     assert {name for name, check in checks.items() if check.passed} >= {
         "image canary",
         "control tokens",
         "equal answers",
     }
-    assert "of the prompt tokens of 3 siblings" in checks["shared beginning"].detail
+    assert "3 perspectives" in checks["shared prefix"].detail
 
 
-def test_a_real_server_passes(tmp_path):
-    if reason := tiny_lmm.missing_for_serve():
-        pytest.skip(reason)
-    folder = tiny_lmm.build(tmp_path / "lmm")
-    spec = dataclasses.replace(SPEC, model=str(folder))
-    with tiny_lmm.serve(folder, tmp_path / "home") as url:
-        checks = findings(EndpointEngine(url, spec, PROMPT, profile="transformers"), spec)
+def test_transformers_serve_passes(lmm_folder, lmm_server):
+    spec = dataclasses.replace(SPEC, model=str(lmm_folder))
+    checks = checks_by_name(EndpointEngine(lmm_server, spec, PROMPT, profile="transformers"), spec)
     assert not [check for check in checks.values() if check.passed is False]
     assert {name for name, check in checks.items() if check.passed} >= {
         "health",

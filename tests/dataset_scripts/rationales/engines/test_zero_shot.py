@@ -21,7 +21,6 @@ from dataset_scripts.rationales.run.runner import run
 from dataset_scripts.rationales.run.server import Clock
 from dataset_scripts.rationales.run.settings import RunSettings
 from dataset_scripts.rationales.store.store import RationaleStore
-from helpers import tiny_lmm
 from helpers.choice_server import FAULTS, ChoiceServer, score
 
 LABELS = ("positive", "neutral", "negative")
@@ -227,13 +226,8 @@ def test_without_log_probabilities_the_words_are_parsed(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    return tiny_lmm.build(tmp_path_factory.mktemp("lmm"))
-
-
-@pytest.fixture(scope="module")
-def local_engine(checkpoint):
-    spec = QUESTION.spec(str(checkpoint), max_pixels=MAX_PIXELS)
+def local_engine(lmm_folder):
+    spec = QUESTION.spec(str(lmm_folder), max_pixels=MAX_PIXELS)
     return TransformersZeroShot.from_pretrained(spec, QUESTION, device="cpu", dtype="float32")
 
 
@@ -262,18 +256,15 @@ def test_a_local_model_gets_the_same_prompt_as_a_server(local_engine):
     assert np.ptp(average_orders(answers), axis=0).max() > 0.01
 
 
-def test_the_required_version_of_transformers_is_named(checkpoint, monkeypatch):
+def test_the_required_version_of_transformers_is_named(lmm_folder, monkeypatch):
     monkeypatch.setattr(zero_shot_local.PIPELINE_REGISTRY, "get_supported_tasks", lambda: ["text-generation"])
     with pytest.raises(MisconfiguredError, match="transformers >= 5.23"):
-        TransformersZeroShot.from_pretrained(QUESTION.spec(str(checkpoint)), QUESTION)
+        TransformersZeroShot.from_pretrained(QUESTION.spec(str(lmm_folder)), QUESTION)
 
 
-@pytest.mark.skipif(tiny_lmm.missing_for_serve() is not None, reason=str(tiny_lmm.missing_for_serve()))
-def test_transformers_serve_agrees_with_the_local_model(checkpoint, local_engine, tmp_path):
-    with tiny_lmm.serve(checkpoint, tmp_path / "home") as url:
-        engine = EndpointZeroShot(url, local_engine.spec, QUESTION, profile="transformers")
-        served = log_probs(engine)
-        wrong = EndpointZeroShot(f"{url}/elsewhere", local_engine.spec, QUESTION, profile="transformers")
-        with pytest.raises(MisconfiguredError, match="transformers >= 5.23"):
-            log_probs(wrong)
-    np.testing.assert_allclose(served, log_probs(local_engine), atol=1e-4)
+def test_transformers_serve_agrees_with_the_local_model(local_engine, lmm_server):
+    engine = EndpointZeroShot(lmm_server, local_engine.spec, QUESTION, profile="transformers")
+    np.testing.assert_allclose(log_probs(engine), log_probs(local_engine), atol=1e-4)
+    wrong = EndpointZeroShot(f"{lmm_server}/elsewhere", local_engine.spec, QUESTION, profile="transformers")
+    with pytest.raises(MisconfiguredError, match="transformers >= 5.23"):
+        log_probs(wrong)
