@@ -3,7 +3,7 @@
 It reads jobs from standard input, one JSON object per line: `folder`, `posts`, `kill_at`, `torn` and `url`. The system
 calls that change the store (write, fsync, replace, unlink, truncate) are counted, and call number `kill_at` is
 replaced by SIGKILL. If it is a write, its first `torn` bytes reach the file. The script answers with one JSON array
-per line: exit status (-9 if killed), number of calls, number of requests. Each job is a fork, so imports are done once.
+per line: exit status (-9 if killed), number of calls, number of requests. Jobs are forks, so imports are done once.
 """
 
 import asyncio
