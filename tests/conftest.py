@@ -11,10 +11,10 @@ import pytest
 @pytest.fixture(scope="session", autouse=True)
 def datasets_cache(tmp_path_factory):
     """Use a datasets cache of this run instead of the user's."""
-    before = datasets.config.HF_DATASETS_CACHE
-    datasets.config.HF_DATASETS_CACHE = tmp_path_factory.mktemp("datasets_cache")
-    yield
-    datasets.config.HF_DATASETS_CACHE = before
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("datasets_cache")
+        patch.setattr(datasets.config, "HF_DATASETS_CACHE", folder)
+        yield folder
 
 
 @pytest.fixture(scope="session")

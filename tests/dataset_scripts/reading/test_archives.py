@@ -7,7 +7,6 @@ import tarfile
 import zipfile
 from pathlib import Path
 
-import datasets
 import pytest
 
 from dataset_scripts import ArchiveLimits, load_posts
@@ -15,10 +14,11 @@ from dataset_scripts.reading.archives import raw_folder, unpack
 
 
 @pytest.fixture(autouse=True)
-def unpacked(tmp_path, monkeypatch):
-    """Folder that archives of this test are unpacked to."""
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    return tmp_path / "cache" / "mpt_posts" / "unpacked"
+def unpacked(datasets_cache):
+    """Empty the folder that archives are unpacked to."""
+    folder = datasets_cache / "mpt_posts" / "unpacked"
+    shutil.rmtree(folder, ignore_errors=True)
+    return folder
 
 
 def remains(unpacked):
@@ -120,7 +120,7 @@ def test_no_path_leads_out_of_the_folder(tmp_path, unpacked, name, kind):
         assert "is not safe to unpack" in str(error) and remains(unpacked) == []
     else:
         assert len(contents(folder)) == 2
-    assert [path.name for path in tmp_path.iterdir() if path.name != "cache"] == [archive.name]
+    assert list(tmp_path.iterdir()) == [archive]
 
 
 @pytest.mark.parametrize(
