@@ -1,4 +1,4 @@
-"""Saved posts: what load_dataset finds, what the card says, and what becomes of what the folder held before."""
+"""Saved posts: content opened by load_dataset, facts on the card, and earlier builds of the folder."""
 
 import io
 import json
@@ -10,19 +10,11 @@ import pytest
 from datasets import Dataset, DatasetDict, get_dataset_config_names, load_dataset
 from huggingface_hub import DatasetCard
 
-from dataset_scripts import features, split_hash
+from dataset_scripts import LABELS, features, split_hash
 from dataset_scripts.reading.report import BuildReport
 from dataset_scripts.splits import SPLITS
-from dataset_scripts.writing import parquet as shards
+from dataset_scripts.writing import parquet
 from dataset_scripts.writing.publish import save_posts
-
-LABELS = ("positive", "neutral", "negative")
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    """load_dataset keeps what it read in a cache of this test."""
-    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
 
 
 def post(number: int, image=None, **changes) -> dict:
@@ -43,12 +35,12 @@ def post(number: int, image=None, **changes) -> dict:
 
 @pytest.fixture
 def make(draw, tmp_path):
-    """`make(train=6, test=3)`: splits of that many posts, whose images are files."""
+    """`make(train=6, test=3)` returns splits of that many posts, whose images are files."""
 
-    def build(offset: int = 0, **sizes: int) -> DatasetDict:
+    def build(offset: int = 0, folder: str = "raw", **sizes: int) -> DatasetDict:
         splits, number = {}, offset
         for split, size in sizes.items():
-            images = [str(draw(tmp_path / "raw" / f"{number + i}.png", number + i)) for i in range(size)]
+            images = [str(draw(tmp_path / folder / f"{number + i}.png", number + i)) for i in range(size)]
             rows = [post(number + i, image) for i, image in enumerate(images)]
             splits[split] = Dataset.from_list(rows, features=features())
             number += size
@@ -58,14 +50,10 @@ def make(draw, tmp_path):
 
 
 def contents(folder) -> dict:
-    return {path.relative_to(folder): (path.read_bytes(), path.stat().st_mtime_ns) for path in files(folder)}
+    return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
 
 
-def files(folder) -> list:
-    return sorted(path for path in folder.rglob("*") if path.is_file())
-
-
-def test_a_saved_folder_holds_the_images_themselves_and_opens_with_the_same_features(make, tmp_path):
+def test_a_saved_folder_holds_the_images_and_opens_with_the_same_features_also_as_a_stream(make, tmp_path):
     splits = make(train=6, validation=2, test=2)
     pixels = [image.tobytes() for image in splits["train"]["image"]]
     save_posts(splits, tmp_path / "out", "mvsa_single")
@@ -77,18 +65,11 @@ def test_a_saved_folder_holds_the_images_themselves_and_opens_with_the_same_feat
     assert [image.tobytes() for image in loaded["train"]["image"]] == pixels
     for split in SPLITS:
         assert loaded[split].remove_columns("image").to_list() == splits[split].remove_columns("image").to_list()
-
-
-def test_streaming_gives_the_same_posts(make, tmp_path):
-    splits = make(train=5, test=2)
-    save_posts(splits, tmp_path / "out", "mvsa_single")
     stream = load_dataset(str(tmp_path / "out"), "mvsa_single", split="train", streaming=True)
-    assert [(row["id"], row["image"].getpixel((0, 0))) for row in stream] == [
-        (row["id"], row["image"].getpixel((0, 0))) for row in splits["train"]
-    ]
+    assert [row["image"].tobytes() for row in stream] == pixels
 
 
-def test_a_second_configuration_leaves_the_first_as_it_was(make, tmp_path):
+def test_a_second_configuration_leaves_the_first_unchanged(make, tmp_path):
     save_posts(make(train=6, test=3), tmp_path / "out", "mvsa_single")
     before = contents(tmp_path / "out" / "mvsa_single")
     save_posts(make(offset=100, train=4, test=1), tmp_path / "out", "mvsa_multiple")
@@ -98,95 +79,77 @@ def test_a_second_configuration_leaves_the_first_as_it_was(make, tmp_path):
     assert load_dataset(str(tmp_path / "out"), "mvsa_multiple")["test"]["id"] == ["104"]
 
 
-def test_saving_unchanged_posts_again_writes_nothing_and_a_change_replaces_the_configuration(make, tmp_path):
-    first = save_posts(make(train=6, test=3), tmp_path / "out", "mvsa_single", max_shard_size=1)
-    assert first.shards_written == 9
-    before = contents(tmp_path / "out")
-    assert save_posts(make(train=6, test=3), tmp_path / "out", "mvsa_single", max_shard_size=1).shards_written == 0
-    assert contents(tmp_path / "out") == before
-    changed = save_posts(make(offset=1, train=6, test=3), tmp_path / "out", "mvsa_single")
-    assert changed.shards_written == 2
-    assert [path.name for path in files(tmp_path / "out")] == [
-        "README.md",
-        "build.json",
-        "test-00000-of-00001.parquet",
-        "train-00000-of-00001.parquet",
-    ]
+def test_unchanged_posts_are_not_written_again_and_a_change_replaces_the_configuration(make, tmp_path):
+    out = tmp_path / "out"
+    assert save_posts(make(train=6, test=3), out, "mvsa_single", max_file_size=1).files_written == 9
+    before = contents(out)
+    elsewhere = make(folder="moved", train=6, test=3)
+    assert save_posts(elsewhere, out, "mvsa_single", max_file_size=1).files_written == 0
+    assert contents(out) == before
+    assert save_posts(make(offset=1, train=6, test=3), out, "mvsa_single").files_written == 2
+    names = ["README.md", "build.json", "test-00000-of-00001.parquet", "train-00000-of-00001.parquet"]
+    assert sorted(contents(out)) == names
+    save_posts(make(offset=1, train=6, test=3), tmp_path / "again", "mvsa_single")
+    again = contents(tmp_path / "again")
+    assert {name: content for name, (content, _) in contents(out).items()} == {name: again[name][0] for name in again}
 
 
-def test_the_same_posts_from_another_folder_give_the_same_bytes(make, tmp_path):
-    splits = make(train=6, test=3)
-    save_posts(splits, tmp_path / "out", "mvsa_single")
-    (tmp_path / "raw").rename(tmp_path / "moved")
-    rows = [row | {"image": row["image"]["path"].replace("raw", "moved")} for row in _undecoded(splits["train"])]
-    others = DatasetDict(
-        {"train": Dataset.from_list(rows, features=features()), "test": make(train=6, test=3)["test"]}
-    )
-    assert save_posts(others, tmp_path / "out", "mvsa_single").shards_written == 0
-
-
-def _undecoded(posts: Dataset) -> list:
-    from datasets import Image
-
-    return posts.cast_column("image", Image(decode=False)).to_list()
-
-
-def test_shards_and_row_groups_are_bounded(tmp_path, monkeypatch):
-    monkeypatch.setattr(shards, "ROW_GROUP_ROWS", 10)
-    rows = [post(number, {"bytes": _png(number), "path": None}) for number in range(70)]
-    size = len(json.dumps(post(0))) + len(_png(0))
+def test_files_and_row_groups_are_bounded_in_rows_and_bytes(tmp_path, monkeypatch):
+    monkeypatch.setattr(parquet, "ROW_GROUP_ROWS", 10)
+    rows = [post(number, {"bytes": png(number), "path": None}) for number in range(70)]
+    size = len(json.dumps(post(0))) + len(png(0))
     splits = DatasetDict({"train": Dataset.from_list(rows, features=features())})
-    saved = save_posts(splits, tmp_path / "out", "mvsa_single", max_shard_size=25 * size)
+    saved = save_posts(splits, tmp_path / "out", "mvsa_single", max_file_size=25 * size)
     names = sorted(path.name for path in saved.folder.glob("*.parquet"))
     assert 3 <= len(names) <= 5 and names[0] == f"train-00000-of-{len(names):05d}.parquet"
     for name in names:
         layout = pq.ParquetFile(saved.folder / name)
         groups = [layout.metadata.row_group(group).num_rows for group in range(layout.num_row_groups)]
         assert max(groups) <= 10 and sum(groups) <= 30
-    monkeypatch.setattr(shards, "ROW_GROUP_BYTES", 4 * size)
+    monkeypatch.setattr(parquet, "ROW_GROUP_BYTES", 4 * size)
     (saved.folder / names[0]).unlink()  # a lost file: the configuration is built again
-    assert save_posts(splits, tmp_path / "out", "mvsa_single", max_shard_size=10**9).shards_written == 1
+    assert save_posts(splits, tmp_path / "out", "mvsa_single", max_file_size=10**9).files_written == 1
     layout = pq.ParquetFile(saved.folder / "train-00000-of-00001.parquet")
     assert max(layout.metadata.row_group(group).num_rows for group in range(layout.num_row_groups)) <= 4
     assert load_dataset(str(tmp_path / "out"))["train"]["id"] == [str(number) for number in range(70)]
 
 
-def _png(shade: int) -> bytes:
+def png(shade: int) -> bytes:
     buffer = io.BytesIO()
     PIL.Image.new("RGB", (8, 8), (shade, 0, 0)).save(buffer, "PNG")
     return buffer.getvalue()
 
 
-def test_an_interrupted_save_leaves_the_earlier_build_and_goes_on_where_it_stopped(make, tmp_path, monkeypatch):
+def test_an_interrupted_save_keeps_the_earlier_build_and_resumes(make, tmp_path, monkeypatch):
     save_posts(make(train=6, test=3), tmp_path / "out", "mvsa_single")
-    write, done = shards._write_shard, []
+    write_file, written = parquet._write_file, []
 
-    def stopping(posts, path, groups):
-        if len(done) == 4:
+    def interrupted(posts, path, groups):
+        if len(written) == 4:
             raise KeyboardInterrupt
-        done.append(path)
-        write(posts, path, groups)
+        written.append(path)
+        write_file(posts, path, groups)
 
     other = make(offset=50, train=6, test=3)
-    monkeypatch.setattr(shards, "_write_shard", stopping)
+    monkeypatch.setattr(parquet, "_write_file", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        save_posts(other, tmp_path / "out", "mvsa_single", max_shard_size=1)
+        save_posts(other, tmp_path / "out", "mvsa_single", max_file_size=1)
     assert load_dataset(str(tmp_path / "out"), "mvsa_single")["test"]["id"] == ["6", "7", "8"]
-    monkeypatch.setattr(shards, "_write_shard", write)
-    assert save_posts(other, tmp_path / "out", "mvsa_single", max_shard_size=1).shards_written == 5
+    monkeypatch.setattr(parquet, "_write_file", write_file)
+    assert save_posts(other, tmp_path / "out", "mvsa_single", max_file_size=1).files_written == 5
     assert load_dataset(str(tmp_path / "out"), "mvsa_single")["test"]["id"] == ["56", "57", "58"]
     assert not list((tmp_path / "out").glob(".*"))
 
 
-def test_a_stop_between_taking_away_the_old_build_and_putting_the_new_one_loses_neither(make, tmp_path):
+def test_a_stop_while_the_new_build_replaces_the_old_one_loses_neither(make, tmp_path):
     splits = make(train=6, test=3)
     saved = save_posts(splits, tmp_path / "out", "mvsa_single")
     saved.folder.rename(tmp_path / "out" / ".mvsa_single.before")
-    assert save_posts(splits, tmp_path / "out", "mvsa_single").shards_written == 0
+    assert save_posts(splits, tmp_path / "out", "mvsa_single").files_written == 0
     assert not (tmp_path / "out" / ".mvsa_single.before").exists()
 
 
-def test_posts_without_image_label_or_rationale_come_back_as_they_were(tmp_path):
+def test_posts_without_image_label_or_rationale_stay_so(tmp_path):
     rows = [post(1, None, label=None, rationale_positive=None), post(2, None)]
     splits = DatasetDict({"train": Dataset.from_list(rows, features=features())})
     save_posts(splits, tmp_path / "out", "mine", dataset="folder")
@@ -194,7 +157,7 @@ def test_posts_without_image_label_or_rationale_come_back_as_they_were(tmp_path)
     assert "| (none) | 1 | 1 |" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_card_says_what_was_kept_dropped_and_split_and_who_to_cite(make, tmp_path):
+def test_the_card_states_counts_split_origin_and_citations_without_local_paths(make, tmp_path):
     report = BuildReport("mvsa_single", read=14, kept=9, on_error="skip")
     report.drop("opposite polarities (positive text, negative image)")
     report.skipped = {"missing image": 4}
@@ -219,45 +182,42 @@ def test_the_card_says_what_was_kept_dropped_and_split_and_who_to_cite(make, tmp
         "path": "mvsa_single/validation-*.parquet",
     }
     assert card.data.dataset_info[0]["splits"][0]["num_examples"] == 6
-    for sentence in (
+    for passage in (
         "| positive | 2 | 1 | 0 | 3 |",
         "| all | 6 | 1 | 2 | 9 |",
         "| *Table 1 of the paper* | *3,611* | *450* | *450* | *4,511* |",
         "Table 1 of the paper has 4,511 posts, this build 9.",
         "14 rows were read and 9 posts kept.",
-        "1 were dropped by rule: opposite polarities (positive text, negative image) 1.",
-        "4 were skipped as faulty: missing image 4.",
+        "opposite polarities (positive text, negative image) 1.",
+        "missing image 4.",
         "`folds` (ten folds",
-        f"seed 7, fold 3. Hash of its ids: `{split_hash(splits)}`",
-        "of 9 posts have one: positive 9, neutral 5, negative 0.",
-        "How they were made: model: Qwen2.5-VL-7B; prompt: paper.",
+        "seed 7, fold 3.",
+        f"`{split_hash(splits)}`",
+        "positive 9; neutral 5; negative 0.",
+        "model: Qwen2.5-VL-7B; prompt: paper.",
         "**Content warning.**",
         "@inproceedings{niu2016mvsa",
         "@inproceedings{xu2017multisentinet",
         "@inproceedings{ma2025mpt",
     ):
-        assert sentence in card.text, sentence
+        assert passage in card.text, passage
     everything = card.content + (saved.folder / "build.json").read_text(encoding="utf-8")
     assert "/home/someone" not in everything and str(tmp_path) not in everything
 
 
-def test_what_is_not_known_of_rationales_and_split_is_said_so(make, tmp_path):
+def test_the_card_names_facts_that_are_not_recorded_and_warns_of_a_synthetic_dataset(make, tmp_path):
     save_posts(make(train=3), tmp_path / "out", "mvsa_single")
     card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
-    assert "How they were made (model, prompt, settings) is not recorded." in card
-    assert "its protocol is not recorded" in card
-    assert "How many rows of the original were left out is not recorded." in card
+    for subject in ("(model, prompt, settings)", "its protocol", "rows left out of the original"):
+        assert f"{subject} is not recorded" in card
+    save_posts(make(train=3), tmp_path / "sample", "sample")
+    sample = DatasetCard.load(tmp_path / "sample" / "README.md")
+    assert "**This dataset is synthetic.**" in sample.text
+    assert "synthetic" in sample.data.tags and sample.data.license == "apache-2.0"
+    assert "Content warning" not in sample.text
 
 
-def test_the_samples_card_says_that_it_is_drawn_by_code(make, tmp_path):
-    save_posts(make(train=3), tmp_path / "out", "sample")
-    card = DatasetCard.load(tmp_path / "out" / "README.md")
-    assert "**This dataset is synthetic.**" in card.text
-    assert "synthetic" in card.data.tags and card.data.license == "apache-2.0"
-    assert "Content warning" not in card.text
-
-
-def test_what_an_author_wrote_around_the_marks_and_configurations_of_others_stay(make, tmp_path):
+def test_text_of_an_author_and_other_configurations_are_kept(make, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     (out / "README.md").write_text(
@@ -277,29 +237,21 @@ def test_what_an_author_wrote_around_the_marks_and_configurations_of_others_stay
     assert load_dataset(str(out), "extra")["train"].to_list() == [{"a": 1, "b": 2}]
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"config_name": "a/b"}, "config_name='a/b'; use letters"),
-        ({"max_shard_size": 0}, "max_shard_size=0"),
-    ],
-)
-def test_a_bad_argument_says_what_to_write(make, tmp_path, change, message):
-    with pytest.raises(ValueError, match=message):
-        save_posts(make(train=3), tmp_path / "out", **({"config_name": "x"} | change))
-
-
-def test_posts_that_cannot_be_told_apart_or_read_are_refused_and_nothing_is_left(make, tmp_path):
+def test_unusable_posts_and_arguments_are_refused_and_leave_no_folder(make, tmp_path):
     splits = make(train=3, test=2)
-    with pytest.raises(ValueError, match="give a DatasetDict .* split_posts"):
+    with pytest.raises(ValueError, match="`splits` must be a DatasetDict .* split_posts"):
         save_posts(splits["train"], tmp_path / "out", "x")
-    with pytest.raises(ValueError, match="the split 'test' has no post"):
+    with pytest.raises(ValueError, match="'test' has no posts"):
         save_posts(DatasetDict({"train": splits["train"], "test": splits["test"].select([])}), tmp_path / "out", "x")
     twice = DatasetDict({"train": splits["train"], "test": splits["train"]})
     with pytest.raises(ValueError, match=r"3 ids occur more than once .*\['0', '1', '2'\]"):
         save_posts(twice, tmp_path / "out", "x")
+    with pytest.raises(ValueError, match="`config_name` must .* got 'a/b'"):
+        save_posts(splits, tmp_path / "out", "a/b")
+    with pytest.raises(ValueError, match="`max_file_size` must be at least 1 byte, got 0"):
+        save_posts(splits, tmp_path / "out", "x", max_file_size=0)
     (tmp_path / "raw" / "4.png").unlink()
-    with pytest.raises(ValueError, match=r"an image of the posts \['3', '4'\] cannot be read"):
+    with pytest.raises(ValueError, match=r"image of the posts \['3', '4'\] cannot be read"):
         save_posts(splits, tmp_path / "out", "x")
     assert not (tmp_path / "out").exists()
 
@@ -307,5 +259,5 @@ def test_posts_that_cannot_be_told_apart_or_read_are_refused_and_nothing_is_left
 def test_a_damaged_record_is_named(make, tmp_path):
     saved = save_posts(make(train=3), tmp_path / "out", "x")
     (saved.folder / "build.json").write_text('{"config_name": "x"}', encoding="utf-8")
-    with pytest.raises(ValueError, match=r"build.json is damaged .* delete .* and build it again"):
+    with pytest.raises(ValueError, match=r"build.json is damaged .* Delete .* and build it again"):
         save_posts(make(train=3), tmp_path / "out", "x")
