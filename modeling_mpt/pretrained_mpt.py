@@ -117,6 +117,8 @@ class SentimentPreTrainedModel(PreTrainedModel):
         r"""
         Create a model whose encoders start from pretrained weights and whose new layers start at random.
 
+        The model is in evaluation mode, as that of `from_pretrained`.
+
         An encoder that the model does not read is neither loaded nor built: `image_branches=["cnn"]` needs no vision
         encoder, `modalities=["text"]` none of images.
 
@@ -186,9 +188,8 @@ class SentimentPreTrainedModel(PreTrainedModel):
         config_kwargs.setdefault("attn_implementation", attention)
         arguments = {"text_config": "text_encoder", "vision_config": "vision_encoder", "cnn_config": "cnn"}
         arguments["scene_config"] = "scene_encoder"
-        model = cls(
-            cls.config_class(**config_kwargs), **{arguments[field]: encoder for field, encoder in encoders.items()}
-        )
+        loaded = {arguments[field]: encoder for field, encoder in encoders.items()}
+        model = cls(cls.config_class(**config_kwargs), **loaded).eval()
         if processor is not None and "image" in draft.modalities:
             check_image_size(model, processor)
         return model

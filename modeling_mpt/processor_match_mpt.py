@@ -61,14 +61,11 @@ def check_image_size(model: nn.Module, processor: Any) -> None:
     expected = tuple(size) if isinstance(size, list | tuple) else (size, size)
     if processor.image_size == expected:
         return
-    training = encoder.training
     try:  # some encoders interpolate their position embeddings
-        encoder.eval()(pixel_values=torch.zeros(1, 3, *processor.image_size))
+        encoder(pixel_values=torch.zeros(1, 3, *processor.image_size))
     except (ValueError, RuntimeError) as error:
         raise ValueError(
             f"The vision encoder reads images of {expected[0]}×{expected[1]} pixels, but the processor makes "
             f"{processor.image_size[0]}×{processor.image_size[1]}. Create the processor with the same `vision`, or "
             "pass `image_branches=['cnn']` to read images with the CNN alone."
         ) from error
-    finally:
-        encoder.train(training)

@@ -1,4 +1,4 @@
-"""MPTPipeline: posts in, their sentiment out, and what it was read from."""
+"""MPTPipeline: sentiment of posts, with the weights of modalities and rationales."""
 
 import difflib
 import re
@@ -12,14 +12,14 @@ from torch.utils.data import Dataset, IterableDataset, Subset
 from transformers import Pipeline
 
 MODALITIES = ("text", "image", "rationales")
-# Columns of a dataset's rows that say nothing to the network. Any other unknown key is an error, not an omission.
-PASSED_OVER = ("id", "label", "text_label", "image_label", "language", "source")
+# Columns of a dataset that the pipeline ignores. Any other unknown key raises an error.
+IGNORED_COLUMNS = ("id", "label", "text_label", "image_label", "language", "source")
 RATIONALE_PREFIX = "rationale_"
 
 
 class MPTPipeline(Pipeline):
     """
-    Sentiment of image+text posts, with the weight of each modality and of each rationale.
+    Pipeline for the sentiment of image+text posts, with the weights of modalities and rationales.
 
     A post is a mapping with any of
 
@@ -42,7 +42,7 @@ class MPTPipeline(Pipeline):
         kwargs: what any [`Pipeline`] takes, e.g. `device`, `batch_size`.
 
     Raises:
-        ValueError: for a model or processor that is not of this package or that does not go with the other.
+        ValueError: For a model or processor of another package, or with other perspectives than the other.
 
     Example:
 
@@ -64,38 +64,38 @@ class MPTPipeline(Pipeline):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # Saved code is loaded file by file, so that classes of one package may differ: ask for what is used of them.
+        # Saved code is loaded file by file, and a class may exist twice: attributes are checked instead of types.
         if not hasattr(self.processor, "perspectives") or not hasattr(self.model.config, "perspectives"):
             raise ValueError(
-                f"MPTPipeline got the model {type(self.model).__name__} and the processor "
-                f"{type(self.processor).__name__}; it needs an MPTForSentimentClassification and the MPTProcessor "
-                "that was saved beside it."
+                "MPTPipeline needs a model of this package and the MPTProcessor from the same folder, got a "
+                f"{type(self.model).__name__} and a {type(self.processor).__name__}."
             )
         if self.processor.perspectives != self.model.config.perspectives:
             raise ValueError(
-                f"The processor has the perspectives {self.processor.perspectives}, the model "
-                f"{self.model.config.perspectives}; load both from the same folder."
+                f"The perspectives of processor and model must be equal, got {self.processor.perspectives} and "
+                f"{self.model.config.perspectives}. Load both from the same folder."
             )
         self.model.eval()
 
     def _sanitize_parameters(self, **kwargs: Any) -> tuple[dict, dict, dict]:
         if kwargs:
-            raise ValueError(f"MPTPipeline has no options {sorted(kwargs)}; it takes batch_size and num_workers.")
+            raise ValueError(f"MPTPipeline has no options {sorted(kwargs)}, only `batch_size` and `num_workers`.")
         return {}, {}, {}
 
     def __call__(self, posts: Any, **kwargs: Any) -> dict[str, Any] | list[dict[str, Any]] | Iterator[dict[str, Any]]:
         """
+        Classify posts.
+
         Args:
             posts: one post, a list or tuple of them, or a dataset (of `datasets` or of PyTorch) or another iterable.
-            batch_size (`int`, defaults to 1): how many posts go through the model at once; it changes no result beyond
-                rounding.
+            batch_size (`int`, defaults to 1): posts per forward pass; it changes no result beyond rounding.
             num_workers (`int`, defaults to 0): processes that open images.
 
         Returns:
-            One result, a list, or for datasets and iterables an iterator that reads on as results are taken.
+            One result, a list, or for datasets and iterables an iterator that reads posts as results are taken.
 
         Raises:
-            ValueError: for a post with an unknown key, an image that cannot be opened, or nothing the model reads.
+            ValueError: For a post with an unknown key, an image that cannot be opened, or nothing the model reads.
         """
         if isinstance(posts, list | tuple):
             return super().__call__(list(posts), **kwargs) if posts else []
@@ -107,36 +107,41 @@ class MPTPipeline(Pipeline):
         return super().__call__(posts, **kwargs)
 
     def preprocess(self, post: Mapping[str, Any]) -> dict[str, Any]:
-        """The post with its image open. The processor comes in `_forward`, which has the batch to pad for."""
+        """Check a post and open its image.
+
+        The processor is applied in `_forward`, because padding depends on the batch.
+        """
         if not isinstance(post, Mapping):
             raise ValueError(
-                f"{post!r} is no post; write a dictionary, e.g. {{'text': 'What a day', 'image': 'beach.jpg'}}."
+                f"A post must be a dictionary, e.g. {{'text': 'What a day', 'image': 'beach.jpg'}}, got {post!r}."
             )
         name = f"Post {post['id']!r}" if post.get("id") is not None else "The post"
         perspectives = self.processor.perspectives
         columns = {f"{RATIONALE_PREFIX}{perspective}": perspective for perspective in perspectives}
-        known = [*MODALITIES, *columns, *PASSED_OVER]
+        known = [*MODALITIES, *columns, *IGNORED_COLUMNS]
         for key in post:
             if key not in known:
                 close = difflib.get_close_matches(str(key), [*MODALITIES, *columns], n=1)
                 hint = f" Did you mean {close[0]!r}?" if close else ""
-                raise ValueError(f"{name} has the unknown key {key!r}; known are {[*MODALITIES, *columns]}.{hint}")
+                raise ValueError(
+                    f"{name} has the unknown key {key!r}. Known keys are {[*MODALITIES, *columns]}.{hint}"
+                )
         rationales = {columns[key]: value for key, value in post.items() if key in columns}
         if post.get("rationales") is not None:
             if any(value is not None for value in rationales.values()):
-                raise ValueError(f"{name} has 'rationales' and {RATIONALE_PREFIX}… columns; write one of the two.")
+                raise ValueError(f"{name} must have 'rationales' or {RATIONALE_PREFIX}… columns, got both.")
             rationales = post["rationales"]
         parts = {"text": post.get("text"), "image": post.get("image"), "rationales": rationales or None}
         reads = self.model.config.modalities
         parts = {key: value if key in reads else None for key, value in parts.items()}
-        if not any(_holds_something(value) for value in parts.values()):
-            raise ValueError(f"{name} has nothing to read: this model reads {', '.join(reads)}; give one at least.")
+        if not any(_has_content(value) for value in parts.values()):
+            raise ValueError(f"{name} must have at least one of {reads}, which this model reads, but has none.")
         if isinstance(parts["image"], str | Path):
             parts["image"] = _open_image(parts["image"], name)
         return {"post": parts}
 
     def _forward(self, inputs: dict[str, Any]) -> dict[str, torch.Tensor | None]:
-        """Logits `(batch, num_labels)` and weights of one post or, with `batch_size` above 1, of a list of them."""
+        """Return logits `(batch, num_labels)` and weights of one post or, with `batch_size` above 1, of a list."""
         posts = inputs["post"] if isinstance(inputs["post"], Sequence) else [inputs["post"]]
         batch = self.processor(
             images=[post["image"] for post in posts],
@@ -148,6 +153,7 @@ class MPTPipeline(Pipeline):
         return {name: output.get(name) for name in names}
 
     def postprocess(self, outputs: dict[str, torch.Tensor | None]) -> dict[str, Any]:
+        """Convert the outputs of one post to its result."""
         id2label = self.model.config.id2label
         scores = outputs["logits"][0].float().softmax(dim=-1).tolist()
         best = max(range(len(scores)), key=scores.__getitem__)
@@ -167,27 +173,30 @@ class MPTPipeline(Pipeline):
         }
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
-        """Model and processor with all their code, this file included; [`Pipeline`] would leave the processor out."""
+        """Save model and processor with all their code, this file included."""
+        # Pipeline would not save the processor.
         self.model.save_pretrained(save_directory, **kwargs)
         self.processor.save_pretrained(save_directory, **kwargs)
 
 
-def _holds_something(part: Any) -> bool:
+def _has_content(part: Any) -> bool:
+    """Return whether a part of a post is neither missing nor blank."""
     if isinstance(part, str):
         return bool(part.strip())
     if isinstance(part, Mapping):
-        return any(_holds_something(value) for value in part.values())
+        return any(_has_content(value) for value in part.values())
     return part is not None
 
 
 def _open_image(path: str | Path, name: str) -> Image.Image:
+    """Open and decode an image file."""
     if re.match(r"[a-z][a-z0-9+.-]+://", str(path), re.IGNORECASE):
-        raise ValueError(f"{name} has the URL {str(path)!r} for an image; download it and write the path of the file.")
+        raise ValueError(f"The image of a post must be a file, got the URL {str(path)!r} ({name}). Download it.")
     try:
         image = Image.open(path)
         image.load()
     except FileNotFoundError:
-        raise ValueError(f"{name} has the image {str(path)!r}, but there is no such file.") from None
+        raise ValueError(f"{name} has the image {str(path)!r}, but this file does not exist.") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"{name} has the image {str(path)!r}, which cannot be decoded ({error}).") from error
     return image

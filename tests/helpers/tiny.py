@@ -1,4 +1,4 @@
-"""Models so small that a test builds one in a moment, and a batch that has every kind of absence in it."""
+"""Tiny encoders and models, and a batch with every kind of missing input."""
 
 from typing import Any
 
@@ -38,6 +38,8 @@ STAGES = dict(hidden_sizes=[8, 16], depths=[1, 1])
 TEXT_ENCODERS = ("bert", "xlm_roberta", "distilbert", "modernbert")
 VISION_ENCODERS = ("vit", "dinov2", "clip", "siglip", "convnext", "resnet")
 WITH_CLASS_TOKEN = ("vit", "dinov2", "clip")
+# Each encoder once, with BERT or ViT as its partner.
+ENCODER_PAIRS = [(text, "vit") for text in TEXT_ENCODERS] + [("bert", vision) for vision in VISION_ENCODERS[1:]]
 
 
 def text_config(kind: str = "bert", **changes: Any) -> PreTrainedConfig:
@@ -65,7 +67,7 @@ def timm_config(architecture: str = "test_resnet") -> TimmWrapperConfig:
 
 
 def config(text: str = "bert", vision: str = "vit", **changes: Any) -> MPTConfig:
-    """Dropout is off, so that two forward passes of a training model can be compared."""
+    """Build a tiny configuration without dropout, so that two training passes can be compared."""
     without_dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0} if text == "bert" else {}
     fields = dict(
         text_config=text_config(text, **without_dropout),
@@ -84,7 +86,7 @@ def model(seed: int = 0, **changes: Any) -> MPTForSentimentClassification:
 
 
 def batch(labels: bool = False, perspectives: int = 3) -> dict[str, torch.Tensor]:
-    """Five posts: 0 lacks a rationale, 1 has short ones, 2 neither image nor rationales, 3 no text, 4 one token."""
+    """Return five posts: 0 lacks a rationale, 2 lacks image and rationales, 3 lacks text, 4 has one token."""
     random = torch.Generator().manual_seed(0)
     input_ids = torch.randint(3, VOCABULARY, (5, 12), generator=random)
     rationale_input_ids = torch.randint(3, VOCABULARY, (5, perspectives, 20), generator=random)
@@ -106,12 +108,25 @@ def batch(labels: bool = False, perspectives: int = 3) -> dict[str, torch.Tensor
     return result
 
 
-def rows(batch: dict[str, torch.Tensor], *which: int) -> dict[str, torch.Tensor]:
-    return {name: value[list(which)] for name, value in batch.items()}
+def rows(batch: dict[str, torch.Tensor], *indices: int) -> dict[str, torch.Tensor]:
+    """Return some rows of a batch as a batch."""
+    return {name: value[list(indices)] for name, value in batch.items()}
 
 
 def padded_left(ids: torch.Tensor, mask: torch.Tensor, extra: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
-    """The same sequences with their padding, and `extra` columns of it, on the left."""
+    """Move the padding of sequences to the left and add `extra` columns of it."""
     order = mask.argsort(dim=-1, stable=True)
     widen = torch.nn.functional.pad
     return widen(ids.gather(-1, order), (extra, 0)), widen(mask.gather(-1, order), (extra, 0))
+
+
+def normalized(pixels: torch.Tensor, mean: list[float], std: list[float]) -> torch.Tensor:
+    """Normalize pixels between 0 and 1 as an image processor does."""
+    return (pixels - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+
+
+def pixels_seen_by(module: torch.nn.Module) -> list[torch.Tensor]:
+    """Return a list that collects the input of each later call of `module`."""
+    seen = []
+    module.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0]))
+    return seen

@@ -64,8 +64,7 @@ def test_every_switch_comes_back_from_json(tmp_path):
         assert {name: getattr(loaded, name) for name in changes} == changes
 
 
-@pytest.mark.parametrize("text", tiny.TEXT_ENCODERS)
-@pytest.mark.parametrize("vision", tiny.VISION_ENCODERS)
+@pytest.mark.parametrize("text, vision", tiny.ENCODER_PAIRS)
 def test_sub_configurations_come_back(text, vision, tmp_path):
     tiny.config(text, vision).save_pretrained(tmp_path)
     loaded = MPTConfig.from_pretrained(tmp_path)
