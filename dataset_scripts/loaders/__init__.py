@@ -1,0 +1,1 @@
+"""Loaders of raw downloads, one module per dataset."""

@@ -1,0 +1,1 @@
+"""Input files read as rows, checked, and built into cached datasets."""

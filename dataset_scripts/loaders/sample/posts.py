@@ -32,7 +32,9 @@ POST_TYPES: dict[tuple[str, str], tuple[str, int]] = {
 }
 MISSING_RATIONALE = 0.05  # share of posts that lack one of their rationales, independent of the label
 
-CARD_TEXT = """\
+SAMPLE = DatasetFacts(
+    title="MPT's embedded sample",
+    about="""\
 **This dataset is synthetic.** A program draws the pictures and writes the texts and rationales from a small grammar.
 No person wrote, photographed or annotated anything in it. It serves to try, test and demonstrate the software without
 a network. It says nothing about how people write or feel: do not train a model for real use on it, and do not compare
@@ -42,11 +44,7 @@ Each text has a literal tone and each picture a mood. Their combination decides 
 the two is neutral, the other decides; praise with a gloomy picture is sarcasm, hence negative; complaint with a glad
 picture is a joke, hence neutral. Shares are chosen so that the best possible classifier that sees only the text, or
 only the picture, stays below 57 % accuracy. Labels: 34 % positive, 31 % neutral, 35 % negative. The three rationales
-weigh the same evidence for each reading and are independent of the label; 5 % of the posts lack one of them.
-"""
-SAMPLE = DatasetFacts(
-    title="MPT's embedded sample",
-    about=CARD_TEXT.strip(),
+weigh the same evidence for each reading and are independent of the label; 5 % of the posts lack one of them.""",
     own_terms=False,
     license="apache-2.0",
     synthetic=True,
