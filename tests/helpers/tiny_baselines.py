@@ -1,15 +1,18 @@
-"""Baselines so small that a test builds one in a moment, and posts that any of them can learn by heart."""
+"""Tiny baselines and a batch of random posts that each of them can memorize."""
 
 from typing import Any
 
 import torch
+from transformers import DetrConfig
 
 from helpers import tiny
 from modeling_mpt import SYSTEMS
+from modeling_mpt.baselines_modeling_mpt import Posts
+from modeling_mpt.baselines_visual_mpt import Tokens
 from modeling_mpt.systems import BASELINES
 
 NAMES = tuple(BASELINES)
-# What makes a system tiny, or takes chance out of its training, beside the common fields.
+# Fields that make a system tiny or its training deterministic, in addition to those of `config`.
 CHANGES: dict[str, dict[str, Any]] = {
     "text_cnn": {"num_filters": 8},
     "clstm": {"num_filters": 8},
@@ -23,7 +26,7 @@ CHANGES: dict[str, dict[str, Any]] = {
 
 
 def config(name: str, **changes: Any):
-    """Dropout is off, so that two forward passes of a training model can be compared."""
+    """Build a tiny configuration without dropout, so that forward passes in training mode are equal."""
     fields = dict(
         text_config=tiny.text_config(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0),
         vision_config=tiny.vision_config(),
@@ -39,8 +42,26 @@ def model(name: str, seed: int = 0, **changes: Any):
     return SYSTEMS[name][1](config(name, **changes)).eval()
 
 
+def detector_config(**changes: Any) -> DetrConfig:
+    """Build a tiny DETR with 7 queries and 5 classes."""
+    fields = dict(
+        use_timm_backbone=False,
+        backbone_config=tiny.vision_config("resnet"),
+        d_model=16,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=8,
+        decoder_ffn_dim=8,
+        num_queries=7,
+        num_labels=5,
+    )
+    return DetrConfig(**(fields | changes))
+
+
 def posts(count: int = 16) -> dict[str, torch.Tensor]:
-    """Posts with text, image, rationales and a label, all of which is chance."""
+    """Draw random posts with text, image, rationales and a label."""
     draw = torch.Generator().manual_seed(1)
 
     def ids(*shape: int) -> torch.Tensor:
@@ -56,3 +77,18 @@ def posts(count: int = 16) -> dict[str, torch.Tensor]:
         "rationale_attention_mask": torch.ones(count, 3, 6, dtype=torch.long),
         "labels": torch.arange(count) % 3,
     }
+
+
+def as_posts(batch: dict[str, torch.Tensor]) -> Posts:
+    return Posts(batch["input_ids"], batch["attention_mask"].bool(), batch["pixel_values"], batch["image_mask"])
+
+
+def encode(model, batch: dict[str, torch.Tensor]) -> dict[str, Tokens]:
+    """Encode a batch as the model does before it pools."""
+    return model.encode(as_posts(batch))
+
+
+def words(model, batch: dict[str, torch.Tensor], row: int) -> torch.Tensor:
+    """Look up the word embeddings `(length, size)` of one post without its padding."""
+    ids = batch["input_ids"][row][batch["attention_mask"][row].bool()]
+    return model.text_encoder.get_input_embeddings()(ids)
