@@ -1,8 +1,4 @@
-"""A Qwen2.5-VL of 0.2 million random parameters, built without a network: its answers are noise, its plumbing real.
-
-`build(folder)` writes model, tokenizer, image processor and chat template as a checkpoint that any loader of
-transformers opens. `serve(folder)` puts it behind `transformers serve` on loopback.
-"""
+"""Tiny Qwen2.5-VL with random weights, as a checkpoint and served by `transformers serve`."""
 
 import json
 import os
@@ -39,7 +35,7 @@ CONTROL_TOKENS = (
     "<|image_pad|>",
     "<|video_pad|>",
 )
-# Qwen2.5-VL's own, shortened: the same control tokens around the same parts.
+# Shortened template of Qwen2.5-VL, with the same control tokens.
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n"
     "{% if message.content is string %}{{ message.content }}{% else %}{% for part in message.content %}"
@@ -52,7 +48,7 @@ _START_SECONDS = 300
 
 
 def build(folder: Path) -> Path:
-    """Write the checkpoint. One token is one byte, so every text of any language has tokens."""
+    """Write the checkpoint; a token is a byte, so that text of any language can be encoded."""
     folder.mkdir(parents=True, exist_ok=True)
     vocabulary = {character: index for index, character in enumerate(bytes_to_unicode().values())}
     tokenizer = Qwen2Tokenizer(
@@ -98,13 +94,13 @@ def build(folder: Path) -> Path:
         torch.manual_seed(0)
         model = Qwen2_5_VLForConditionalGeneration(config).float().eval()
         for parameter in model.parameters():
-            # The usual 0.02 lets two layers add nothing that is seen: one prompt would be answered like any other.
+            # With the usual 0.02, all prompts would get the same answer.
             if parameter.ndim > 1:
                 parameter.data.normal_(0.0, 0.2)
-    # Noise, but of printable letters: half a character and stray control tokens would not survive decoding.
+    # Partial characters and control tokens would be lost in decoding.
     end = ids["<|im_end|>"]
     unprintable = [index for index in range(len(tokenizer)) if index != end and not _prints(tokenizer.decode([index]))]
-    # Like Qwen2.5-VL's own: sampling settings beside the weights, which a specification must override.
+    # Sampling parameters, like those of Qwen2.5-VL, which a specification must override.
     model.generation_config = GenerationConfig(
         suppress_tokens=unprintable,
         do_sample=True,
@@ -123,18 +119,18 @@ def _prints(text: str) -> bool:
 
 
 def missing_for_serve() -> str | None:
-    """Why `serve` cannot run here, or None."""
+    """Return the reason why `serve` cannot run, or None."""
     absent = [name for name in SERVER_PACKAGES if find_spec(name) is None]
     return f"transformers serve needs {', '.join(absent)} (the extra `test`)" if absent else None
 
 
 @contextmanager
 def serve(folder: Path, home: Path) -> Iterator[str]:
-    """Address of `transformers serve` with the checkpoint in `folder`, until the block ends.
+    """Run `transformers serve` with the checkpoint in `folder`, and yield its address.
 
     Args:
-        folder: of `build`; also the name of the model in requests.
-        home: an empty folder for the server's cache; without one it reads the user's.
+        folder: output of `build`; also the name of the model in requests.
+        home: empty folder for the cache of the server.
     """
     (home / "hub").mkdir(parents=True, exist_ok=True)
     with socket.socket() as chosen:
@@ -169,7 +165,7 @@ def _wait_until_up(url: str, server: subprocess.Popen, log: Path) -> None:
         except OSError:
             if server.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"transformers serve did not start:\n{log.read_text(errors='replace')}") from None
-            try:  # a pause that ends early if the server does
+            try:  # returns early if the server exits
                 server.wait(timeout=0.1)
             except subprocess.TimeoutExpired:
                 continue

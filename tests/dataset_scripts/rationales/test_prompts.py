@@ -1,5 +1,6 @@
-"""The three questions about a post differ in their last words only, and hold nothing that gives the answer away."""
+"""Prompts: perspectives share a prefix, no label is revealed, own prompt files work."""
 
+import asyncio
 import itertools
 import json
 import os
@@ -9,9 +10,13 @@ import PIL.Image
 import pytest
 from transformers import AutoProcessor
 
+from dataset_scripts import join_rationales, load_posts
+from dataset_scripts.rationales.engines.base import FakeEngine
 from dataset_scripts.rationales.posts import prepare_post
 from dataset_scripts.rationales.prompts import load_prompt
-from helpers import tiny_lmm
+from dataset_scripts.rationales.run.runner import run
+from dataset_scripts.rationales.spec import RationaleSpec
+from dataset_scripts.rationales.store.store import RationaleStore
 
 PROMPTS = list(itertools.product(("default", "paper"), ("en", "zh")))
 
@@ -21,35 +26,34 @@ def post(text="A <|im_end|> day {reading} >>> 好", image=True, **columns):
     return prepare_post({"id": "p/p0/7", "text": text, "image": picture} | columns, 28 * 28 * 64)
 
 
-@pytest.fixture(scope="module")
-def processor(tmp_path_factory):
-    return AutoProcessor.from_pretrained(tiny_lmm.build(tmp_path_factory.mktemp("lmm")))
+def task(prompt, post, perspective):
+    """Return the last part of a prompt."""
+    return prompt.messages(post, perspective)[1]["content"][-1]["text"]
 
 
 @pytest.mark.parametrize(("name", "language"), PROMPTS)
 @pytest.mark.parametrize(("text", "image"), [("some words", True), ("some words", False), (None, True)])
-def test_all_but_the_last_part_is_byte_identical_for_the_siblings(name, language, text, image):
+def test_perspectives_differ_in_the_last_part_only(name, language, text, image):
     prompt = load_prompt(name, language)
     chats = [prompt.messages(post(text, image), perspective) for perspective in prompt.perspectives]
-    beginnings = {json.dumps([chat[0], chat[1]["content"][:-1]], ensure_ascii=False) for chat in chats}
-    endings = {chat[1]["content"][-1]["text"] for chat in chats}
-    assert len(beginnings) == 1 and len(endings) == len(prompt.perspectives) == 3
-    kinds = [part["type"] for part in chats[0][1]["content"]]
-    assert kinds == ["image_url"] * image + ["text"] * (text is not None) + ["text"]
+    prefixes = {json.dumps([chat[0], chat[1]["content"][:-1]], ensure_ascii=False) for chat in chats}
+    tasks = {chat[1]["content"][-1]["text"] for chat in chats}
+    assert len(prefixes) == 1 and len(tasks) == len(prompt.perspectives) == 3
+    types = [part["type"] for part in chats[0][1]["content"]]
+    assert types == ["image_url"] * image + ["text"] * (text is not None) + ["text"]
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
-def test_the_default_prompt_ends_with_what_tells_the_siblings_apart(language):
+def test_the_reading_is_at_the_end_of_the_default_prompt(language):
     prompt = load_prompt("default", language)
-    chats = [prompt.messages(post(), perspective) for perspective in prompt.perspectives]
-    tasks = [chat[1]["content"][-1]["text"] for chat in chats]
-    readings = prompt.to_dict()[language]["readings"]
-    longest = max(map(len, readings.values())) + 2  # a mark after it
-    assert all(len(task) - len(os.path.commonprefix(tasks)) <= longest for task in tasks)
+    tasks = [task(prompt, post(), perspective) for perspective in prompt.perspectives]
+    longest = max(map(len, prompt.to_dict()[language]["readings"].values())) + 2  # with a punctuation mark
+    assert all(len(text) - len(os.path.commonprefix(tasks)) <= longest for text in tasks)
 
 
 @pytest.mark.parametrize(("name", "language"), PROMPTS)
-def test_the_siblings_share_all_tokens_of_system_image_and_text(name, language, processor):
+def test_perspectives_share_all_tokens_of_system_image_and_text(name, language, lmm_folder):
+    processor = AutoProcessor.from_pretrained(lmm_folder)
     prompt = load_prompt(name, language)
     rows = []
     for perspective in prompt.perspectives:
@@ -59,110 +63,114 @@ def test_the_siblings_share_all_tokens_of_system_image_and_text(name, language, 
         text = processor.apply_chat_template(messages, add_generation_prompt=True)
         rows.append(processor(text=[text], images=[content[0]["image"]])["input_ids"][0])
     shared = sum(1 for _ in itertools.takewhile(lambda ids: len(set(ids)) == 1, zip(*rows, strict=False)))
-    fence = processor.tokenizer(">>>\n\n")["input_ids"]
-    end_of_post = next(at for at in range(len(rows[0])) if rows[0][at : at + len(fence)] == fence) + len(fence)
-    assert shared >= end_of_post
+    delimiter = processor.tokenizer(">>>\n\n")["input_ids"]
+    start = next(index for index in range(len(rows[0])) if rows[0][index : index + len(delimiter)] == delimiter)
+    assert shared >= start + len(delimiter)
 
 
-@pytest.mark.parametrize(("name", "language"), PROMPTS)
-def test_a_post_without_text_has_no_text_block(name, language):
-    prompt = load_prompt(name, language)
-    assert "<<<" in json.dumps(prompt.messages(post(), "positive"))
+def test_the_task_names_only_what_the_post_has():
+    prompt = load_prompt("default", "en")
+    assert "relation between image and text" in task(prompt, post("words", True), "neutral")
+    assert "visible" not in task(prompt, post("words", False), "neutral")
+    assert "words" not in task(prompt, post(None, True), "neutral")
     assert "<<<" not in json.dumps(prompt.messages(post(text=" "), "positive"))
 
 
-def test_what_is_asked_for_fits_what_the_post_has():
-    prompt = load_prompt("default", "en")
-    task = {
-        (text, image): prompt.messages(post(text, image), "neutral")[1]["content"][-1]["text"]
-        for text, image in [("words", True), ("words", False), (None, True)]
-    }
-    assert "relation between image and text" in task["words", True]
-    assert "visible" not in task["words", False] and "words" not in task[None, True]
-
-
 @pytest.mark.parametrize("perspective", ["positive", "neutral", "negative"])
-def test_neither_label_nor_id_nor_path_reaches_a_prompt(perspective):
+def test_neither_label_nor_id_nor_path_is_in_a_prompt(perspective):
     row = dict(label=2, text_label="SECRET", image_label="SECRET", source="SECRET", rationale_positive="SECRET")
-    plain, labelled = post(), post(**row)
     for name, language in PROMPTS:
         prompt = load_prompt(name, language)
-        request = json.dumps(prompt.messages(labelled, perspective), ensure_ascii=False)
+        request = json.dumps(prompt.messages(post(**row), perspective), ensure_ascii=False)
         assert "SECRET" not in request and "p0" not in request
-        assert request == json.dumps(prompt.messages(plain, perspective), ensure_ascii=False)
+        assert request == json.dumps(prompt.messages(post(), perspective), ensure_ascii=False)
 
 
-def test_the_default_prompt_names_no_class_and_commands_none():
-    for language, names in (("en", "positive|neutral|negative|must"), ("zh", "积极|消极|中性|正面|负面|必须")):
-        prompt = load_prompt("default", language)
-        for perspective in prompt.perspectives:
-            request = json.dumps(prompt.messages(post(), perspective), ensure_ascii=False)
-            assert not re.search(names, request)
-    assert "weak" in json.dumps(load_prompt("default", "en").to_dict())
-    assert (
-        "You must think it is negative."
-        in load_prompt("paper", "en").messages(post(), "negative")[1]["content"][-1]["text"]
-    )
+@pytest.mark.parametrize(
+    ("language", "class_names"), [("en", "positive|neutral|negative|must"), ("zh", "积极|消极|中性|正面|负面|必须")]
+)
+def test_the_default_prompt_names_no_class_and_the_paper_prompt_commands_one(language, class_names):
+    prompt = load_prompt("default", language)
+    for perspective in prompt.perspectives:
+        assert not re.search(class_names, json.dumps(prompt.messages(post(), perspective), ensure_ascii=False))
+    assert "You must think it is negative." in task(load_prompt("paper", language), post(), "negative")
 
 
-def test_a_chinese_post_is_asked_in_chinese_and_an_english_one_in_english():
+def test_each_post_is_asked_in_its_own_language():
     prompt = load_prompt("default", "auto")
     for text, language in (("天气真好啊", "zh"), ("what a day", "en")):
-        assert prompt.messages(post(text), "positive") == load_prompt("default", language).messages(
-            post(text), "positive"
-        )
+        expected = load_prompt("default", language).messages(post(text), "positive")
+        assert prompt.messages(post(text), "positive") == expected
     assert load_prompt("default", "en").messages(post("天气真好啊"), "positive")[0]["content"].isascii()
 
 
-def test_a_post_is_inserted_once_and_as_it_is():
+def test_placeholders_in_a_post_are_not_replaced():
     text = "{reading} {support} {text} {0} 100%"
     block = load_prompt("default", "en").messages(post(text), "positive")[1]["content"][1]["text"]
     assert f"<<<{text}>>>" in block
 
 
-def own(tmp_path, change=lambda text: text):
+def load_own(tmp_path, change=lambda text: text, language="en"):
+    """Load a changed copy of the default prompt file."""
     from dataset_scripts.rationales import prompts
 
     path = tmp_path / "own.yaml"
     path.write_text(change((prompts._FOLDER / "default.yaml").read_text(encoding="utf-8")), encoding="utf-8")
     load_prompt.cache_clear()
-    return load_prompt(str(path), "en")
+    return load_prompt(str(path), language)
 
 
-def test_the_hash_is_that_of_the_words_in_the_languages_asked_for(tmp_path):
-    hashes = {
-        load_prompt(name, language).hash for name, language in [*PROMPTS, ("default", "auto"), ("paper", "auto")]
-    }
-    assert len(hashes) == 6
-    same = own(tmp_path).hash
+def test_the_hash_depends_on_the_wording_in_the_requested_languages(tmp_path):
+    languages = [*PROMPTS, ("default", "auto"), ("paper", "auto")]
+    assert len({load_prompt(name, language).hash for name, language in languages}) == 6
+    same = load_own(tmp_path).hash
     assert same == load_prompt("default", "en").hash
-    assert own(tmp_path, lambda text: text.replace("at most 80 words", "at most 81 words")).hash != same
-    assert own(tmp_path, lambda text: text.replace("approving, pleased", "approving,  pleased")).hash != same
-    assert own(tmp_path, lambda text: text.replace("# One possible", "# A possible")).hash == same
+
+    assert load_own(tmp_path, lambda text: text.replace("at most 80 words", "at most 81 words")).hash != same
+    assert load_own(tmp_path, lambda text: f"# comment\n{text}".replace("120字", "121字")).hash == same
 
 
-def test_a_file_of_ones_own_may_name_other_perspectives(tmp_path):
-    prompt = own(tmp_path, lambda text: text.replace("    neutral: informing", "    ironic: informing"))
-    assert prompt.perspectives == ("positive", "ironic", "negative")
-    with pytest.raises(ValueError, match="no reading for the perspective 'neutral', only for positive, ironic"):
+def test_a_run_uses_the_perspectives_of_an_own_prompt_file(tmp_path):
+    def sarcasm(text):
+        for positive, neutral, negative in (
+            ("    positive: approving", "    neutral: informing", "    negative: disapproving"),
+            ("    positive: 表示赞赏", "    neutral: 只是", "    negative: 表示不满"),
+        ):
+            text = text.replace(positive, positive.replace("positive", "sarcasm"))
+            text = text.replace(negative, negative.replace("negative", "sincere"))
+            text = re.sub(rf"{neutral}.*\n", "", text)
+        return text
+
+    prompt = load_own(tmp_path, sarcasm, "auto")
+    assert prompt.perspectives == ("sarcasm", "sincere")
+    with pytest.raises(ValueError, match="neutral, only for sarcasm, sincere.*`readings`"):
         prompt.messages(post(), "neutral")
+    fields = {"model": "fake", "prompt": prompt.name, "prompt_hash": prompt.hash}
+    with pytest.raises(ValueError, match="positive, neutral, negative, only for sarcasm, sincere.*`perspectives`"):
+        RationaleStore.create(tmp_path / "refused", RationaleSpec(**fields), prompt)
+    posts = load_posts("sample", num_posts=3)
+    store = RationaleStore.create(tmp_path / "s", RationaleSpec(**fields, perspectives=prompt.perspectives), prompt)
+    report = asyncio.run(run(posts, store, [FakeEngine()], progress=False))
+    assert report.ok == 6
+    joined = join_rationales(posts, tmp_path / "s")
+    assert all(joined["rationale_sarcasm"]) and all(joined["rationale_sincere"])
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda text: text.replace("{reading}", "sad"), "`task` does not contain {reading}"),
-        (lambda text: text.replace("  system:", "  sytem:"), "exactly the fields"),
-        (lambda text: "fr: {}", "one block per language"),
+        (lambda text: text.replace("{reading}", "sad"), "`task` must contain {reading}"),
+        (lambda text: text.replace("  system:", "  sytem:"), "exactly the fields readings, support, system"),
+        (lambda text: "fr: {}", "one block per language, under en or zh"),
     ],
 )
-def test_a_faulty_file_is_refused_with_the_reason(tmp_path, change, message):
+def test_a_faulty_file_is_refused(tmp_path, change, message):
     with pytest.raises(ValueError, match=message):
-        own(tmp_path, change)
+        load_own(tmp_path, change)
 
 
-def test_unknown_prompts_and_languages_are_named_with_what_there_is():
-    with pytest.raises(ValueError, match="no prompt 'papper'; there are default, paper"):
+def test_unknown_prompts_and_languages_are_refused():
+    with pytest.raises(ValueError, match="'papper' not found. .*default, paper.*Did you mean 'paper'"):
         load_prompt("papper")
-    with pytest.raises(ValueError, match="not written in 'fr' but in en, zh"):
+    with pytest.raises(ValueError, match="en, zh, got language='fr'"):
         load_prompt("default", "fr")

@@ -1,4 +1,4 @@
-"""Rationales that came from elsewhere, and rationales for elsewhere: nothing lost, nothing changed unsaid."""
+"""Import and export of rationales: files of the authors, tables and stores."""
 
 import json
 
@@ -23,12 +23,16 @@ def write(path, text: str, encoding: str = "utf-8"):
     return path
 
 
-def lines(path) -> list[dict]:
+def write_jsonl(path, rows: list[dict]):
+    return write(path, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def read_jsonl(path) -> list[dict]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "gbk"])
-def test_the_authors_file_in_either_encoding_with_quoted_line_breaks(tmp_path, encoding):
+def test_a_file_of_the_authors_is_imported_in_either_encoding(tmp_path, encoding):
     file = write(
         tmp_path / "ch.tsv",
         f'1\tp/p0/cover.jpg\t今天 出去\t{GOOD}\t"{BAD[:16]}\n{BAD[16:]}"\n'
@@ -36,25 +40,23 @@ def test_the_authors_file_in_either_encoding_with_quoted_line_breaks(tmp_path, e
         encoding,
     )
     report = import_rationales(file, tmp_path / "out.jsonl", authors="ch_mits")
-    first, second = lines(tmp_path / "out.jsonl")
+    first, second = read_jsonl(tmp_path / "out.jsonl")
     assert [first["id"], second["id"]] == ["p0", "n1"]
-    # one line, and what it was before
     assert first["rationale_negative"] == f"{BAD[:16]} {BAD[16:]}"
     assert first["raw_negative"] == f"{BAD[:16]}\n{BAD[16:]}"
     assert "newline" in first["flags_negative"]
     assert second["rationale_positive"] is None and second["status_positive"] == "open"
     assert report.status["positive"] == {"ok": 1, "open": 1}
-    # a perspective that the file does not have is no column: posts keep it masked
     assert "rationale_neutral" not in first
     assert first["provenance"] == "released by the authors of the paper (ch.tsv)"
 
 
-def test_flags_are_counted_and_no_row_is_left_out(tmp_path):
+def test_flags_are_counted_and_no_row_is_dropped(tmp_path):
     rows = [
         {"id": "a", "rationale_positive": ENGLISH, "rationale_negative": "I cannot help with that request, as an AI."},
         {"id": "b", "rationale_positive": "Nice.", "rationale_negative": '"..."'},
     ]
-    file = write(tmp_path / "r.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    file = write_jsonl(tmp_path / "r.jsonl", rows)
     report = import_rationales(file, tmp_path / "out.parquet")
     out = load_dataset("parquet", data_files=str(tmp_path / "out.parquet"), split="train", cache_dir=tmp_path / "c")
     assert out["id"] == ["a", "b"]
@@ -64,38 +66,36 @@ def test_flags_are_counted_and_no_row_is_left_out(tmp_path):
     assert "negative: failed 1, flagged 1" in report.summary() and "short 1" in report.summary()
 
 
-def test_the_posts_tell_the_gate_text_and_language(tmp_path):
-    file = write(tmp_path / "r.jsonl", json.dumps({"id": "a", "rationale_positive": ENGLISH}) + "\n")
+def test_the_gate_reads_text_and_language_of_the_posts(tmp_path):
+    file = write_jsonl(tmp_path / "r.jsonl", [{"id": "a", "rationale_positive": ENGLISH}])
     row = dict.fromkeys(features()) | {"id": "a", "text": "今天出去玩"}
     chinese = Dataset.from_list([row], features=features())
     import_rationales(file, tmp_path / "alone.jsonl")
     import_rationales(file, tmp_path / "post.jsonl", posts=chinese)
-    import_rationales(file, tmp_path / "said.jsonl", posts=chinese, language="en")
-    flags = [lines(tmp_path / f"{name}.jsonl")[0]["flags_positive"] for name in ("alone", "post", "said")]
+    import_rationales(file, tmp_path / "given.jsonl", posts=chinese, language="en")
+    flags = [read_jsonl(tmp_path / f"{name}.jsonl")[0]["flags_positive"] for name in ("alone", "post", "given")]
     assert "language" in flags[1] and "language" not in flags[0] + flags[2]
     copied = Dataset.from_list([row | {"text": ENGLISH}], features=features())
     import_rationales(file, tmp_path / "copied.jsonl", posts=copied)
-    assert "copy" in lines(tmp_path / "copied.jsonl")[0]["flags_positive"]
+    assert "copy" in read_jsonl(tmp_path / "copied.jsonl")[0]["flags_positive"]
 
 
-def test_provenance_of_a_row_goes_before_that_of_the_file(tmp_path):
+def test_the_provenance_of_a_row_overrides_that_of_the_file(tmp_path):
     rows = [
         {"id": "a", "rationale_positive": ENGLISH, "provenance": "model x"},
         {"id": "b", "rationale_positive": ENGLISH},
     ]
-    file = write(tmp_path / "r.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    file = write_jsonl(tmp_path / "r.jsonl", rows)
     import_rationales(file, tmp_path / "out.jsonl", provenance="mail of a colleague")
-    assert [row["provenance"] for row in lines(tmp_path / "out.jsonl")] == ["model x", "mail of a colleague"]
-    # and survives being exported and imported again
+    assert [row["provenance"] for row in read_jsonl(tmp_path / "out.jsonl")] == ["model x", "mail of a colleague"]
     assert export_table(tmp_path / "out.jsonl", tmp_path / "again.parquet") == 2
     import_rationales(tmp_path / "again.parquet", tmp_path / "twice.jsonl")
-    assert lines(tmp_path / "twice.jsonl") == lines(tmp_path / "out.jsonl")
+    assert read_jsonl(tmp_path / "twice.jsonl") == read_jsonl(tmp_path / "out.jsonl")
 
 
 def test_an_imported_file_joins_the_posts(tmp_path):
     posts = load_posts("sample", num_posts=3)
-    rows = [{"id": posts[1]["id"], "rationale_positive": ENGLISH}]
-    file = write(tmp_path / "r.jsonl", json.dumps(rows[0]) + "\n")
+    file = write_jsonl(tmp_path / "r.jsonl", [{"id": posts[1]["id"], "rationale_positive": ENGLISH}])
     import_rationales(file, tmp_path / "out.parquet", posts=posts)
     joined = join_rationales(posts, tmp_path / "out.parquet")
     assert joined["rationale_positive"] == [None, ENGLISH, None]
@@ -103,7 +103,7 @@ def test_an_imported_file_joins_the_posts(tmp_path):
 
 
 def store_of(folder, answers, *, publish=False) -> RationaleStore:
-    """A store with one perspective; `answers` are (id, text of the post, rationale or None)."""
+    """Write a store with one perspective from (id, text of the post, rationale or None)."""
     prompt = load_prompt()
     spec = RationaleSpec(model="m", prompt_hash=prompt.hash, perspectives=("positive",))
     store = RationaleStore.create(folder, spec, prompt)
@@ -121,7 +121,7 @@ def store_of(folder, answers, *, publish=False) -> RationaleStore:
 
 
 @pytest.mark.parametrize("publish", [False, True])
-def test_a_store_joins_the_posts_while_it_is_written_and_afterwards(tmp_path, publish):
+def test_a_store_joins_the_posts_during_a_run_and_afterwards(tmp_path, publish):
     posts = load_posts("sample", num_posts=4)
     answers = [
         (post["id"], post["text"], f"about {post['id']}" if number else None) for number, post in enumerate(posts)
@@ -130,28 +130,24 @@ def test_a_store_joins_the_posts_while_it_is_written_and_afterwards(tmp_path, pu
     joined = load_posts("sample", num_posts=4, rationales=tmp_path / "s")
     assert joined["rationale_positive"] == [None, f"about {posts['id'][1]}", f"about {posts['id'][2]}", None]
     assert joined["rationale_negative"] == posts["rationale_negative"]
-    store_of(tmp_path / "s", answers)  # what was written since is seen
+    store_of(tmp_path / "s", answers)
     assert load_posts("sample", num_posts=4, rationales=tmp_path / "s")["rationale_positive"][3] is not None
 
 
-def test_of_a_post_whose_text_was_changed_the_present_one_counts(tmp_path):
+def test_rationales_of_the_present_text_of_a_post_are_joined(tmp_path):
     posts = load_posts("sample", num_posts=2)
-    (one, text), other = (posts["id"][0], posts["text"][0]), posts["id"][1]
+    (first, second), text = posts["id"], posts["text"][0]
     store_of(
-        tmp_path / "s", [(one, "as it was", "old"), (one, text, "new"), (one, "later", "newer"), (other, "x", "kept")]
+        tmp_path / "s",
+        [(first, "as it was", "old"), (first, text, "new"), (first, "later", "newer"), (second, "x", "kept")],
     )
     assert join_rationales(posts, tmp_path / "s")["rationale_positive"] == ["new", "kept"]
     export_table(tmp_path / "s", tmp_path / "out.jsonl")
     assert join_rationales(posts, tmp_path / "out.jsonl")["rationale_positive"] == ["new", "kept"]
 
 
-def test_a_folder_that_is_no_store_is_said(tmp_path):
-    with pytest.raises(ValueError, match="no store of rationales .* generate_rationales.py"):
-        join_rationales(load_posts("sample", num_posts=2), tmp_path)
-
-
 @pytest.mark.parametrize("classes", [("positive", "negative"), ("positive", "neutral", "negative")])
-def test_the_authors_form_reads_back_as_it_was_written(tmp_path, classes):
+def test_the_format_of_the_authors_is_read_as_it_was_written(tmp_path, classes):
     rows = [
         {
             "id": "p0",
@@ -177,7 +173,7 @@ def test_the_authors_form_reads_back_as_it_was_written(tmp_path, classes):
     assert back.select_columns(columns).to_list() == posts.select_columns(columns).to_list()
 
 
-def test_image_paths_are_relative_to_the_download(tmp_path, draw):
+def test_exported_image_paths_are_relative_to_the_data_folder(tmp_path, draw):
     draw(tmp_path / "data" / "p" / "p0" / "cover.png")
     write(tmp_path / "data" / "a.tsv", f"1\tp/p0/cover.png\t今天\t{GOOD}\t{BAD}\n")
     posts, _ = load_authors(tmp_path / "data")
@@ -187,7 +183,7 @@ def test_image_paths_are_relative_to_the_download(tmp_path, draw):
     assert (tmp_path / "outside.tsv").read_text(encoding="utf-8").split("\t")[1] == "p0/image_0.jpg"
 
 
-def test_what_cannot_be_written_as_tsv_is_said(tmp_path):
+def test_posts_that_tsv_cannot_represent_are_refused(tmp_path):
     schema = features(("positive", "negative"))
     row = dict.fromkeys(schema) | {"id": "p0", "text": "x\n1\t2\t3\t4\t5", "label": 0}
     with pytest.raises(ValueError, match="'p0/image_0.jpg' cannot be written"):
@@ -197,25 +193,25 @@ def test_what_cannot_be_written_as_tsv_is_said(tmp_path):
     other = Dataset.from_list([row | {"text": "x"}], features=schema).cast_column(
         "label", ClassLabel(names=["a", "b"])
     )
-    with pytest.raises(ValueError, match="classes of the posts are a, b"):
+    with pytest.raises(ValueError, match="positive, neutral, negative, got a, b"):
         export_authors(other, tmp_path / "out.tsv")
     assert list(tmp_path.glob("*out.tsv*")) == []
 
 
-def test_a_wrong_file_or_ending_is_said(tmp_path):
+def test_a_file_without_rationales_and_another_suffix_are_refused(tmp_path):
     file = write(tmp_path / "r.csv", "id,words\na,b\n")
-    with pytest.raises(ValueError, match="none of the columns rationale_positive"):
+    with pytest.raises(ValueError, match="rationale_"):
         import_rationales(file, tmp_path / "out.parquet")
-    with pytest.raises(ValueError, match="has no column rationale_"):
+    with pytest.raises(ValueError, match="no column rationale_"):
         export_table(file, tmp_path / "out.parquet")
-    with pytest.raises(ValueError, match="write .parquet or .jsonl"):
+    with pytest.raises(ValueError, match=".parquet or .jsonl, got '.csv'"):
         import_rationales(file, tmp_path / "out.csv")
 
 
-def test_the_released_file_of_ch_mits(real_data, tmp_path):
+def test_the_released_file_of_ch_mits_is_imported(real_data, tmp_path):
     report = import_rationales(real_data / "chmits_llm_result.tsv", tmp_path / "out.parquet", authors="ch_mits")
     assert report.build.kept == 2_023
     for perspective in ("positive", "negative"):
         assert sum(report.status[perspective].values()) == 2_023
-    # arguing for the negative side is what the model balks at
+    # models mostly refuse to argue for the negative perspective
     assert report.status["negative"]["flagged"] > 2 * report.status["positive"]["flagged"] > 0
