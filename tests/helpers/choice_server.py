@@ -1,4 +1,4 @@
-"""Loopback server that answers `LabelQuestion`s like vLLM, with log-probabilities or with words."""
+"""Loopback server that answers `LabelQuestion`s with log-probabilities or words."""
 
 import hashlib
 import json
@@ -13,7 +13,9 @@ FAULTS = (429, 500, "reset", "cut")
 
 
 class ChoiceServer(FaultyServer):
-    """Context manager of a server whose log-probabilities depend on the post and prefer the letter A.
+    """Context manager of a server that, like vLLM, returns log-probabilities of letters.
+
+    They depend on the post, with a preference for the letter A.
 
     Args:
         reply: words of an answer, from the options of the question; by default log-probabilities.

@@ -1,4 +1,4 @@
-"""Preparation of posts: valid JPEGs of any image, escaped text, and errors that name the post."""
+"""Preparation of posts: valid JPEGs, escaped text, and errors that name the post."""
 
 import hashlib
 import io

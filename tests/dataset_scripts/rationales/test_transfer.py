@@ -146,6 +146,11 @@ def test_rationales_of_the_present_text_of_a_post_are_joined(tmp_path):
     assert join_rationales(posts, tmp_path / "out.jsonl")["rationale_positive"] == ["new", "kept"]
 
 
+def test_a_folder_without_a_store_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="generate-rationales"):
+        join_rationales(load_posts("sample", num_posts=2), tmp_path)
+
+
 @pytest.mark.parametrize("classes", [("positive", "negative"), ("positive", "neutral", "negative")])
 def test_the_format_of_the_authors_is_read_as_it_was_written(tmp_path, classes):
     rows = [

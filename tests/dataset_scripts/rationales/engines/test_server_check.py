@@ -1,4 +1,4 @@
-"""Server check: ignored images, unescaped control tokens, wrong model names, low cache hit rates."""
+"""Server check: ignored images, unescaped control tokens, wrong models, low cache use."""
 
 import asyncio
 import dataclasses

@@ -1,4 +1,4 @@
-"""Zero-shot classification: wording, parsing of answers, and averaging over the orders of options."""
+"""Zero-shot classification: wording, parsing of answers, average over orders of options."""
 
 import asyncio
 import io

@@ -185,7 +185,7 @@ def mvsa(real_data) -> Dataset:
 
 
 def test_released_ch_mits_rationales_mostly_fail_when_they_argue_against_the_label(ch_mits):
-    """By inspection, 38 of 40 flagged negative rationales of positive posts have the wrong side."""
+    """Inspection: 38 of 40 flagged negative rationales of positive posts have the wrong side."""
     summary = summarize_gate(ch_mits)
     assert summary["coverage"] == {"all": 2023, "some": 0, "none": 0}
     assert 0.12 < summary["posts_hard"] / 2023 < 0.18
