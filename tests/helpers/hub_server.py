@@ -45,12 +45,16 @@ class HubServer:
     """
 
     def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.reset()
+
+    def reset(self) -> None:
+        """Delete all repositories, files and requests."""
         self.repositories: dict[tuple[str, str], Repository] = {}
         self.objects: dict[str, bytes] = {}
         self.log: list[tuple[str, str, int]] = []
         self.break_after: int | None = None
         self.begun = 0
-        self.lock = threading.RLock()
 
     def __enter__(self) -> "HubServer":
         handler = type("Handler", (_Handler,), {"hub": self})

@@ -1,11 +1,13 @@
 """Command `push` with the real client of the Hub, against a server on loopback (`helpers.hub_server`)."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from datasets import DatasetDict
+from huggingface_hub import DatasetCard
 
 from dataset_scripts import load_posts, split_posts
 from dataset_scripts.writing.publish import save_posts
@@ -13,13 +15,18 @@ from helpers.hub_server import HubServer
 from mpt_sentiment.pushing import push_to_hub
 
 ROOT = Path(__file__).parents[2]
-SCRIPT = str(ROOT / "examples" / "push_to_hub.py")
-# The client sleeps for seconds before it retries a broken connection.
-WITHOUT_SLEEPING = """
-import runpy, sys, time
-time.sleep = lambda _: None
-sys.argv = sys.argv[1:]
-runpy.run_path(sys.argv[0], run_name="__main__")
+# Commands run in a process of their own: the client of the Hub reads its settings when it is imported.
+COMMANDS = """
+import contextlib, io, json, logging, os, sys, time
+from mpt_sentiment.commands import main
+
+time.sleep = lambda _: None  # the client sleeps for seconds before it retries a broken connection
+for line in sys.stdin:
+    arguments, os.environ["HF_TOKEN"] = json.loads(line)
+    logging.root.handlers.clear()
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+        code = main(arguments)
+    print(json.dumps([code, out.getvalue(), err.getvalue()]), flush=True)
 """
 
 
@@ -34,49 +41,73 @@ def folder(splits, tmp_path) -> Path:
     return tmp_path / "posts"
 
 
-@pytest.fixture
-def hub():
+@pytest.fixture(scope="module")
+def server():
     with HubServer() as server:
         yield server
 
 
 @pytest.fixture
-def client(hub, tmp_path):
-    """`client(*arguments)` runs the launcher in a process of its own."""
+def hub(server):
+    server.reset()
+    return server
 
-    def run(
-        *arguments: str | Path, token: str | None = "hf_writer", python: str = WITHOUT_SLEEPING, home: str = "home"
-    ):
-        return subprocess.run(
-            [sys.executable, "-c", python, SCRIPT, *map(str, arguments)],
-            env=hub.environment(tmp_path / home, token) | {"PYTHONPATH": f"{ROOT}"},
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
+
+@pytest.fixture(scope="module")
+def client(server, tmp_path_factory):
+    """Process that runs commands, with the server as its Hub."""
+    environment = server.environment(tmp_path_factory.mktemp("home")) | {"PYTHONPATH": f"{ROOT}"}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", COMMANDS], env=environment, text=True, **pipes) as process:
+        yield process
+        process.stdin.close()
+
+
+@pytest.fixture
+def push(client):
+    """`push(folder, repo_id, …)` runs the command and returns its exit code, output and errors."""
+
+    def run(*arguments: object, token: str = "hf_writer") -> tuple[int, str, str]:
+        print(json.dumps([["push", *map(str, arguments)], token]), file=client.stdin, flush=True)
+        return tuple(json.loads(client.stdout.readline()))
 
     return run
 
 
-def test_a_push_transfers_each_file_once_and_load_dataset_opens_the_result(hub, client, folder):
-    listed = client(folder, "me/posts", "--private", token=None)
-    assert listed.returncode == 0, listed.stderr
-    assert hub.log == []
-    assert "create_repo('me/posts', repo_type='dataset', private=True" in listed.stdout
-    assert "sample/train-00000-of-" in listed.stdout
-    assert f"mpt-sentiment push {folder} me/posts --private --push" in listed.stdout
+@pytest.fixture
+def python(hub, tmp_path):
+    """`python(code)` runs code in a process with the server as its Hub; returns its exit code, output and errors."""
 
-    pushed = client(folder, "me/posts", "--push")
-    assert pushed.returncode == 0, pushed.stderr
-    assert f"Published: {hub.url}/datasets/me/posts" in pushed.stdout
+    def run(*arguments: str, token: str | None = "hf_writer") -> tuple[int, str, str]:
+        environment = hub.environment(tmp_path / f"home of {token}", token) | {"PYTHONPATH": f"{ROOT}"}
+        process = subprocess.run(
+            [sys.executable, *arguments], env=environment, capture_output=True, text=True, timeout=120
+        )
+        return process.returncode, process.stdout, process.stderr
+
+    return run
+
+
+def test_the_launcher_lists_the_calls_and_sends_nothing_without_push(hub, python, folder):
+    code, out, err = python(str(ROOT / "examples/push_to_hub.py"), str(folder), "me/posts", "--private", token=None)
+    assert code == 0, err
+    assert hub.log == []
+    assert "create_repo('me/posts', repo_type='dataset', private=True" in out
+    assert "sample/train-00000-of-" in out
+    assert f"mpt-sentiment push {folder} me/posts --private --push" in out
+
+
+def test_a_dataset_is_pushed_once_and_load_dataset_opens_it_also_as_a_stream(hub, push, python, folder):
+    code, out, err = push(folder, "me/posts", "--push")
+    assert code == 0, err
+    assert f"Published: {hub.url}/datasets/me/posts" in out
     repository = hub.repositories["dataset", "me/posts"]
     local = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     assert repository.files == local
     before = hub.received()
-    again = client(folder, "me/posts", "--push")
-    assert again.returncode == 0, again.stderr
+    code, _, err = push(folder, "me/posts", "--push")
+    assert code == 0 and "up to date" in err
     assert hub.received() == before and repository.commits == 1
-    assert "up to date" in again.stderr
 
     loading = """
 from datasets import get_dataset_config_names, load_dataset
@@ -85,63 +116,59 @@ posts = load_dataset("me/posts", "sample")
 post = next(iter(load_dataset("me/posts", "sample", split="test", streaming=True)))
 print(post["id"] == posts["test"][0]["id"], post["image"] == posts["test"][0]["image"])
 """
-    loaded = client(python=loading)
-    assert loaded.returncode == 0, loaded.stderr
-    assert "['sample']" in loaded.stdout and "True True" in loaded.stdout
+    code, out, err = python("-c", loading)
+    assert code == 0, err
+    assert "['sample']" in out and "True True" in out
 
 
-def test_after_a_broken_connection_the_same_command_sends_only_what_is_missing(hub, client, folder):
+def test_after_a_broken_connection_the_same_command_sends_only_what_is_missing(hub, push, folder):
     count = len(list(folder.glob("sample/*.parquet")))
     assert count >= 4
     hub.break_after = 1
-    broken = client(folder, "me/posts", "--push")
-    assert broken.returncode == 1
-    assert "error: The connection to the Hub broke" in broken.stderr and "Traceback" not in broken.stderr
+    code, _, err = push(folder, "me/posts", "--push")
+    assert code == 1 and "error: The connection to the Hub broke" in err
     assert hub.repositories["dataset", "me/posts"].files == {}
     assert len(hub.objects) == 1
 
     hub.break_after = None
     hub.log.clear()
-    resumed = client(folder, "me/posts", "--push")
-    assert resumed.returncode == 0, resumed.stderr
+    code, _, err = push(folder, "me/posts", "--push")
+    assert code == 0, err
     assert sum(method == "PUT" for method, _, _ in hub.log) == count - 1
     files = hub.repositories["dataset", "me/posts"].files
     assert sum(name.endswith(".parquet") for name in files) == count
 
 
-def test_a_private_repository_is_private_and_a_public_one_is_refused_instead(hub, client, folder):
-    assert client(folder, "me/secret", "--private", "--push").returncode == 0
+def test_a_private_repository_is_private_and_a_public_one_is_refused_instead(hub, push, python, folder):
+    assert push(folder, "me/secret", "--private", "--push")[0] == 0
     assert hub.repositories["dataset", "me/secret"].private
-    load = "from datasets import load_dataset; print(len(load_dataset('me/secret', 'sample', split='train')))"
-    assert client(python=load).returncode == 0
-    stranger = client(python=load, token=None, home="home of a stranger")
-    assert stranger.returncode != 0 and "me/secret" in stranger.stderr
+    loading = "from datasets import load_dataset; print(len(load_dataset('me/secret', 'sample', split='train')))"
+    code, _, err = python("-c", loading, token=None)
+    assert code != 0 and "me/secret" in err
 
-    assert client(folder, "me/open", "--push").returncode == 0
-    refused = client(folder, "me/open", "--private", "--push")
-    assert refused.returncode == 1
-    assert "me/open exists already and is public; nothing was sent" in refused.stderr
+    assert push(folder, "me/open", "--push")[0] == 0
+    code, _, err = push(folder, "me/open", "--private", "--push")
+    assert code == 1 and "me/open exists already and is public; nothing was sent" in err
 
 
-def test_a_missing_or_refused_token_is_reported_before_a_repository_is_created(hub, client, folder):
+def test_a_missing_or_refused_token_is_reported_before_a_repository_is_created(hub, push, folder):
     for token, repo_id, message in (
-        (None, "me/posts", "error: No token of the Hugging Face Hub was found. Run `hf auth login`"),
+        ("", "me/posts", "error: No token of the Hugging Face Hub was found. Run `hf auth login`"),
         ("hf_wrong", "me/posts", "error: The Hub does not accept the token"),
         ("hf_writer", "somebody/posts", "error: The token cannot write to somebody/posts"),
     ):
-        refused = client(folder, repo_id, "--push", token=token)
-        assert refused.returncode == 1
-        assert message in refused.stderr
+        code, _, err = push(folder, repo_id, "--push", token=token)
+        assert code == 1 and message in err
     assert hub.repositories == {}
 
 
-def test_a_second_push_keeps_other_configurations_and_deletes_its_own_old_files(hub, client, folder, splits, tmp_path):
-    assert client(folder, "me/posts", "--push").returncode == 0
+def test_a_second_push_keeps_other_configurations_and_deletes_its_own_old_files(hub, push, folder, splits, tmp_path):
+    assert push(folder, "me/posts", "--push")[0] == 0
     save_posts(splits, folder, "sample", max_file_size=10**9)  # fewer files
-    assert client(folder, "me/posts", "--push").returncode == 0
+    assert push(folder, "me/posts", "--push")[0] == 0
     other = tmp_path / "other"
     save_posts(DatasetDict({"test": splits["test"]}), other, "mine", dataset="folder", license="cc0-1.0")
-    assert client(other, "me/posts", "--push").returncode == 0
+    assert push(other, "me/posts", "--push")[0] == 0
     repository = hub.repositories["dataset", "me/posts"]
     assert [name for name in sorted(repository.files) if name.endswith(".parquet")] == [
         "mine/test-00000-of-00001.parquet",
@@ -149,9 +176,9 @@ def test_a_second_push_keeps_other_configurations_and_deletes_its_own_old_files(
         "sample/train-00000-of-00001.parquet",
         "sample/validation-00000-of-00001.parquet",
     ]
-    names = "from datasets import get_dataset_config_names as names; print(sorted(names('me/posts')))"
-    assert "['mine', 'sample']" in client(python=names).stdout
-    assert "**This dataset is synthetic.**" in repository.files["README.md"].decode()
+    card = DatasetCard(repository.files["README.md"].decode())
+    assert sorted(config["config_name"] for config in card.data.configs) == ["mine", "sample"]
+    assert "**This dataset is synthetic.**" in card.text
     assert "config_name: sample" not in (other / "README.md").read_text(encoding="utf-8")
 
 
@@ -177,14 +204,11 @@ def model(tmp_path) -> Path:
     return folder
 
 
-def test_a_model_is_pushed_without_checkpoints_and_files_with_local_paths(hub, client, model):
-    pushed = client(model, "me/model", "--push")
-    assert pushed.returncode == 0, pushed.stderr
-    assert "is a model." in pushed.stdout
-    assert (
-        "Not sent: checkpoint-10/, metrics.json, predictions.parquet, settings.json, training_args.bin"
-        in pushed.stdout
-    )
+def test_a_model_is_pushed_without_checkpoints_and_files_with_local_paths(hub, push, model):
+    code, out, err = push(model, "me/model", "--push")
+    assert code == 0, err
+    assert "is a model." in out
+    assert "Not sent: checkpoint-10/, metrics.json, predictions.parquet, settings.json, training_args.bin" in out
     assert sorted(hub.repositories["model", "me/model"].files) == [
         "README.md",
         "config.json",
@@ -193,7 +217,7 @@ def test_a_model_is_pushed_without_checkpoints_and_files_with_local_paths(hub, c
         "modeling_mpt.py",
     ]
     before = hub.received()
-    assert client(model, "me/model", "--push").returncode == 0
+    assert push(model, "me/model", "--push")[0] == 0
     assert hub.received() == before
 
 
