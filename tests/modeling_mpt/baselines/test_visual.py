@@ -1,10 +1,9 @@
-"""Providers of visual tokens, and the systems that read an image alone or beside a text."""
+"""Visual providers, and the baselines image CNN, ViT and late fusion."""
 
 import pytest
 import torch
 from transformers import (
     AutoModelForObjectDetection,
-    DetrConfig,
     DetrForObjectDetection,
     ResNetConfig,
     ResNetForImageClassification,
@@ -16,21 +15,7 @@ from transformers import (
 from helpers import tiny, tiny_baselines
 from modeling_mpt import SYSTEMS
 
-DETR = DetrConfig(
-    use_timm_backbone=False,
-    backbone=None,
-    use_pretrained_backbone=False,
-    backbone_config=ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], out_features=["stage2"]),
-    d_model=16,
-    encoder_layers=1,
-    decoder_layers=1,
-    encoder_attention_heads=2,
-    decoder_attention_heads=2,
-    encoder_ffn_dim=8,
-    decoder_ffn_dim=8,
-    num_queries=7,
-    num_labels=5,
-)
+DETR = tiny_baselines.detector_config()
 YOLOS = YolosConfig(
     image_size=[32, 32],
     num_detection_tokens=6,
@@ -39,7 +24,7 @@ YOLOS = YolosConfig(
 )
 PLACES_VIT = ViTConfig(**tiny.VISION, num_labels=9)
 PLACES_RESNET = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], num_labels=9)
-# Provider, its configuration, and for images of 32 pixels the regions, their size and the classes that it names.
+# Fields of the provider, number and size of the regions of an image of 32 pixels, number of classes.
 PROVIDERS = {
     "vit": ({"vision_config": tiny.vision_config()}, 16, 32, None),
     "dinov2": ({"vision_config": tiny.vision_config("dinov2")}, 16, 32, None),
@@ -48,7 +33,7 @@ PROVIDERS = {
     "plain CNN": ({"visual_provider": "cnn_grid"}, 4, 8, None),
     "timm": ({"visual_provider": "cnn_grid", "cnn_config": tiny.timm_config()}, 1, None, None),
     "detr": ({"visual_provider": "detector", "vision_config": DETR}, 7, 16, 5),
-    "detr, the surest": ({"visual_provider": "detector", "vision_config": DETR, "max_regions": 3}, 3, 16, 5),
+    "detr, most confident": ({"visual_provider": "detector", "vision_config": DETR, "max_regions": 3}, 3, 16, 5),
     "yolos": ({"visual_provider": "detector", "vision_config": YOLOS}, 6, 32, 4),
     "places, ViT": ({"visual_provider": "places", "vision_config": PLACES_VIT}, 16, 32, 9),
     "places, ResNet": ({"visual_provider": "places", "vision_config": PLACES_RESNET}, 16, 16, 9),
@@ -57,7 +42,7 @@ every_provider = pytest.mark.parametrize("kind", PROVIDERS)
 
 
 @every_provider
-def test_tokens_have_one_form_whoever_provides_them(kind):
+def test_every_provider_returns_tokens_of_the_same_form_and_can_be_saved(kind, tmp_path):
     changes, regions, size, classes = PROVIDERS[kind]
     model, batch = tiny_baselines.model("late_fusion", **changes), tiny.batch()
     tokens = model.visual(batch["pixel_values"], batch["image_mask"])
@@ -70,22 +55,19 @@ def test_tokens_have_one_form_whoever_provides_them(kind):
     if classes is not None:
         assert tokens.scores.shape == (5, classes) and (tokens.scores[2] == 0).all()
         assert ((0 <= tokens.scores) & (tokens.scores <= 1)).all() and tokens.scores[0].sum() > 0
-    none = model.visual(None, torch.zeros(5, dtype=torch.bool))
-    assert not none.mask.any() and none.states.shape == (5, 1, size) and (none.scores is None) == (classes is None)
-    assert torch.isfinite(model(**batch).logits).all()
+    empty = model.visual(None, torch.zeros(5, dtype=torch.bool))
+    assert not empty.mask.any() and empty.states.shape == (5, 1, size) and (empty.scores is None) == (classes is None)
+    logits = model(**batch).logits
+    assert torch.isfinite(logits).all()
 
-
-@every_provider
-def test_a_model_comes_back_with_its_provider(kind, tmp_path):
-    model, batch = tiny_baselines.model("late_fusion", **PROVIDERS[kind][0]), tiny.batch()
     model.save_pretrained(tmp_path)
     loaded, info = SYSTEMS["late_fusion"][1].from_pretrained(tmp_path, output_loading_info=True)
     assert not info["missing_keys"] and not info["unexpected_keys"]
     assert loaded.config.providers == model.config.providers
-    torch.testing.assert_close(loaded(**batch).logits, model(**batch).logits)
+    torch.testing.assert_close(loaded(**batch).logits, logits)
 
 
-def test_patches_leave_out_the_class_token_which_is_the_summary():
+def test_the_class_token_is_the_summary_and_no_patch():
     model, batch = tiny_baselines.model("vit"), tiny.batch()
     rows = batch["image_mask"]
     states = model.visual.vision_encoder(batch["pixel_values"][rows]).last_hidden_state
@@ -95,7 +77,7 @@ def test_patches_leave_out_the_class_token_which_is_the_summary():
     torch.testing.assert_close(model(**batch).logits[rows], model.classifier[1](states[:, 0]))
 
 
-def test_a_detector_gives_its_surest_objects_and_their_classes():
+def test_a_detector_returns_its_most_confident_objects_and_their_classes():
     model = tiny_baselines.model("late_fusion", visual_provider="detector", vision_config=DETR, max_regions=2)
     pixels = tiny.batch()["pixel_values"][:1]
     tokens = model.visual(pixels, torch.ones(1, dtype=torch.bool))
@@ -109,7 +91,7 @@ def test_a_detector_gives_its_surest_objects_and_their_classes():
     torch.testing.assert_close(tokens.scores[0], probabilities.max(dim=0).values)
 
 
-def test_a_pretrained_detector_or_places_classifier_is_opened_with_its_heads(tmp_path):
+def test_a_pretrained_detector_or_places_classifier_is_loaded_with_its_heads(tmp_path):
     torch.manual_seed(0)
     for folder, network in {
         "detr": DetrForObjectDetection(DETR),
@@ -123,11 +105,11 @@ def test_a_pretrained_detector_or_places_classifier_is_opened_with_its_heads(tmp
         )
         auto_class = AutoModelForObjectDetection if folder == "detr" else ViTForImageClassification
         expected = auto_class.from_pretrained(tmp_path / folder).state_dict()
-        found = model.visual.vision_encoder.state_dict()
-        assert all(value.equal(found[name]) for name, value in expected.items())
+        loaded = model.visual.vision_encoder.state_dict()
+        assert all(value.equal(loaded[name]) for name, value in expected.items())
 
 
-def test_batch_normalisation_keeps_its_statistics_and_frozen_ones_their_weights():
+def test_batch_normalization_keeps_its_statistics_and_a_frozen_network_its_weights():
     model = tiny_baselines.model("vit", visual_provider="places", vision_config=PLACES_RESNET, freeze_vision_layers=-1)
     before = {name: value.clone() for name, value in model.visual.state_dict().items()}
     model.train()(**tiny.batch(labels=True)).loss.backward()
@@ -137,9 +119,9 @@ def test_batch_normalisation_keeps_its_statistics_and_frozen_ones_their_weights(
 
 
 @pytest.mark.parametrize("name", [n for n in tiny_baselines.NAMES if "scene" in SYSTEMS[n][0].reads])
-def test_a_scene_can_have_a_network_of_its_own(name, tmp_path):
-    batch, own = tiny.batch(), {"scene_provider": "places", "scene_config": PLACES_RESNET}
-    model = tiny_baselines.model(name, **own)
+def test_a_scene_can_have_its_own_network(name, tmp_path):
+    batch, scene = tiny.batch(), {"scene_provider": "places", "scene_config": PLACES_RESNET}
+    model = tiny_baselines.model(name, **scene)
     assert model.scene_size == 16 and model.config.providers["scene"] == "places"
     assert tiny_baselines.model(name).scene is None
     model.save_pretrained(tmp_path)
@@ -161,15 +143,15 @@ def test_the_plain_image_cnn_flattens_its_last_map():
     torch.testing.assert_close(model(**batch).fused_embeds[0], expected)
 
 
-def test_the_plain_image_cnn_has_the_size_of_the_authors_and_takes_other_images():
+def test_the_plain_image_cnn_has_the_size_of_the_released_one_and_takes_other_image_sizes():
     with torch.device("meta"):
         model = SYSTEMS["image_cnn"][1](SYSTEMS["image_cnn"][0]())
-        assert round(model.num_parameters() / 1e6, 1) == 38.6  # 38.5 million and a classifier's share
+        assert round(model.num_parameters() / 1e6, 1) == 38.6  # 38.5 million, and the classifier
     small = tiny_baselines.model("image_cnn", grid_size=4)
     assert torch.isfinite(small(**tiny.batch()).logits).all()
 
 
-def test_late_fusion_adds_what_text_and_image_say_alone():
+def test_late_fusion_adds_the_logits_of_text_and_image():
     model, batch = tiny_baselines.model("late_fusion"), tiny.batch()
     weight, bias = model.classifier[1].weight, model.classifier[1].bias
     tokens = model.encode_text(batch["input_ids"], batch["attention_mask"])
