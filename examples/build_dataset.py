@@ -1,4 +1,4 @@
-"""Convert a raw download to a dataset that `load_dataset` opens: the same as `mpt-sentiment build-dataset`."""
+"""Convert a raw download to a dataset: the same as `mpt-sentiment build-dataset`."""
 
 import sys
 

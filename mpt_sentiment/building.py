@@ -1,4 +1,4 @@
-"""Datasets for `load_dataset`, built from raw downloads: Parquet with embedded images, and a card."""
+"""Datasets built from raw downloads: Parquet with embedded images, and a card."""
 
 import dataclasses
 from collections.abc import Mapping

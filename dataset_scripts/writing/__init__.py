@@ -1,1 +1,1 @@
-"""Published datasets: Parquet files with embedded images, a dataset card, and the push to the Hub."""
+"""Published datasets: Parquet files with embedded images, a card, and the push to the Hub."""

@@ -1,4 +1,4 @@
-"""Dataset card (README.md): YAML for `load_dataset`, and a description rendered from a template."""
+"""Dataset card (README.md): YAML for `load_dataset`, and a description from a template."""
 
 import re
 from collections.abc import Mapping, Sequence

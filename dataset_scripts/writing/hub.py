@@ -1,4 +1,4 @@
-"""Push of a saved dataset or a trained model to the Hub, with a plan that can be shown first."""
+"""Push of a saved dataset or a trained model to the Hub, by a plan that can be shown first."""
 
 import dataclasses
 import logging
@@ -204,7 +204,7 @@ def _merged_card(api: HfApi, plan: PushPlan, remote: set[str], revision: str) ->
 
 @contextmanager
 def _explained_errors(plan: PushPlan) -> Iterator[None]:
-    """Convert refusals of the Hub to ValueError, server and connection errors to ConnectionError, with a fix."""
+    """Raise refusals as ValueError, server and connection errors as ConnectionError."""
     try:
         yield
     except HfHubHTTPError as error:

@@ -1,4 +1,4 @@
-"""Parquet files of a split with embedded images: one pass plans and hashes them, one writes them."""
+"""Parquet files with embedded images: one pass plans and hashes them, one writes them."""
 
 import dataclasses
 import hashlib

@@ -1,4 +1,4 @@
-"""Saved posts: Parquet files with embedded images and a dataset card, in a folder for `load_dataset`."""
+"""Saved posts: a folder of Parquet files and a dataset card that `load_dataset` opens."""
 
 import dataclasses
 import hashlib
@@ -147,7 +147,7 @@ def _check(splits: DatasetDict, config_name: str, max_file_size: int) -> None:
 
 
 def _is_current(target: Path, record: BuildRecord | None, plans: dict[str, ParquetPlan]) -> bool:
-    """Return whether `target` holds exactly the files of `plans`, with the recorded hashes and sizes."""
+    """Return whether `target` holds the files of `plans` with the recorded hashes and sizes."""
     if record is None or list(record.files) != list(plans):
         return False
     for split, plan in plans.items():
@@ -185,7 +185,7 @@ def _replace(target: Path, replacement: Path) -> None:
 
 
 def _restore_previous(target: Path) -> None:
-    """Restore the earlier build after a stop between the two renames of `_replace`, or delete it after both."""
+    """Restore the earlier build after a stop within `_replace`, or delete it if replaced."""
     previous = _previous_folder(target)
     if previous.exists():
         if target.exists():

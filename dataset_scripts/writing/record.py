@@ -96,5 +96,5 @@ def read_records(folder: Path) -> dict[str, BuildRecord]:
 
 
 def is_config_name(name: str) -> bool:
-    """Return whether `name` has only letters, digits, `_`, `-` and `.` and begins with a letter or digit."""
+    """Return whether `name` is letters, digits, `_`, `-`, `.` after a first letter or digit."""
     return re.fullmatch(r"[A-Za-z0-9][\w.-]*", name) is not None

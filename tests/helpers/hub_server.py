@@ -1,7 +1,7 @@
-"""A small Hub on loopback: the routes that huggingface_hub and datasets call to create, upload and load repositories.
+"""Hub on loopback: the routes of huggingface_hub and datasets for repositories and files.
 
-It holds everything in memory, keeps a log of requests, and breaks connections where a test asks for it. Clients are
-separate processes (`HubServer.environment`), since huggingface_hub reads HF_ENDPOINT when it is imported.
+Content is in memory. Clients are separate processes (`HubServer.environment`): huggingface_hub reads HF_ENDPOINT when it
+is imported.
 """
 
 import base64
@@ -14,20 +14,20 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 TOKEN = "hf_writer"
 OWNER = "me"
+LARGE = (".parquet", ".safetensors", ".bin", ".png")
 
 
 @dataclasses.dataclass
 class Repository:
-    """One repository with a single branch; `files` are those of the last commit."""
+    """Repository with one branch; `files` are those of its last commit."""
 
     private: bool = False
     files: dict[str, bytes] = dataclasses.field(default_factory=dict)
     commits: int = 0
-    lfs: set[str] = dataclasses.field(default_factory=set)
 
     @property
     def sha(self) -> str:
@@ -40,8 +40,8 @@ class HubServer:
     Attributes:
         repositories (`dict[tuple[str, str], Repository]`): (type, id), e.g. `("dataset", "me/posts")`.
         objects (`dict[str, bytes]`): large files received, by SHA-256.
-        log (`list[tuple[str, str, int]]`): method, path, and bytes received of every request.
-        break_after (`int`, optional): large files to take before every further one breaks its connection midway.
+        log (`list[tuple[str, str, int]]`): method, path and received bytes of every request.
+        break_after (`int`, optional): number of large files received before every further upload is disconnected.
     """
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ class HubServer:
         self.objects: dict[str, bytes] = {}
         self.log: list[tuple[str, str, int]] = []
         self.break_after: int | None = None
-        self.begun = 0
+        self.uploads = 0
 
     def __enter__(self) -> "HubServer":
         handler = type("Handler", (_Handler,), {"hub": self})
@@ -71,12 +71,12 @@ class HubServer:
         self._thread.join()
 
     def environment(self, home: Path, token: str | None = TOKEN) -> dict[str, str]:
-        """Environment of a client process: this server, a home of its own, and `token`."""
+        """Return the environment of a client process with this server, a home of its own, and `token`."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING", "HUB"))}
         kept |= {
             "HF_ENDPOINT": self.url,
             "HF_HOME": str(home),
-            "HF_HUB_DISABLE_XET": "1",  # large files the plain way, by LFS
+            "HF_HUB_DISABLE_XET": "1",  # large files by Git LFS
             "HF_HUB_DISABLE_TELEMETRY": "1",
             "HF_HUB_DISABLE_PROGRESS_BARS": "1",
             "NO_PROXY": "127.0.0.1",
@@ -86,7 +86,7 @@ class HubServer:
         return kept | ({"HF_TOKEN": token} if token else {})
 
     def received(self) -> int:
-        """Large files and commits taken so far; asking which files are new transfers none."""
+        """Count large files and commits; questions about which files are new do not count."""
         return sum(method == "PUT" or "/commit/" in path for method, path, _ in self.log)
 
 
@@ -153,7 +153,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._send({"url": url, "error": "You already created this repo"}, 409 if exists else 200)
 
     def _repository(self, kind: str, repo_id: str) -> Repository | None:
-        """The repository, or an answer as the Hub gives it: a private one does not exist for strangers."""
+        """Return the repository, or answer as the Hub does: a private one is hidden from strangers."""
         repository = self.hub.repositories.get((kind, repo_id))
         if repository is None or (repository.private and not self._authorized()):
             self._fail(401 if not self._authorized() else 404, "Repository not found", "RepoNotFound")
@@ -184,52 +184,48 @@ class _Handler(BaseHTTPRequestHandler):
     def _info(self, repository: Repository, repo_id: str) -> None:
         siblings = [{"rfilename": name} for name in sorted(repository.files)]
         now = "2026-01-01T00:00:00.000Z"
-        facts = {"id": repo_id, "sha": repository.sha, "private": repository.private, "siblings": siblings}
-        self._send(facts | {"lastModified": now, "createdAt": now, "tags": [], "downloads": 0, "likes": 0})
+        info = {"id": repo_id, "sha": repository.sha, "private": repository.private, "siblings": siblings}
+        self._send(info | {"lastModified": now, "createdAt": now, "tags": [], "downloads": 0, "likes": 0})
 
-    def _entry(self, repository: Repository, name: str) -> dict[str, Any]:
-        content = repository.files[name]
-        entry: dict[str, Any] = {"type": "file", "path": name, "size": len(content), "oid": _git_oid(content)}
-        if name in repository.lfs:
-            oid = hashlib.sha256(content).hexdigest()
-            entry["lfs"] = {"oid": oid, "size": len(content), "pointerSize": 130}
-        return entry
+    def _entries(self, repository: Repository, names: list[str]) -> list[dict[str, Any]]:
+        """Describe files, and the folders among `names`."""
+        entries: list[dict[str, Any]] = []
+        for name in names:
+            content = repository.files.get(name)
+            if content is not None:
+                entry: dict[str, Any] = {"type": "file", "path": name, "size": len(content), "oid": _git_oid(content)}
+                if name.endswith(LARGE):
+                    entry["lfs"] = {"oid": _sha256(content), "size": len(content), "pointerSize": 130}
+                entries.append(entry)
+            elif any(file.startswith(f"{name}/") for file in repository.files):
+                entries.append({"type": "directory", "path": name, "oid": _git_oid(name.encode()), "size": 0})
+        return entries
 
     def _tree(self, repository: Repository, folder: str) -> None:
         prefix = f"{folder}/" if folder else ""
-        recursive = "recursive=true" in self.path.lower()
-        below = [name for name in sorted(repository.files) if name.startswith(prefix)]
-        if not below:
+        files = [name for name in sorted(repository.files) if name.startswith(prefix)]
+        if not files:
             self._fail(404, f"{folder} does not exist", "EntryNotFound")
             return
-        entries = [self._entry(repository, name) for name in below if recursive or "/" not in name[len(prefix) :]]
-        folders = {prefix + name[len(prefix) :].rpartition("/")[0] for name in below if "/" in name[len(prefix) :]}
-        entries += [{"type": "directory", "path": name, "oid": _git_oid(name.encode()), "size": 0} for name in folders]
-        self._send(entries)
+        children = sorted({prefix + name[len(prefix) :].partition("/")[0] for name in files})
+        if "recursive=true" in self.path.lower():
+            parents = {name.rpartition("/")[0] for name in files} - {"", folder}
+            children = [*files, *sorted(parents)]
+        self._send(self._entries(repository, children))
 
     def _paths_info(self, repository: Repository, body: bytes) -> None:
-        if self.headers.get("Content-Type", "").startswith("application/json"):
-            paths = json.loads(body)["paths"]
-        else:
-            pairs = [pair.partition("=") for pair in body.decode().split("&")]
-            paths = [unquote(value.replace("+", " ")) for key, _, value in pairs if key == "paths"]
-        found = [self._entry(repository, name) for name in paths if name in repository.files]
-        for name in paths:
-            if name not in repository.files and any(other.startswith(f"{name}/") for other in repository.files):
-                found.append({"type": "directory", "path": name, "oid": _git_oid(name.encode()), "size": 0})
-        self._send(found)
+        is_json = self.headers.get("Content-Type", "").startswith("application/json")
+        self._send(
+            self._entries(repository, json.loads(body)["paths"] if is_json else parse_qs(body.decode())["paths"])
+        )
 
     # -- uploads
 
     def _preupload(self, repository: Repository, request: dict[str, Any]) -> None:
         answers = []
-        for file in request["files"]:
-            name = file["path"]
-            large = name.endswith((".parquet", ".safetensors", ".bin", ".png"))
-            content = repository.files.get(name)
-            oid = None
-            if content is not None:
-                oid = hashlib.sha256(content).hexdigest() if large else _git_oid(content)
+        for name in (file["path"] for file in request["files"]):
+            content, large = repository.files.get(name), name.endswith(LARGE)
+            oid = None if content is None else _sha256(content) if large else _git_oid(content)
             mode = "lfs" if large else "regular"
             answers.append({"path": name, "uploadMode": mode, "shouldIgnore": False, "oid": oid})
         self._send({"files": answers})
@@ -247,8 +243,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _put(self, path: str, length: int) -> None:
         with self.hub.lock:
-            breaks = self.hub.break_after is not None and self.hub.begun >= self.hub.break_after
-            self.hub.begun += 1
+            breaks = self.hub.break_after is not None and self.hub.uploads >= self.hub.break_after
+            self.hub.uploads += 1
         if breaks:
             self.rfile.read(length // 2)
             self.close_connection = True
@@ -257,7 +253,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(length)
         with self.hub.lock:
             self.hub.log.append(("PUT", path, length))
-            self.hub.objects[hashlib.sha256(body).hexdigest()] = body
+            self.hub.objects[_sha256(body)] = body
         self._send({})
 
     def _commit(self, repository: Repository, kinds: str, repo_id: str, body: bytes) -> None:
@@ -272,7 +268,6 @@ class _Handler(BaseHTTPRequestHandler):
                 files[value["path"]] = base64.b64decode(value["content"])
             elif key == "lfsFile":
                 files[value["path"]] = self.hub.objects[value["oid"]]
-                repository.lfs.add(value["path"])
             elif key == "deletedFile":
                 del files[value["path"]]
         repository.files = files
@@ -321,9 +316,13 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _kind_and_id(path: str) -> tuple[str, str]:
-    """`/datasets/me/posts` -> dataset and me/posts; a path without prefix is a model's."""
+    """Parse `/datasets/me/posts` to dataset and me/posts; a path without prefix is a model's."""
     first, *rest = path.strip("/").split("/")
     return (first.removesuffix("s"), "/".join(rest)) if first in ("datasets", "spaces") else ("model", path.strip("/"))
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _git_oid(content: bytes) -> str:

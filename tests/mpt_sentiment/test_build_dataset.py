@@ -14,7 +14,7 @@ from mpt_sentiment.commands.build_dataset import main
 
 @pytest.fixture
 def mvsa(tmp_path, draw):
-    """Write 30 posts of MVSA, and one with opposite labels, each labeled by this many annotators."""
+    """`mvsa(name, annotators)` writes 30 posts, and one with opposite labels."""
 
     def write(name: str = "single", annotators: int = 1) -> Path:
         folder = tmp_path / name

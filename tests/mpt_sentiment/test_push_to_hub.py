@@ -1,4 +1,4 @@
-"""Command `push` with the real client of the Hub, against a server on loopback (`helpers.hub_server`)."""
+"""Command `push` with the real client of the Hub, against a server on loopback."""
 
 import json
 import subprocess
@@ -76,7 +76,7 @@ def push(client):
 
 @pytest.fixture
 def python(hub, tmp_path):
-    """`python(code)` runs code in a process with the server as its Hub; returns its exit code, output and errors."""
+    """`python(…)` runs Python in a new process and returns its exit code, output and errors."""
 
     def run(*arguments: str, token: str | None = "hf_writer") -> tuple[int, str, str]:
         environment = hub.environment(tmp_path / f"home of {token}", token) | {"PYTHONPATH": f"{ROOT}"}

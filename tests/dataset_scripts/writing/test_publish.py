@@ -1,4 +1,4 @@
-"""Saved posts: content opened by load_dataset, facts on the card, and earlier builds of the folder."""
+"""Saved posts: content, dataset card, and earlier builds in the same folder."""
 
 import io
 import json
