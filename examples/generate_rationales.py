@@ -1,4 +1,4 @@
-"""Write the rationales of posts with a large multimodal model: the same as `mpt-sentiment generate-rationales`."""
+"""Write rationales: the same as `mpt-sentiment generate-rationales`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Classify posts with the large multimodal model alone: the same as `mpt-sentiment zero-shot`."""
+"""Classify posts without training: the same as `mpt-sentiment zero-shot`."""
 
 import sys
 

@@ -1,11 +1,11 @@
-"""Generation of rationales with a large multimodal model, from a notebook, a script or a command."""
+"""Generation of rationales with a large multimodal model."""
 
 import asyncio
+import contextlib
 import dataclasses
 import functools
-import itertools
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,6 +27,7 @@ from mpt_sentiment.generation_arguments import (
     EngineArguments,
     GenerationArguments,
     SpecArguments,
+    ZeroShotArguments,
     arguments_of,
 )
 
@@ -54,20 +55,11 @@ class GeneratedRationales:
     @functools.cached_property
     def posts(self) -> Dataset | DatasetDict:
         """The posts with their `rationale_*` columns."""
-        if isinstance(self._posts, Dataset):
-            return join_rationales(self._posts, self.folder)
-        joined = join_rationales(one_dataset(self._posts), self.folder)
-        ends = itertools.accumulate(map(len, self._posts.values()), initial=0)
-        spans = zip(self._posts, itertools.pairwise(ends), strict=True)
-        return DatasetDict({name: joined.select(range(*span)) for name, span in spans})
+        return join_rationales(self._posts, self.folder)
 
     def __str__(self) -> str:
-        return "\n".join(
-            [
-                *report_lines(self.report),
-                f"Rationales are in {self.folder}. To train on them: --rationales {self.folder}",
-            ]
-        )
+        folder = f"Rationales are in {self.folder}. To train on them: --rationales {self.folder}"
+        return "\n".join([*report_lines(self.report), folder])
 
 
 def generate_rationales(
@@ -90,8 +82,8 @@ def generate_rationales(
         engine (`str`, *optional*): `"endpoint"`, `"transformers"` (a model in this process) or `"fake"` (fixed
             sentences, to try out a run). By default `"endpoint"` if there is one, else `"transformers"`.
         progress (`bool`, defaults to `True`): show a progress bar.
-        fields: any field of [`SpecArguments`] (`model="Qwen/Qwen2.5-VL-7B-Instruct"`, `prompt`, `language`,
-            `perspectives`, …), [`EngineArguments`] (`profile`, `api_key_env`, `device`, …) or
+        fields: any field of [`SpecArguments`] (`model`, by default `"Qwen/Qwen2.5-VL-7B-Instruct"`, `prompt`,
+            `language`, `perspectives`, …), [`EngineArguments`] (`profile`, `api_key_env`, `device`, …) or
             [`GenerationArguments`] (`concurrency`, `num_shards`, `shard_id`, …).
 
     Returns:
@@ -102,7 +94,7 @@ def generate_rationales(
         StoreError: the folder holds rationales of another specification, or cannot be written.
         OutageError: a server is unreachable; the same call resumes the run.
         MisconfiguredError: no request can succeed.
-        KeyboardInterrupt: the run was interrupted; everything answered is stored.
+        KeyboardInterrupt: the run was interrupted; its answers are stored.
     """
     classes = (SpecArguments, EngineArguments, GenerationArguments)
     fields |= {"output_dir": str(output_dir)} | engine_fields(endpoint, engine)
@@ -132,24 +124,17 @@ def generate(
         earlier.num_shards if earlier else max(num_shards_for(len(rows)), state.num_processes if state else 1)
     )
     shard_ids = args.chosen_shards(num_shards)
-    settings = {
-        name: getattr(args, name) for name in ("max_attempts", "max_re_asks", "outage_wait", "first_failures")
-    } | {"retry_failed": args.retry_failed}
-    if args.concurrency is not None:
-        settings["concurrency"] = args.concurrency
     if state:
         from dataset_scripts.rationales.engines.local import process_shards
 
         shard_ids = [shard_ids[index] for index in process_shards(len(shard_ids))]
         progress = progress and state.is_local_main_process
-        settings.setdefault("concurrency", local_concurrency(spec))
-
     store, report = request_answers(
         rows,
         lambda: RationaleStore.create(args.output_dir, spec, prompt, num_shards=num_shards, data=describe_posts(rows)),
         lambda: open_engines(engine_args, spec, prompt),
-        settings,
         wait_seconds=engine_args.wait_for_server,
+        settings=run_settings(args, engine_args, spec),
         shard_ids=shard_ids,
         progress=progress,
     )
@@ -160,7 +145,6 @@ def request_answers(
     posts: Dataset,
     create_store: Callable[[], RationaleStore],
     open_engines: Callable[[], list[Engine]],
-    settings: Mapping[str, Any],
     *,
     wait_seconds: float,
     **options: Any,
@@ -171,22 +155,17 @@ def request_answers(
         posts (`Dataset`): posts.
         create_store (callable): called after the health checks, so that an unreachable server leaves no folder.
         open_engines (callable): creates the engines.
-        settings (mapping): fields of [`RunSettings`].
         wait_seconds (`float`): time for servers to load.
-        options: further options of `runner.run`.
+        options: options of `runner.run`.
 
     Raises:
         KeyboardInterrupt: the run was interrupted; its text is the report.
     """
 
     async def ask() -> tuple[RationaleStore, RunReport]:
-        engines = open_engines()
-        try:
-            await wait_for_servers(engines, wait_seconds)
+        async with healthy_engines(open_engines, wait_seconds) as engines:
             store = create_store()
-            return store, await run(posts, store, engines, settings=RunSettings(**settings), **options)
-        finally:
-            await close_engines(engines)
+            return store, await run(posts, store, engines, **options)
 
     store, report = run_to_completion(ask())
     if report.stopped:
@@ -207,12 +186,9 @@ def check_servers(spec_args: SpecArguments, engine_args: EngineArguments) -> lis
     spec, prompt = specification(spec_args, engine_args)
 
     async def check() -> list[list[ServerCheck]]:
-        engines = open_engines(engine_args, spec, prompt)
-        try:
-            await wait_for_servers(engines, engine_args.wait_for_server)
+        open_all = functools.partial(open_engines, engine_args, spec, prompt)
+        async with healthy_engines(open_all, engine_args.wait_for_server) as engines:
             return [await check_server(engine, spec) for engine in engines]
-        finally:
-            await close_engines(engines)
 
     return run_to_completion(check())
 
@@ -220,7 +196,7 @@ def check_servers(spec_args: SpecArguments, engine_args: EngineArguments) -> lis
 def specification(
     args: SpecArguments, engine: EngineArguments | None = None, store: RationaleStore | None = None
 ) -> tuple[RationaleSpec, Prompt]:
-    """Combine the given fields with those of `store`, or else with the defaults, and load the prompt."""
+    """Fill in fields from `store` or from the defaults, and load the prompt."""
     given = {name: value for name, value in dataclasses.asdict(args).items() if value is not None}
     if engine is not None and engine.engine == "fake":
         if "model" in given:
@@ -240,7 +216,7 @@ def one_dataset(posts: Dataset | DatasetDict) -> Dataset:
 
 
 def describe_posts(posts: Dataset) -> dict[str, Any]:
-    """Describe posts for the manifest of a store, by the sources that the posts name. Paths are not recorded."""
+    """Describe posts for the manifest of a store by their sources, without paths."""
     sources = sorted(filter(None, set(posts["source"]))) if "source" in posts.column_names else []
     return {"dataset": ", ".join(sources), "posts": len(posts)}
 
@@ -256,9 +232,15 @@ def process_state(args: EngineArguments) -> Any:
     return PartialState(cpu=args.device == "cpu" or not torch.accelerator.is_available())
 
 
-def local_concurrency(spec: RationaleSpec) -> int:
-    """Limit the requests to two posts in flight: a model in this process answers one request at a time."""
-    return 2 * len(spec.perspectives)
+def run_settings(
+    args: GenerationArguments | ZeroShotArguments, engine_args: EngineArguments, spec: RationaleSpec, **fixed: Any
+) -> RunSettings:
+    """Collect the settings of a run from its arguments."""
+    names = [field.name for field in dataclasses.fields(RunSettings)]
+    given = {name: value for name, value in vars(args).items() if name in names and value is not None}
+    if engine_args.engine == "transformers":  # answers one request at a time, so two posts in flight suffice
+        given = {"concurrency": 2 * len(spec.perspectives)} | given
+    return RunSettings(**given | fixed)
 
 
 def open_engines(args: EngineArguments, spec: RationaleSpec, prompt: Prompt) -> list[Engine]:
@@ -272,25 +254,27 @@ def open_engines(args: EngineArguments, spec: RationaleSpec, prompt: Prompt) -> 
     return [EndpointEngine(url, spec, prompt, **args.server_options()) for url in args.endpoint]
 
 
-async def wait_for_servers(engines: Sequence[Engine], seconds: float) -> None:
-    """Wait until all health checks succeed.
+@contextlib.asynccontextmanager
+async def healthy_engines(open_engines: Callable[[], list[Engine]], seconds: float) -> AsyncIterator[list[Engine]]:
+    """Open engines, wait until all health checks succeed, and close the engines in the end.
 
     Raises:
         OutageError: a health check still fails after `seconds`.
     """
-    deadline = time.monotonic() + seconds
-    while down := [engine.name for engine in engines if not await engine.healthy()]:
-        if time.monotonic() >= deadline:
-            raise OutageError(
-                f"{', '.join(down)} does not answer its health check. Start the server, or use --wait_for_server "
-                "SECONDS while it loads."
-            )
-        await asyncio.sleep(min(2.0, seconds / 10))
-
-
-async def close_engines(engines: Sequence[Engine]) -> None:
-    for engine in engines:
-        await engine.close()
+    engines = open_engines()
+    try:
+        deadline = time.monotonic() + seconds
+        while down := [engine.name for engine in engines if not await engine.healthy()]:
+            if time.monotonic() >= deadline:
+                raise OutageError(
+                    f"{', '.join(down)} does not answer its health check. Start the server, or use --wait_for_server "
+                    "SECONDS while it loads."
+                )
+            await asyncio.sleep(min(2.0, seconds / 10))
+        yield engines
+    finally:
+        for engine in engines:
+            await engine.close()
 
 
 def run_to_completion(coroutine: Coroutine[Any, Any, Result]) -> Result:

@@ -1,4 +1,4 @@
-"""Arguments of the commands `generate-rationales` and `zero-shot`, also accepted as keywords in Python."""
+"""Arguments of `generate-rationales` and `zero-shot`, on the command line and in Python."""
 
 import dataclasses
 import os
@@ -20,7 +20,7 @@ _SHARD_OR_PART = re.compile(r"(\d+)(?:/(\d+))?")
 
 @dataclasses.dataclass
 class SpecArguments:
-    """Fields of the specification. Fields left out are taken from the store, or else from `RationaleSpec`."""
+    """Fields of the specification, by default those of the store or of `RationaleSpec`."""
 
     model: str | None = argument(f"Name of the model, as its server has it. Default: {DEFAULT_MODEL}.")
     revision: str | None = argument("Commit of the model's weights: recorded, and loaded by --engine transformers.")

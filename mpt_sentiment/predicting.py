@@ -1,4 +1,4 @@
-"""Prediction with a trained model: label, probabilities and weights of posts in a table or dataset."""
+"""Prediction of labels, probabilities and weights with a trained model."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -15,7 +15,9 @@ from transformers import Pipeline, pipeline
 from dataset_scripts import join_rationales, load_posts_with_report, rationale_column
 from dataset_scripts.reading.report import BuildReport, did_you_mean
 from dataset_scripts.reading.tables import require_column
+from mpt_sentiment.adapters import is_adapter, load_adapter
 from mpt_sentiment.evaluation.predictions import table_of_results, write_predictions
+from processing_mpt import MPTPipeline, MPTProcessor
 
 TASK = "multimodal-sentiment"
 
@@ -122,11 +124,7 @@ def load_pipeline(folder: str | Path, device: str | None = None) -> Pipeline:
             torch.zeros(1, device=device)
         except (RuntimeError, AssertionError) as error:
             raise ValueError(f"Device {device!r} cannot be used here: {str(error).splitlines()[0]}") from None
-    from mpt_sentiment.adapters import is_adapter, load_adapter  # imports peft
-
     if is_adapter(folder):
-        from processing_mpt import MPTPipeline, MPTProcessor
-
         return MPTPipeline(model=load_adapter(folder), processor=MPTProcessor.from_pretrained(folder), device=device)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     if TASK not in config.get("custom_pipelines", {}):
@@ -152,7 +150,7 @@ def check_perspectives(source: str, given: Iterable[str], known: list[str]) -> N
 
 
 def _with_standard_columns(posts: Dataset, columns: dict[str, str | None]) -> Dataset:
-    """Rename columns of a dataset to the names that the pipeline reads, and number posts without ids."""
+    """Rename columns to the names that the pipeline reads, and number posts without ids."""
     for name, column in columns.items():
         if column in (None, name):
             continue
@@ -166,7 +164,7 @@ def _with_standard_columns(posts: Dataset, columns: dict[str, str | None]) -> Da
 
 
 def _predictions(pipe: Pipeline, posts: Dataset, report: BuildReport, batch_size: int, progress: bool) -> pa.Table:
-    """Build the table of predictions. Posts without anything that the model reads are faults of `report`."""
+    """Build the table of predictions; `report` counts posts that the model cannot read."""
     perspectives = pipe.processor.perspectives
     prefix = rationale_column("")
     columns = [name for name in posts.column_names if name.startswith(prefix)]

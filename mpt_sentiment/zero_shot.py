@@ -1,4 +1,4 @@
-"""Zero-shot classification: the large multimodal model's own label probabilities, scored like a trained model's."""
+"""Zero-shot classification with a large multimodal model, scored like a trained model."""
 
 import dataclasses
 import json
@@ -28,7 +28,7 @@ from mpt_sentiment.evaluation import (
 )
 from mpt_sentiment.evaluation.calibration import calibration_scores, fit_temperature
 from mpt_sentiment.evaluation.model_card import without_paths
-from mpt_sentiment.generating import engine_fields, local_concurrency, request_answers
+from mpt_sentiment.generating import engine_fields, request_answers, run_settings
 from mpt_sentiment.generation_arguments import EngineArguments, ZeroShotArguments, arguments_of
 from mpt_sentiment.training_data import as_splits
 
@@ -89,7 +89,7 @@ def zero_shot(
         ValueError: an unknown or unusable field, or posts that cannot be classified.
         StoreError: the folder holds answers of another model or question, or cannot be written.
         OutageError: a server is unreachable; the same call resumes the run.
-        KeyboardInterrupt: the run was interrupted; everything answered is stored.
+        KeyboardInterrupt: the run was interrupted; its answers are stored.
     """
     splits, data = as_splits(posts)
     fields |= {"output_dir": str(output_dir)} | engine_fields(endpoint, engine)
@@ -111,9 +111,6 @@ def classify(
     changes = {"instructions": args.instructions, "criteria": args.criteria}
     question = dataclasses.replace(question, **{name: value for name, value in changes.items() if value is not None})
     spec = question.spec(str(args.model), revision=args.revision, max_pixels=args.max_pixels)
-    settings = {"max_re_asks": 0, "retry_failed": args.retry_failed}
-    if args.concurrency is not None or engine_args.engine == "transformers":
-        settings["concurrency"] = args.concurrency or local_concurrency(spec)
 
     def open_engines() -> list[Engine]:
         if engine_args.engine == "transformers":
@@ -128,8 +125,8 @@ def classify(
         concatenate_datasets([splits[name] for name in ASKED_SPLITS]),
         lambda: RationaleStore.create(output_dir / "answers", spec, question, data=dataclasses.asdict(data)),
         open_engines,
-        settings,
         wait_seconds=engine_args.wait_for_server,
+        settings=run_settings(args, engine_args, spec, max_re_asks=0),
         gate=question.read,
         progress=progress,
     )
@@ -181,7 +178,7 @@ def write_results(
 def count_answers(
     store: RationaleStore, question: LabelQuestion, log_probs: np.ndarray, ids: set[str]
 ) -> dict[str, Any]:
-    """Count the answers for the test posts by kind, and how often all orders give the same label.
+    """Count the answers for the test posts by kind, and how often all orders agree.
 
     Args:
         store ([`RationaleStore`]): answers.
@@ -209,7 +206,7 @@ def count_answers(
 def write_log_probs(
     path: Path, log_probs: dict[str, np.ndarray], splits: DatasetDict, question: LabelQuestion
 ) -> None:
-    """Write one row per post: `id`, `split`, and `log_prob_{label}_{order}`, null where there is no answer."""
+    """Write a table of log-probabilities, one row per post, null where there is no answer."""
     columns = {
         "id": pa.array([post_id for name in ASKED_SPLITS for post_id in splits[name]["id"]]),
         "split": pa.array([name for name in ASKED_SPLITS for _ in splits[name]["id"]]),

@@ -1,4 +1,4 @@
-"""Command `generate-rationales`: write rationales with a large multimodal model, and manage them.
+"""Command `generate-rationales`: write, inspect and convert rationales.
 
     mpt-sentiment generate-rationales COMMAND --name value …
 
@@ -21,6 +21,7 @@ A model in this process, or one per GPU:
 server unreachable (the same command resumes the run), 130 interrupted with all answers stored (likewise).
 """
 
+import json
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -29,6 +30,7 @@ from pathlib import Path
 from datasets import Dataset, DatasetDict
 
 from dataset_scripts import load_posts
+from dataset_scripts.output import write_text_atomically
 from dataset_scripts.rationales.engines.server_check import checks_table
 from dataset_scripts.rationales.files import rationale_columns
 from dataset_scripts.rationales.plan import Prices, plan_run, plan_table
@@ -86,7 +88,7 @@ def plan(post_args: PostArguments, spec_args: SpecArguments, args: PlanArguments
     result = plan_run(one_dataset(posts_of(post_args)), spec, prompt, sample=args.sample)
     print(plan_table(result, prices))
     if args.output_file:
-        write_json(args.output_file, result.to_dict(prices))
+        write_text_atomically(args.output_file, json.dumps(result.to_dict(prices), indent=2) + "\n")
 
 
 def check_server(spec_args: SpecArguments, engine_args: EngineArguments) -> int:
@@ -141,7 +143,7 @@ def validate(post_args: OptionalPostArguments, args: ValidateArguments) -> int:
             print(f"No leak probe: {error}", file=sys.stderr)
     print(summary_table(report))
     if args.output_file:
-        write_json(args.output_file, report)
+        write_text_atomically(args.output_file, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
     parts = report["perspectives"].values()
     share = sum(part["hard"] for part in parts) / sum(part["rationales"] for part in parts)
     print(f"The gate rejects {share:.1%} of the rationales; the threshold is {args.threshold:.1%}.")
@@ -190,9 +192,3 @@ def posts_of(args: PostArguments, rationales: str | None = None) -> Dataset | Da
     return load_posts(
         args.dataset, args.data_dir, rationales=rationales, on_error=args.on_error, **args.dataset_options
     )
-
-
-def write_json(path: str, content: dict) -> None:
-    from mpt_sentiment.evaluation import write_metrics  # imports torch and matplotlib
-
-    write_metrics(path, content)

@@ -1,4 +1,4 @@
-"""Command `zero-shot`: classify posts with a large multimodal model that was not trained on them.
+"""Command `zero-shot`: classify posts with a large multimodal model, without training.
 
     mpt-sentiment zero-shot --dataset mvsa_single --data_dir MVSA_Single --output_dir zero_shot \\
         --endpoint http://localhost:8000

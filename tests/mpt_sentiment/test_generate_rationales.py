@@ -1,4 +1,4 @@
-"""Generation of rationales: runs, interruption and resumption, and the commands that inspect and convert a store."""
+"""Generation of rationales: runs and their resumption, and the commands around a store."""
 
 import asyncio
 import functools
@@ -247,7 +247,7 @@ def test_exit_codes_and_one_line_for_an_error(tmp_path, monkeypatch, capsys):
     unreachable = ["run", "--output_dir", "s", "--endpoint", "http://127.0.0.1:9", "--dataset_options", FEW]
     for words, code, message in (
         (unreachable, 75, "http://127.0.0.1:9 does not answer"),
-        (["status", "--output_dir", "s"], 1, "no store of rationales in s"),
+        (["status", "--output_dir", "s"], 1, "no manifest.json"),
         (["ran"], 1, "'ran'.*Did you mean 'run'"),
     ):
         assert commands.main(["generate-rationales", *words]) == code
@@ -262,8 +262,11 @@ def test_exit_codes_and_one_line_for_an_error(tmp_path, monkeypatch, capsys):
         (["run", "--output_dir", "s"], "--endpoint is missing"),
         (["run", "--output_dir", "s", "--engine", "vllm"], "one of endpoint, transformers, fake, got 'vllm'"),
         (["run", "--output_dir", "s", "--engine", "fake", "--endpoint", "http://x"], "--endpoint cannot be combined"),
-        (["run", "--output_dir", "s", "--engine", "fake", "--model", "m"], "--model cannot be combined"),
-        (["run", "--output_dir", "s", "--endpoint", "http://x", "--api_key_env", "ABSENT"], "--api_key_env ABSENT"),
+        (
+            ["run", "--output_dir", "s", "--engine", "fake", "--model", "m", "--dataset_options", FEW],
+            "--model cannot be combined",
+        ),
+        (["check-server", "--endpoint", "http://x", "--api_key_env", "ABSENT"], "--api_key_env ABSENT"),
         (["run", "--engine", "fake"], "--output_dir"),
         (["plan", "--dataset_options", "{"], "is not JSON"),
         (["plan", "--price_hour", "2"], "--posts_per_second"),
@@ -335,14 +338,14 @@ def test_a_store_is_exported_with_its_provenance(tmp_path):
 
 
 def test_validate_reports_the_gate_and_the_leak_probe(tmp_path, capsys):
-    run(tmp_path / "s", posts=60)
-    posts = {"dataset": "sample", "dataset_options": {"num_posts": 60}}
+    run(tmp_path / "s", posts=30)
+    posts = {"dataset": "sample", "dataset_options": {"num_posts": 30}}
     files = {"rationales": tmp_path / "s", "output_file": tmp_path / "report.json"}
     assert call("validate", **files, **posts, folds=3) == 0
     assert "rejects 0.0% of the rationales" in capsys.readouterr().out
     report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
-    assert report["perspectives"]["neutral"]["rationales"] == 60 and report["leak"]["folds"] == 3
-    assert call("validate", **files, **posts, folds=40) == 0  # too few posts for 40 folds
+    assert report["perspectives"]["neutral"]["rationales"] == 30 and report["leak"]["folds"] == 3
+    assert call("validate", **files, **posts, folds=20) == 0  # too few posts for 20 folds
     assert "No leak probe" in capsys.readouterr().err
 
 

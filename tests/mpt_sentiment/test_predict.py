@@ -1,4 +1,4 @@
-"""Prediction with a trained model: one post, a table and a dataset, from the command line and from Python."""
+"""Prediction with a trained model for one post, a table and a dataset."""
 
 import json
 import logging

@@ -20,11 +20,11 @@ PROBABILITIES = [f"probability_{label}" for label in LABELS]
 
 @pytest.fixture(scope="module")
 def splits():
-    return split_posts(load_posts("sample", num_posts=150))
+    return split_posts(load_posts("sample", num_posts=90))
 
 
 def test_the_command_writes_predictions_metrics_and_log_probabilities(tmp_path, splits, capsys):
-    words = ["--output_dir", str(tmp_path), "--dataset_options", '{"num_posts": 150}']
+    words = ["--output_dir", str(tmp_path), "--dataset_options", '{"num_posts": 90}']
     with ChoiceServer() as server:
         assert not main([*words, "--endpoint", server.url])
     table = pq.read_table(tmp_path / "predictions.parquet").to_pylist()
@@ -105,4 +105,4 @@ def test_the_question_can_be_changed(tmp_path, splits):
 )
 def test_unusable_arguments_are_refused(tmp_path, words, message):
     with pytest.raises(ValueError, match=message):
-        main(["--output_dir", str(tmp_path), "--dataset_options", '{"num_posts": 150}', *words])
+        main(["--output_dir", str(tmp_path), "--dataset_options", '{"num_posts": 90}', *words])
