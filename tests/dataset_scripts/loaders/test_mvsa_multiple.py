@@ -76,23 +76,18 @@ def download(tmp_path, draw):
     return tmp_path
 
 
-def test_the_full_download_gives_17027_of_19600_by_the_rules_alone(full_labels):
+def test_the_full_download_gives_17024_of_19600_and_three_unlisted_posts(full_labels):
     report = BuildReport("mvsa_multiple")
-    kept = Counter(row[2] for row in label_rows(report, full_labels, "mvsa_multiple"))
-    assert report.read == 19600 and kept.total() == 17027
-    assert kept == MULTIPLE_WITH_UNLISTED.labels == {"positive": 11320, "neutral": 4408, "negative": 1299}
+    kept = Counter(row[2] for row in label_rows(report, full_labels, "mvsa_multiple", UNLISTED_IDS))
+    assert report.read == 19600 and kept.total() == 17024
+    assert kept == MULTIPLE.labels == {"positive": 11318, "neutral": 4408, "negative": 1298}
+    assert report.dropped["in no published list (ids 3910, 5995, 15324); keep_unlisted=True keeps them"] == 3
     no_majority = {rule: count for rule, count in report.dropped.items() if rule.startswith("no majority")}
     assert sum(no_majority.values()) == 2231
     assert sum(count for rule, count in no_majority.items() if "text" in rule) == 1194
     assert sum(count for rule, count in report.dropped.items() if rule.startswith("opposite")) == 342
-
-
-def test_the_full_download_without_the_three_unlisted_ids_gives_17024(full_labels):
-    report = BuildReport("mvsa_multiple")
-    kept = Counter(row[2] for row in label_rows(report, full_labels, "mvsa_multiple", UNLISTED_IDS))
-    assert kept.total() == 17024
-    assert kept == MULTIPLE.labels == {"positive": 11318, "neutral": 4408, "negative": 1298}
-    assert report.dropped["in no published list (ids 3910, 5995, 15324); keep_unlisted=True keeps them"] == 3
+    with_unlisted = Counter(row[2] for row in label_rows(BuildReport("x"), full_labels, "mvsa_multiple"))
+    assert with_unlisted == MULTIPLE_WITH_UNLISTED.labels == {"positive": 11320, "neutral": 4408, "negative": 1299}
 
 
 def test_labels_are_merged_by_modality_first_and_not_by_annotator(tmp_path):
