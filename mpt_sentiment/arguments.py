@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 from transformers import HfArgumentParser
 
 from dataset_scripts.reading.report import did_you_mean
+from dataset_scripts.registry import DATASETS
 from modeling_mpt import SYSTEMS
 
 
@@ -58,8 +59,8 @@ class PostArguments:
     """Posts."""
 
     dataset: str = argument(
-        "Name of a dataset (sample, mvsa_single, mvsa_multiple, memotion, ch_mits, authors), folder for a table of "
-        "your own, or a published dataset: its folder or Hub id.",
+        f"Name of a dataset ({', '.join(DATASETS)}), where folder is a table of your own; or a published dataset: its "
+        "folder or Hub id.",
         "sample",
     )
     data_dir: str | None = argument("Folder or archive of the original download, or of your table and images.")
