@@ -1,4 +1,4 @@
-"""Rationales of a large multimodal model, one per perspective: prompts, engines, gate, store and runner."""
+"""Rationales of a large multimodal model: prompts, engines, gate, store and run."""
 
 from dataset_scripts.rationales.spec import RationaleSpec, item_key
 

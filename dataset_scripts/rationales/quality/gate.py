@@ -128,9 +128,9 @@ def check(
         "refusal": _in_own_words(lexicon.refusal, text, post),
         "meta": _in_own_words(lexicon.meta, text, post),
         "wrong_side": side is not None and wrong_side(sentences, perspective, lexicon),
-        "loop": _repeated(parts, lexicon.loop_size) > MAX_LOOP,
+        "loop": _repeated_share(parts, lexicon.loop_size) > MAX_LOOP,
         "control": control,
-        "copy": _contained(parts, units(post), lexicon.copy_size) > MAX_COPY,
+        "copy": _copied_share(parts, units(post), lexicon.copy_size) > MAX_COPY,
         "sibling_same": any(
             _jaccard(grams, set(ngrams(units(other), lexicon.sibling_size))) > MAX_SIBLING
             for name, other in (siblings or {}).items()
@@ -222,13 +222,13 @@ def _in_own_words(pattern: re.Pattern[str], text: str, post: str) -> bool:
     return not phrases <= set(pattern.findall(post))
 
 
-def _repeated(parts: Sequence[str], size: int) -> float:
+def _repeated_share(parts: Sequence[str], size: int) -> float:
     """Return the share of n-grams that repeat an earlier one."""
     grams = ngrams(parts, size)
     return 1 - len(set(grams)) / len(grams) if grams else 0.0
 
 
-def _contained(parts: Sequence[str], post: Sequence[str], size: int) -> float:
+def _copied_share(parts: Sequence[str], post: Sequence[str], size: int) -> float:
     """Return the share of n-grams that also occur in the post."""
     grams, post_grams = ngrams(parts, size), set(ngrams(post, size))
     return sum(gram in post_grams for gram in grams) / len(grams) if grams else 0.0
@@ -239,5 +239,4 @@ def _jaccard(left: set[tuple[str, ...]], right: set[tuple[str, ...]]) -> float:
 
 
 def _has_foreign_words(text: str, post: str) -> bool:
-    known = {word.lower() for word in _LATIN_WORD.findall(post)}
-    return any(word.lower() not in known for word in _LATIN_WORD.findall(text))
+    return not set(_LATIN_WORD.findall(text.lower())) <= set(_LATIN_WORD.findall(post.lower()))

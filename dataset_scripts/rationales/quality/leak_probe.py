@@ -15,7 +15,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from tqdm.auto import tqdm
 
 from dataset_scripts.duplicates import group_ids
-from dataset_scripts.rationales.quality.gate import HARD
+from dataset_scripts.rationales.quality.gate import HARD, is_written
 from dataset_scripts.rationales.quality.summary import apply_gate, perspectives_of
 from dataset_scripts.schema import rationale_column
 
@@ -93,7 +93,7 @@ def leak_probe(
 def _usable(posts: Dataset, perspectives: Sequence[str]) -> np.ndarray:
     written = np.zeros(len(posts), dtype=bool)
     for name in perspectives:
-        written |= np.array([bool(value and value.strip()) for value in posts[rationale_column(name)]])
+        written |= np.array(list(map(is_written, posts[rationale_column(name)])))
     labelled = np.array([label is not None for label in posts["label"]])
     return np.flatnonzero(written & labelled)
 

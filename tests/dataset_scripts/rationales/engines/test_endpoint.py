@@ -9,7 +9,7 @@ from email.utils import formatdate
 import PIL.Image
 import pytest
 
-from dataset_scripts.rationales.engines.endpoint import PROFILES, EndpointEngine
+from dataset_scripts.rationales.engines.endpoint import EndpointEngine
 from dataset_scripts.rationales.engines.local import TransformersEngine
 from dataset_scripts.rationales.errors import MisconfiguredError, OutageError, PermanentError, RetryableError
 from dataset_scripts.rationales.posts import prepare_post
@@ -89,7 +89,7 @@ EXTRA = {
 }
 
 
-@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("profile", EXTRA)
 def test_each_kind_of_server_gets_only_supported_fields(profile):
     with serve() as server:
         ask(server.url, profile)
