@@ -112,7 +112,7 @@ class PEMNetForSentimentClassification(BaselineForSentimentClassification):
         self.sknet = SelectiveKernel(self.text_size, size, config.sknet_kernel_sizes, config.sknet_reduction)
         self.lstm = nn.LSTM(self.text_size, size, batch_first=True)
         self.flattened = FlattenedCnn(config)
-        self.projection = nn.Linear(size + self.image_size, 2 * size)
+        self.image_projection = nn.Linear(size + self.image_size, 2 * size)
         self.fusion = LightweightAttentionFusion(2, 2 * size)
         dropout = nn.Dropout(config.dropout)
         layers = [dropout, nn.Linear(2 * size, size), nn.GELU(), dropout, nn.Linear(size, config.num_labels)]
@@ -133,7 +133,7 @@ class PEMNetForSentimentClassification(BaselineForSentimentClassification):
         lstm_state = final_states(run_rnn(self.lstm, states, text.mask), text.mask, bidirectional=False)
         text_embeds = torch.cat([self.sknet(states, text.mask), lstm_state], dim=-1)
         cnn_vector = self.flattened(posts.pixel_values, posts.image_mask).summary
-        image_embeds = self.projection(torch.cat([cnn_vector, image.summary], dim=-1))
+        image_embeds = self.image_projection(torch.cat([cnn_vector, image.summary], dim=-1))
         present = torch.stack([text.mask.any(dim=1), posts.image_mask], dim=1)
         fused, _ = self.fusion([text_embeds, image_embeds], present)
         return fused, {"text_embeds": text_embeds * present[:, :1], "image_embeds": image_embeds * present[:, 1:]}

@@ -45,17 +45,24 @@ def add_adapters(model: SentimentPreTrainedModel, args: LoraArguments) -> PeftMo
 
 
 def modules_without_encoders(model: nn.Module) -> list[str]:
-    """List the outermost modules that contain no adapted encoder, by their dotted names."""
+    """List the outermost modules that contain no adapted encoder, by dotted names that peft can tell apart.
+
+    peft finds a module by the end of its name, and cannot wrap a list of modules: in both cases the children of the
+    module are listed instead.
+    """
+    all_names = [name for name, _ in model.named_modules()]
     names = []
 
     def visit(module: nn.Module, prefix: str) -> None:
         for name, child in module.named_children():
             path = f"{prefix}{name}"
-            if name in ADAPTED:
+            if name in ADAPTED or not any(True for _ in child.parameters()):
                 continue
-            if any(part in ADAPTED for inner, _ in child.named_modules() for part in inner.split(".")):
+            has_encoder = any(part in ADAPTED for inner, _ in child.named_modules() for part in inner.split("."))
+            ambiguous = sum(other.endswith(path) for other in all_names) > 1
+            if has_encoder or ambiguous or isinstance(child, nn.ModuleList | nn.ModuleDict):
                 visit(child, f"{path}.")
-            elif any(True for _ in child.parameters()):
+            else:
                 names.append(path)
 
     visit(model, "")

@@ -114,6 +114,7 @@ def compare(
     Raises:
         ValueError: an unknown system or field, posts that cannot be trained on, or no cell finished.
     """
+    systems = check_systems(systems)
     splits, data = as_splits(posts)
     dataset = dataset_name(splits)
 
@@ -125,7 +126,7 @@ def compare(
 
 
 def run_comparison(
-    systems: Sequence[str] | str,
+    systems: Sequence[str],
     seeds: Sequence[int],
     thinking: str,
     setup_of: SetupOf,
@@ -143,7 +144,7 @@ def run_comparison(
         output_dir (`Path`): folder of the results.
     """
     state = PartialState()
-    cells = make_cells(check_systems(systems), seeds, thinking, setup_of, posts, output_dir)
+    cells = make_cells(systems, seeds, thinking, setup_of, posts, output_dir)
     failed: dict[Cell, str] = {}
     for cell in (bar := tqdm(cells, desc="Cells", disable=not state.is_main_process)):
         bar.set_postfix_str(str(cell))

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from datasets import Dataset, DatasetDict
 from transformers import Pipeline, set_seed
 
@@ -18,12 +17,12 @@ from modeling_mpt.pretrained_mpt import SentimentPreTrainedModel
 from modeling_mpt.trainer_mpt import MPTTrainer, last_complete_checkpoint
 from mpt_sentiment.adapters import add_adapters
 from mpt_sentiment.backbones import build_model, build_processor
-from mpt_sentiment.evaluation import TrainingData, aggregate_runs, compute_metrics, write_metrics
+from mpt_sentiment.evaluation import TrainingData, aggregate_runs, write_metrics
 from mpt_sentiment.recipe import DEFAULT_RECIPE, TrainingSetup, system_recipe, training_setup
 from mpt_sentiment.results import scores_line, write_card, write_results
 from mpt_sentiment.run_identity import METRICS_FILE, finished_metrics, run_settings
 from mpt_sentiment.training_data import as_splits, dataset_name, modalities_of
-from processing_mpt import MPTDataCollator, MPTProcessor
+from processing_mpt import MPTProcessor
 
 logger = logging.getLogger(__name__)
 
@@ -184,13 +183,8 @@ def run_seed(
         args=args,
         train_dataset=posts["train"],
         eval_dataset=posts["validation"],
-        data_collator=MPTDataCollator(processor, model.config.modalities),
         processing_class=processor,
-        compute_metrics=compute_metrics,
     )
-    if hasattr(model, "observe"):
-        batches = torch.utils.data.DataLoader(posts["train"], args.eval_batch_size, collate_fn=trainer.data_collator)
-        model.observe({name: value.to(model.device) for name, value in batch.items()} for batch in batches)
     training = trainer.train(resume_from_checkpoint=last_complete_checkpoint(output_dir))
     config = model.config
     ignored = [name for name in config.keys_to_ignore_at_inference if name not in config.weights_returned]
@@ -221,7 +215,7 @@ def describe(data: TrainingData, posts: DatasetDict, processor: MPTProcessor, mo
         lines.append(f"  {split:<10} {len(rows):>6,} posts: {labels}")
     if "rationales" in model.config.modalities:
         for perspective in processor.perspectives:
-            missing = sum(rows.data.column(f"rationale_{perspective}").null_count for rows in posts.values())
+            missing = sum(text is None for rows in posts.values() for text in rows[f"rationale_{perspective}"])
             if missing:
                 lines.append(f"  {missing:,} posts have no {perspective} rationale; they are trained with it masked")
     config = model.config

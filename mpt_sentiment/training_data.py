@@ -11,6 +11,7 @@ from mpt_sentiment.evaluation import TrainingData
 
 SPLITS = ("train", "validation", "test")
 TITLES = {"sample": "MPT's embedded sample", "mvsa_single": "MVSA-Single"}
+_NAMES = {"mpt_sample": "sample"}  # the column `source` of the sample: the name of its loader
 
 
 def load_splits(args: DataArguments) -> tuple[DatasetDict, TrainingData]:
@@ -70,7 +71,7 @@ def describe_posts(
 def dataset_name(posts: DatasetDict) -> str:
     """Name the dataset by the column `source` of its posts; several sources are joined by ` + `."""
     counts = collections.Counter(source for split in posts.values() for source in split["source"])
-    return " + ".join(name or "posts" for name, _ in counts.most_common())
+    return " + ".join(_NAMES.get(name, name) or "posts" for name, _ in counts.most_common())
 
 
 def modalities_of(posts: DatasetDict) -> list[str]:

@@ -15,7 +15,7 @@ from transformers import HfArgumentParser
 
 from mpt_sentiment.arguments import argument
 from mpt_sentiment.commands.logs import set_up_logging
-from mpt_sentiment.comparing import KNOWN_SYSTEMS, THINKING, run_comparison
+from mpt_sentiment.comparing import KNOWN_SYSTEMS, THINKING, check_systems, run_comparison
 from mpt_sentiment.recipe import TrainingSetup, parse_training, system_recipe
 from mpt_sentiment.training_data import load_splits
 
@@ -39,6 +39,7 @@ def main(argv: Sequence[str]) -> int:
     """
     parser = HfArgumentParser(CompareArguments, allow_abbrev=False, add_help=False)
     args, rest = parser.parse_args_into_dataclasses(list(argv), return_remaining_strings=True)
+    systems = check_systems(args.models)
     set_up_logging()
     common = parse_training(rest, command="compare")
     with common.training.main_process_first(desc="building the dataset"):
@@ -52,5 +53,5 @@ def main(argv: Sequence[str]) -> int:
 
     seeds = common.run.seeds or [common.training.seed]
     output_dir = Path(common.training.output_dir)
-    result = run_comparison(args.models, seeds, args.thinking, setup_of, posts, data, output_dir)
+    result = run_comparison(systems, seeds, args.thinking, setup_of, posts, data, output_dir)
     return 1 if result.failed else 0

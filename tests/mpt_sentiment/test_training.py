@@ -106,13 +106,21 @@ def test_the_same_command_again_reports_the_finished_run_and_trains_nothing(fini
         ({"lr_scheduler_kwargs": {"num_cycles": 0.3}}, "lr_scheduler_kwargs"),
         ({"optim_args": "betas=0.8"}, "optim_args"),
         ({"lora": True, "lora_r": 2}, "lora_r"),
-        ({"dataset_options": SAMPLE_OPTIONS | {"seed": 4}}, "content of the posts"),
         ({"dataset_options": SAMPLE_OPTIONS | {"num_posts": 50}}, "split"),
     ],
 )
 def test_other_settings_or_posts_in_the_folder_of_a_run_are_refused_by_name(finished, changes, named):
     with pytest.raises(ValueError, match=f"other settings .*{named}.*--overwrite"):
         run(finished, **changes)
+
+
+def test_edited_posts_are_not_taken_for_the_posts_of_the_run(finished, posts):
+    def edit(row, index):
+        return {"text": row["text"] + " (edited)"} if index == 0 else row
+
+    edited = datasets.DatasetDict(posts | {"test": posts["test"].map(edit, with_indices=True)})
+    with pytest.raises(ValueError, match="content of the posts: edited texts"):
+        mpt.train(edited, finished, loss_weight_mlcl=0.1, **TINY_FIELDS)
 
 
 def test_arguments_outside_the_identity_of_a_run_exist(finished):
@@ -147,8 +155,8 @@ def test_a_stopped_run_resumes_to_the_weights_of_an_undisturbed_one(finished, mo
         with pytest.raises(Stopped):
             run(tmp_path / "run")
     assert not (tmp_path / "run" / "metrics.json").exists()
-    with pytest.raises(ValueError, match="content of the posts"):
-        run(tmp_path / "run", dataset_options=SAMPLE_OPTIONS | {"seed": 4})
+    with pytest.raises(ValueError, match="learning_rate"):
+        run(tmp_path / "run", learning_rate=1e-4)
     run(tmp_path / "run")
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == (finished / "model.safetensors").read_bytes()
 
@@ -162,7 +170,7 @@ def test_several_seeds_are_aggregated_and_reach_the_cards(posts, tmp_path, capsy
     assert "mean (sd)" in capsys.readouterr().out
     for seed in (1, 2):
         card = ModelCard.load(tmp_path / f"seed-{seed}" / "README.md")
-        assert "2 training seeds (1, 2)" in card.text
+        assert "Over 2 training seeds" in card.text and "Seed 1 | Seed 2" in card.text
     assert result.pipeline({"text": "what a day"})["label"] in ("positive", "neutral", "negative")
 
 

@@ -55,7 +55,7 @@ def test_four_extractors_are_fused_by_laff():
             torch.testing.assert_close(output.text_embeds[row], vectors[0], atol=1e-5, rtol=1e-4)
         if batch["image_mask"][row]:
             cnn = plain_cnn(model.flattened, batch["pixel_values"][row])
-            vectors[1] = linear(model.projection, torch.cat([cnn, tokens["image"].summary[row]]))
+            vectors[1] = linear(model.image_projection, torch.cat([cnn, tokens["image"].summary[row]]))
             torch.testing.assert_close(output.image_embeds[row], vectors[1], atol=1e-5, rtol=1e-4)
         common = [torch.tanh(linear(model.fusion.transforms[part], vector)) for part, vector in vectors.items()]
         weights = softmax([linear(model.fusion.scorer, vector) for vector in common])
@@ -67,5 +67,5 @@ def test_four_extractors_are_fused_by_laff():
 def test_the_fields_of_both_image_extractors_freeze_them():
     model = tiny_baselines.model("pemnet", freeze_cnn=True, freeze_vision_layers=-1)
     trained = {name for name, p in model.named_parameters() if p.requires_grad and "flattened" in name}
-    assert trained == {"flattened.projection.weight", "flattened.projection.bias"}
+    assert trained == {"flattened.image_projection.weight", "flattened.projection.bias"}
     assert not any(parameter.requires_grad for parameter in model.visual.parameters())

@@ -1,0 +1,95 @@
+"""Comparison of systems: cells that are trained once, failures that cost nothing else, and the table."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+import mpt_sentiment as mpt
+from helpers.train_command import SAMPLE_OPTIONS, TINY_FIELDS, arguments
+from mpt_sentiment import comparing
+from mpt_sentiment.commands import compare as compare_command
+
+SYSTEMS = ["majority", "tfidf", "mpt", "vit"]
+
+
+def run(folder: Path, *extra: str) -> int:
+    """Run the command on a small sample, with tiny encoders laid over every system's own recipe."""
+    argv = arguments(folder, num_train_epochs=1, loss_weight_mlcl=None)
+    return compare_command.main([*argv, "--models", *SYSTEMS, *extra])
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory) -> Path:
+    """Folder of a comparison of two seeds in which one run failed."""
+    folder = tmp_path_factory.mktemp("compare")
+    original = comparing.train_runs
+
+    def fail_once(setup, posts, data):
+        if setup.model.model == "vit" and setup.training.seed == 2:
+            raise RuntimeError("the disk is full")
+        return original(setup, posts, data)
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(comparing, "train_runs", fail_once)
+        assert run(folder, "--seeds", "1", "2") == 1
+    return folder
+
+
+def rows(folder: Path) -> dict[tuple[str, bool], dict[str, str]]:
+    with open(folder / "comparison.csv", encoding="utf-8") as file:
+        return {(row["system"], row["rationales"] == "True"): row for row in csv.DictReader(file)}
+
+
+def test_systems_that_read_rationales_run_without_and_with_them(compared):
+    both = {(name, rationales) for name in ("tfidf", "mpt") for rationales in (False, True)}
+    assert set(rows(compared)) == both | {("majority", False), ("vit", False)}
+
+
+def test_rows_hold_the_results_of_the_runs(compared):
+    table = rows(compared)
+    cells = [compared / "cells" / "mpt+rationales" / f"seed-{seed}" / "metrics.json" for seed in (1, 2)]
+    runs = [json.loads(cell.read_text()) for cell in cells]
+    row = table["mpt", True]
+    assert float(row["accuracy_mean"]) == pytest.approx(sum(each["test"]["accuracy"] for each in runs) / 2)
+    assert int(row["parameters"]) == runs[0]["parameters"] > int(table["vit", False]["parameters"])
+    assert float(row["relative_speed"]) == 1.0 and float(table["vit", False]["relative_speed"]) > 0
+    assert table["vit", False]["remark"] == "image: vit_patches"
+    assert table["majority", False]["parameters"] == ""
+
+
+def test_a_failed_cell_is_reported_and_the_others_are_trained(compared):
+    assert rows(compared)["vit", False]["num_runs"] == "1" and rows(compared)["mpt", False]["num_runs"] == "2"
+    assert "vit, seed 2 failed: RuntimeError: the disk is full" in (compared / "comparison.md").read_text()
+    assert "the disk is full" in (compared / "cells" / "vit" / "seed-2" / "error.txt").read_text()
+
+
+def test_called_again_only_the_missing_cell_is_trained(compared):
+    cells = compared / "cells"
+    written = {path: path.stat().st_mtime_ns for path in cells.rglob("predictions.parquet")}
+    assert run(compared, "--seeds", "1", "2") == 0
+    assert all(path.stat().st_mtime_ns == time for path, time in written.items())
+    new = set(cells.rglob("predictions.parquet")) - set(written)
+    assert [path.parent.relative_to(cells).as_posix() for path in new] == ["vit/seed-2"]
+    assert rows(compared)["vit", False]["num_runs"] == "2"
+    assert not (cells / "vit" / "seed-2" / "error.txt").exists()
+    assert (compared / "comparison.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_python_compares_posts_and_returns_the_table(tmp_path):
+    posts = mpt.load_posts("sample", **SAMPLE_OPTIONS)
+    fields = TINY_FIELDS | {"num_train_epochs": 1}
+    result = mpt.compare(posts, ["tfidf", "bert"], output_dir=tmp_path, thinking="without", **fields)
+    assert [row["system"] for row in result.rows] == ["tfidf", "bert"] and not result.failed
+    assert result.markdown == (tmp_path / "comparison.md").read_text() and "| bert | no |" in result.markdown
+    with pytest.raises(ValueError, match="no post has a rationale"):
+        plain = posts.map(
+            lambda row: {name: None for name in row if name.startswith("rationale_")}, features=posts.features
+        )
+        mpt.compare(plain, ["mpt"], output_dir=tmp_path, thinking="with")
+
+
+def test_an_unknown_system_is_named_with_the_known_ones(tmp_path):
+    with pytest.raises(ValueError, match="clmfl.*tfidf.*mpt"):
+        compare_command.main(["--models", "clmfl", "--output_dir", str(tmp_path)])
