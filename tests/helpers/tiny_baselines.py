@@ -26,7 +26,7 @@ CHANGES: dict[str, dict[str, Any]] = {
 
 
 def config(name: str, **changes: Any):
-    """Build a tiny configuration without dropout, so that forward passes in training mode are equal."""
+    """Build a tiny configuration. Without dropout, passes in training mode are equal."""
     fields = dict(
         text_config=tiny.text_config(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0),
         vision_config=tiny.vision_config(),

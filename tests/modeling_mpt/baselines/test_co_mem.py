@@ -6,7 +6,7 @@ from helpers import plain_layers, tiny, tiny_baselines
 
 
 def pooled_post(model, words: torch.Tensor, regions: torch.Tensor) -> torch.Tensor:
-    """Compute [q_t; q_v] of one post from its word embeddings and region states, either of which may be empty."""
+    """Compute [q_t; q_v] of one post from its word embeddings and region states."""
     empty = torch.zeros(0, model.config.hidden_size)
     words = model.lstm(words.unsqueeze(0))[0][0] if len(words) else empty
     regions = [torch.tanh(plain_layers.linear(model.region_memory, region)) for region in regions]

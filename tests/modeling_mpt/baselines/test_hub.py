@@ -38,7 +38,7 @@ def round_trip_of_all(folder, oldest: bool = False) -> None:
         assert set(loaded[name]["answer"]["scores"]) == set(model.config.label2id)
 
 
-# One test for all systems: one process loads them, and importing transformers takes most of the time.
+# One test for all systems, because the process that loads them imports transformers for seconds.
 def test_a_process_without_our_packages_loads_and_saves_every_system(tmp_path):
     round_trip_of_all(tmp_path)
     for name in tiny_baselines.NAMES:
