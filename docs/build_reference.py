@@ -101,7 +101,9 @@ def arguments_page() -> str:
         "On the command line `--name value`, in a recipe `name: value`, in Python `name=value`. Training also accepts "
         "every field of `MPTTrainingArguments`, which extends the `TrainingArguments` of transformers.",
     ]
-    for module in map(importlib.import_module, ARGUMENTS):
+    commands = importlib.import_module("mpt_sentiment.commands").COMMANDS
+    names = [*ARGUMENTS, *(f"mpt_sentiment.commands.{module}" for module, _ in commands.values())]
+    for module in map(importlib.import_module, names):
         for cls in filter(dataclasses.is_dataclass, vars(module).values()):
             fields = [field for field in dataclasses.fields(cls) if field.name in cls.__annotations__]
             if cls.__module__ == module.__name__ and fields:

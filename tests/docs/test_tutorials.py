@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
-BLOCK = re.compile(r"^(<!-- not run: .+ -->\n)?```(python|bash)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^(<!-- not run: [^\n]+ -->\n)?```(python|bash)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def script_of(page: str) -> str:
@@ -24,10 +24,11 @@ def script_of(page: str) -> str:
     return "\n".join(parts)
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.stem)
 def test_the_code_of_a_tutorial_runs_as_it_is_written(path, tmp_path):
     script = script_of(path.read_text(encoding="utf-8"))
-    assert "mpt" in script
+    assert script.count("subprocess.run") + script.count("mpt.train") > 1
     search_path = [str(Path(sys.executable).parent), os.environ["PATH"]]
     environment = os.environ | {
         "PATH": os.pathsep.join(search_path),
@@ -37,6 +38,6 @@ def test_the_code_of_a_tutorial_runs_as_it_is_written(path, tmp_path):
     }
     (tmp_path / "tutorial.py").write_text(script, encoding="utf-8")
     run = subprocess.run(
-        [sys.executable, "tutorial.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=280
+        [sys.executable, "tutorial.py"], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
     assert run.returncode == 0, f"{run.stdout[-3000:]}\n{run.stderr[-5000:]}"
