@@ -67,5 +67,5 @@ def test_four_extractors_are_fused_by_laff():
 def test_the_fields_of_both_image_extractors_freeze_them():
     model = tiny_baselines.model("pemnet", freeze_cnn=True, freeze_vision_layers=-1)
     trained = {name for name, p in model.named_parameters() if p.requires_grad and "flattened" in name}
-    assert trained == {"flattened.image_projection.weight", "flattened.projection.bias"}
+    assert trained == {"flattened.projection.weight", "flattened.projection.bias"}
     assert not any(parameter.requires_grad for parameter in model.visual.parameters())
