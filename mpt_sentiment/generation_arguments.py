@@ -167,7 +167,7 @@ class StatusArguments:
 
 @dataclasses.dataclass
 class OptionalPostArguments(PostArguments):
-    """Posts that a command can do without."""
+    """Posts, for commands that also work without them."""
 
     dataset: str | None = argument("Posts of the rationales, for their texts and labels: as `dataset` of a run.")
 

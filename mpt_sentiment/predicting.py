@@ -189,7 +189,7 @@ def _predictions(pipe: Pipeline, posts: Dataset, report: BuildReport, batch_size
                 report.note(f"predicted without {modality}")
             ids.append(str(row["id"]))
             label = row.get("label")
-            labels.append(label_names[label] if label_names and label is not None else label)
+            labels.append(None if label is None else label_names[label] if label_names else str(label))
             yield {column: row.get(column) for column in ["id", "text", "image", *columns]}
 
     results = list(

@@ -143,7 +143,9 @@ def write_results(
     """
     log_probs = {name: read_log_probs(store, question, splits[name]["id"]) for name in ASKED_SPLITS}
     write_log_probs(output_dir / "log_probs.parquet", log_probs, splits, question)
-    labels = {name: np.array([-1 if id_ is None else id_ for id_ in splits[name]["label"]]) for name in ASKED_SPLITS}
+    labels = {
+        name: np.array([-1 if label is None else label for label in splits[name]["label"]]) for name in ASKED_SPLITS
+    }
     mean = {name: average_orders(log_probs[name]) for name in ASKED_SPLITS}
     answered = {name: ~np.isnan(mean[name]).any(axis=1) for name in ASKED_SPLITS}
     fitting = answered["validation"] & (labels["validation"] >= 0)

@@ -6,6 +6,7 @@
 FOLDER is the output_dir of `train`. Its code is run: use only folders that you trust.
 """
 
+import argparse
 import dataclasses
 import logging
 from collections.abc import Sequence
@@ -22,6 +23,10 @@ from mpt_sentiment.evaluation.predictions import FORMATS
 from mpt_sentiment.predicting import check_perspectives, load_pipeline, predict, read_table
 
 RATIONALE_OPTION = f"--{rationale_column('')}"
+
+
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
+    """Help that keeps the lines of the description and shows defaults."""
 
 
 @dataclasses.dataclass
@@ -93,6 +98,7 @@ def parse(argv: Sequence[str]) -> tuple[str, PredictArguments, dict[str, str]]:
         ValueError: unknown or contradictory arguments.
     """
     parser = make_parser([PredictArguments], "predict", __doc__)
+    parser.formatter_class = _HelpFormatter
     parser.add_argument("folder", metavar="FOLDER", help="Folder of a trained model.")
     # the model has the perspectives, and is not loaded yet
     given = {word.partition("=")[0] for word in argv if word.startswith(RATIONALE_OPTION)}

@@ -51,10 +51,10 @@ def run(folder: Path, posts: int = 6, **arguments: object) -> int | None:
 
 def rows(folder: Path) -> dict[str, dict]:
     """Rows of a store by post id, without columns that differ between two equal runs."""
-    found = list(RationaleStore.open(folder).rows())
-    assert len({row["id"] for row in found}) == len(found)
+    stored = list(RationaleStore.open(folder).rows())
+    assert len({row["id"] for row in stored}) == len(stored)
     varying = ("attempts_", "prompt_tokens_", "cached_tokens_", "completion_tokens_")
-    return {row["id"]: {name: row[name] for name in row if not name.startswith(varying)} for row in found}
+    return {row["id"]: {name: row[name] for name in row if not name.startswith(varying)} for row in stored}
 
 
 def interrupt_after(monkeypatch, engine: type, calls: int) -> None:
@@ -92,9 +92,11 @@ def in_a_notebook(function):
 def test_every_post_gets_every_perspective_and_is_asked_once(tmp_path, capsys, monkeypatch):
     assert not run(tmp_path / "s")
     posts = load_posts("sample", num_posts=6)
-    found = rows(tmp_path / "s")
-    assert list(found) == sorted(posts["id"])
-    assert all(row[f"status_{name}"] == "ok" for row in found.values() for name in ("positive", "neutral", "negative"))
+    stored = rows(tmp_path / "s")
+    assert list(stored) == sorted(posts["id"])
+    assert all(
+        row[f"status_{name}"] == "ok" for row in stored.values() for name in ("positive", "neutral", "negative")
+    )
     assert "18 rationales, ok 18" in capsys.readouterr().out
     monkeypatch.setattr(FakeEngine, "generate", None)  # any request would fail
     assert not run(tmp_path / "s")
