@@ -67,8 +67,8 @@ class ResultRecorder:
     """Records final results. Holds failures back until a success shows that the server works.
 
     A misconfigured server refuses every post and a faulty one crashes on every post. So permanent failures wait for
-    the first answer of the run, and crashes wait for the next answer. What is still held back when the run ends is
-    recorded then: the run was too short to blame the server.
+    the first answer of the run, and crashes wait for the next answer. Failures still held back when the run ends are
+    recorded then, because they are too few to suspect the server.
 
     Attributes:
         failed: keys, and ids of posts, recorded as failed by this run.

@@ -251,10 +251,9 @@ class _Runner:
             if self.writer.index.has_post(record) and not self._keys(record)[1]:
                 return None, record, None
             post = prepare_post(row, self.spec.max_pixels, self.spec.language)
-        except PreparationError as error:
-            return None, record | {"error": f"{error.kind}: {error}"}, error
-        except Exception as exception:  # image decoders raise any class, and one file must not end the run
-            error = PreparationError(f"post {record['id']!r}: {type(exception).__name__}: {exception}")
+        except Exception as error:  # image decoders raise any class, and one file must not end the run
+            if not isinstance(error, PreparationError):
+                error = PreparationError(f"post {record['id']!r}: {type(error).__name__}: {error}")
             return None, record | {"error": f"{error.kind}: {error}"}, error
         return post, record | {"language": post.language}, None
 
@@ -267,13 +266,13 @@ class _Runner:
         return keys, [perspective for perspective, key in keys.items() if self._is_missing(key)]
 
     def _is_missing(self, key: str) -> bool:
-        status = self.writer.status(key)
+        status = self.writer.index.status(key)
         if status is None:
             return not self.results.is_held_back(key)
         return status in FAILED and self.settings.retry_failed and key not in self.results.failed
 
     async def _ask(self, post: PreparedPost, keys: dict[str, str], perspectives: list[str]) -> None:
-        asked_before = any(self.writer.status(keys[perspective]) for perspective in perspectives)
+        asked_before = any(self.writer.index.status(keys[perspective]) for perspective in perspectives)
         number = None if asked_before else self.results.next_number()
         failures: list[EngineError] = []
 

@@ -112,7 +112,7 @@ class Server:
         self._suspect_in_flight = False
         self._retry_after_pauses = 0
         self._down_since: float | None = None
-        self._crashing: set[str] = set()
+        self._crashing: dict[str, int] = {}  # crashes of each post recorded as their cause
         self._crashing_in_a_row = 0
         self._given_up: str | None = None
         self._recovery: asyncio.Task[None] | None = None
@@ -136,8 +136,8 @@ class Server:
             request = await self._enter(content)
             try:
                 if content in self._crashing:
-                    crashes = self._crash_counts[content]
-                    return ServerCrashError(f"{self.engine.name} crashed {crashes} times on this post."), failures
+                    message = f"{self.engine.name} crashed {self._crashing[content]} times on this post."
+                    return ServerCrashError(message), failures
                 self.requests += 1
                 answer = await self.engine.generate(post, perspective, attempt)
             except OutageError as error:
@@ -210,12 +210,12 @@ class Server:
     def _leave(self, request: _Request) -> None:
         del self._in_flight[request]
         self._suspect_in_flight = self._suspect_in_flight and bool(self._in_flight)
-        self._admit()
+        asyncio.get_running_loop().call_soon(self._admit)  # after `_back_off` has begun a `Retry-After` pause
 
     def _is_current(self, request: _Request) -> bool:
         """Tell whether a request was sent after the last crash.
 
-        The outcome of an older request says nothing about the present state of the server.
+        The outcome of an older request does not show the present state of the server.
         """
         return request.crashes == self.outages
 
@@ -246,25 +246,28 @@ class Server:
         self.up = False
         if self._down_since is None:
             self._down_since = self._clock.monotonic()
+        self._retry_after_pauses = 0  # a restarted server has no backlog
+        self._recovery = asyncio.ensure_future(self._recover())  # first, because `on_crash` may raise
         for content in contents:
             self._crash_counts[content] = self._crash_counts.get(content, 0) + 1
             self._on_crash(content, self._crash_counts[content])
         (content, *others) = {request.content for request in self._in_flight}
         if not others and self._crash_counts[content] >= MAX_CRASHES:
-            self._crashing.add(content)
+            self._crashing[content] = self._crash_counts[content]
             self._crashing_in_a_row += 1
         logger.warning("%s %d requests were in flight; waiting for the server.", error, len(self._in_flight))
-        self._recovery = asyncio.ensure_future(self._recover())
 
     async def _recover(self) -> None:
-        """Poll the health check until the server is back or has been away for `outage_wait` seconds."""
+        """Poll the health check until it succeeds or the outage has lasted `outage_wait` seconds."""
         pause = 1.0
         try:
             while self._crashing_in_a_row < MAX_CRASHING_POSTS and not self._waited():
                 await self._clock.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
                 if await self.engine.healthy():
-                    logger.warning("%s is back; posts in flight at the crash run alone first.", self.engine.name)
+                    logger.warning(
+                        "%s is healthy again; posts in flight at the crash are asked one at a time.", self.engine.name
+                    )
                     self.up = True
                     self._admit()
                     return
@@ -298,11 +301,11 @@ class Server:
         if error.retry_after is None:
             await self._pause(self._clock.uniform(0.0, min(LONGEST_PAUSE, 2.0**failures)))
             return
+        crashes = self.outages
         self._retry_after_pauses += 1
-        try:
-            seconds = min(error.retry_after, self._settings.outage_wait)
-            await self._pause(seconds + self._clock.uniform(0.0, 1.0))
-        finally:
+        seconds = min(error.retry_after, self._settings.outage_wait)
+        await self._pause(seconds + self._clock.uniform(0.0, 1.0))
+        if crashes == self.outages:
             self._retry_after_pauses -= 1
             self._admit()
 

@@ -13,8 +13,8 @@ class RunSettings:
         max_re_asks: how often an answer that the gate rejects is requested again.
         outage_wait: seconds without an answer after which a run gives up on a crashed server.
         retry_failed: request again what failed in earlier runs.
-        first_failures: if the first `first_failures` posts of a run all fail permanently, the run stops and blames
-            the server's setup.
+        first_failures: if the first `first_failures` posts of a run all fail permanently, the run stops, because the
+            server is probably misconfigured.
         preparation_threads: threads that decode, scale and encode images.
     """
 

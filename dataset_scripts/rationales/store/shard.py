@@ -129,10 +129,6 @@ class ShardWriter:
         self.index.add(offset, record)
         return True
 
-    def status(self, key: str) -> str | None:
-        """Return the status of a final answer; `None` if there is none yet."""
-        return self.index.status(key)
-
     def answer(self, key: str) -> Record | None:
         """Return a final answer; `None` if there is none yet."""
         if self.index.status(key) is None:

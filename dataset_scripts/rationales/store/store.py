@@ -30,8 +30,6 @@ from dataset_scripts.rationales.store.shard_index import OPEN, STATUSES
 if TYPE_CHECKING:
     from dataset_scripts.rationales.prompts import Prompt
 
-__all__ = ["RationaleStore", "ShardStatus", "ShardWriter", "StoreError", "is_store"]
-
 MANIFEST = "manifest.json"
 _KIND = "mpt-rationales"
 _VERSION = 1

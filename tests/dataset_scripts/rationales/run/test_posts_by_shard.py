@@ -1,6 +1,5 @@
 """Tests of the posts that a run reads: each content asked once, in any order, by shard."""
 
-import asyncio
 import functools
 
 import pytest
@@ -10,7 +9,6 @@ from dataset_scripts.rationales.engines.base import FakeEngine
 from dataset_scripts.rationales.errors import PermanentError
 from dataset_scripts.rationales.run.posts_by_shard import PostsByShard
 from helpers.rationale_runs import (
-    ManualClock,
     ScriptedEngine,
     accept,
     contents,
@@ -133,14 +131,3 @@ def test_an_unreadable_dataset_ends_the_run_after_the_posts_in_progress(tmp_path
 def test_a_run_needs_an_engine(tmp_path):
     with pytest.raises(ValueError, match="at least one engine"):
         run(make_posts(1), new_store(tmp_path))
-
-
-def test_the_report_has_the_duration(tmp_path):
-    class SlowEngine(FakeEngine):
-        async def generate(self, post, perspective, attempt):
-            clock.now += 2.0
-            await asyncio.sleep(0)
-            return await super().generate(post, perspective, attempt)
-
-    clock = ManualClock()
-    assert run(make_posts(1), new_store(tmp_path), SlowEngine(), clock=clock).seconds == 6.0

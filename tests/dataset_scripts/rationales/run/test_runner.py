@@ -120,7 +120,7 @@ def test_a_misconfigured_server_ends_the_run_and_no_failure_is_recorded(tmp_path
         assert run(make_posts(20), store, server).ok == 54
 
 
-def test_failures_of_the_first_twenty_posts_are_blamed_on_the_setup(tmp_path):
+def test_failures_of_the_first_twenty_posts_end_the_run(tmp_path):
     with FaultyServer(lambda number, body: (400, {}, "what is this")) as server:
         with pytest.raises(MisconfiguredError, match="first 20 posts all failed.*what is this"):
             run(make_posts(40), new_store(tmp_path / "a", num_shards=6), server)
@@ -202,7 +202,7 @@ def test_a_post_that_crashes_the_server_is_found_and_costs_no_other_post(tmp_pat
     assert row["id"] == "p5" and "crashed 3 times" in row["error_neutral"]
 
 
-def test_a_server_that_crashes_on_every_post_is_blamed_itself(tmp_path):
+def test_a_server_that_crashes_on_every_post_ends_the_run_without_a_failed_post(tmp_path):
     store = new_store(tmp_path)
     with FaultyServer(lambda number, body: "crash") as server:
         with pytest.raises(OutageError, match="crashed on 5 posts in a row"):

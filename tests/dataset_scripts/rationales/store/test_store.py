@@ -150,10 +150,10 @@ def test_the_first_good_answer_is_kept_and_a_failure_is_replaced(tmp_path):
     key = answer(1, "positive")["key"]
     with store.writer(0) as writer:
         writer.add(post(1))
-        assert writer.status(key) is None and writer.answer(key) is None
-        assert writer.add(answer(1, "positive", "failed")) and writer.status(key) == "failed"
-        assert writer.add(answer(1, "positive", "crashed")) and writer.status(key) == "crashed"
-        assert writer.add(answer(1, "positive")) and writer.status(key) == "ok"
+        assert writer.index.status(key) is None and writer.answer(key) is None
+        assert writer.add(answer(1, "positive", "failed")) and writer.index.status(key) == "failed"
+        assert writer.add(answer(1, "positive", "crashed")) and writer.index.status(key) == "crashed"
+        assert writer.add(answer(1, "positive")) and writer.index.status(key) == "ok"
         assert not writer.add(answer(1, "positive", text="a later one"))
         assert not writer.add(answer(1, "positive", "failed"))
         assert writer.answer(key)["text"] == "positive of 1"
@@ -350,7 +350,7 @@ def test_stores_of_earlier_versions_are_read(tmp_path, published):
         write_parquet(files.parquet, row_schema(PERSPECTIVES), iter(rows))
     assert contents(store)["p1"]["positive"] == (None, "crashed") and store.status()[0].crashed == 1
     with store.writer(0) as writer:
-        assert writer.status(old_answer["key"]) == "crashed"
+        assert writer.index.status(old_answer["key"]) == "crashed"
         assert published or writer.index.crash_counts == {"c": 2}
         assert writer.add(answer(1, "positive"))
     assert contents(store)["p1"]["positive"] == ("positive of 1", "ok")
