@@ -133,7 +133,8 @@ class AuditReport:
         rows: list[list[Any]] = [["Rationales", *self.rationales]]
         rows.append(["  written", *(self.posts - counts["missing"].count for counts in flags)])
         for flag in next(iter(flags)):
-            rows.append([f"  {flag}", *(counts[flag].count for counts in flags)])
+            if any(counts[flag].count for counts in flags):
+                rows.append([f"  {flag}", *(counts[flag].count for counts in flags)])
         return f"{_align(rows)}\nposts by rationales: {_join_counts(self.rationale_coverage)}"
 
 

@@ -34,6 +34,13 @@ class BuildArguments(DataArguments):
     max_file_mb: int = argument("Maximum size of a Parquet file before compression, in MiB.", 300)
     audit: bool = argument("Count duplicates, leaks and faults; files are saved in OUTPUT_DIR-audit.", False)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.rationales_info = self.rationales_info or {}
+        for name in ("dataset_options", "split_options", "rationales_info"):
+            if not isinstance(getattr(self, name), dict):
+                raise ValueError(f'`{name}` must be a JSON object such as {{"key": 1}}, got {getattr(self, name)!r}.')
+
 
 def main(argv: list[str]) -> None:
     """Parse the arguments, build the dataset, and print its summary."""

@@ -1,7 +1,7 @@
 """Hub on loopback: the routes of huggingface_hub and datasets for repositories and files.
 
-Content is in memory. Clients are separate processes (`HubServer.environment`): huggingface_hub reads HF_ENDPOINT when it
-is imported.
+Content is in memory. Clients are separate processes (`HubServer.environment`), because huggingface_hub reads
+HF_ENDPOINT when it is imported.
 """
 
 import base64
@@ -14,7 +14,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 TOKEN = "hf_writer"
 OWNER = "me"
@@ -170,8 +170,6 @@ class _Handler(BaseHTTPRequestHandler):
             self._info(repository, f"{owner}/{name}")
         elif action == "tree":
             self._tree(repository, "/".join(arguments[1:]))
-        elif action == "paths-info":
-            self._paths_info(repository, body)
         elif not self._authorized():
             self._fail(401, "Invalid username or password.")
         elif action == "preupload":
@@ -187,19 +185,14 @@ class _Handler(BaseHTTPRequestHandler):
         info = {"id": repo_id, "sha": repository.sha, "private": repository.private, "siblings": siblings}
         self._send(info | {"lastModified": now, "createdAt": now, "tags": [], "downloads": 0, "likes": 0})
 
-    def _entries(self, repository: Repository, names: list[str]) -> list[dict[str, Any]]:
-        """Describe files, and the folders among `names`."""
-        entries: list[dict[str, Any]] = []
-        for name in names:
-            content = repository.files.get(name)
-            if content is not None:
-                entry: dict[str, Any] = {"type": "file", "path": name, "size": len(content), "oid": _git_oid(content)}
-                if name.endswith(LARGE):
-                    entry["lfs"] = {"oid": _sha256(content), "size": len(content), "pointerSize": 130}
-                entries.append(entry)
-            elif any(file.startswith(f"{name}/") for file in repository.files):
-                entries.append({"type": "directory", "path": name, "oid": _git_oid(name.encode()), "size": 0})
-        return entries
+    def _entry(self, repository: Repository, name: str) -> dict[str, Any]:
+        content = repository.files.get(name)
+        if content is None:
+            return {"type": "directory", "path": name, "oid": _git_oid(name.encode()), "size": 0}
+        entry: dict[str, Any] = {"type": "file", "path": name, "size": len(content), "oid": _git_oid(content)}
+        if name.endswith(LARGE):
+            entry["lfs"] = {"oid": _sha256(content), "size": len(content), "pointerSize": 130}
+        return entry
 
     def _tree(self, repository: Repository, folder: str) -> None:
         prefix = f"{folder}/" if folder else ""
@@ -211,13 +204,7 @@ class _Handler(BaseHTTPRequestHandler):
         if "recursive=true" in self.path.lower():
             parents = {name.rpartition("/")[0] for name in files} - {"", folder}
             children = [*files, *sorted(parents)]
-        self._send(self._entries(repository, children))
-
-    def _paths_info(self, repository: Repository, body: bytes) -> None:
-        is_json = self.headers.get("Content-Type", "").startswith("application/json")
-        self._send(
-            self._entries(repository, json.loads(body)["paths"] if is_json else parse_qs(body.decode())["paths"])
-        )
+        self._send([self._entry(repository, name) for name in children])
 
     # -- uploads
 

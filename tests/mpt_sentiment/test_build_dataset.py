@@ -152,5 +152,7 @@ def test_unusable_arguments_are_refused_by_name(tmp_path):
         main(output)
     with pytest.raises(ValueError, match="dataset_options.*'{num_posts: 5}' is not JSON"):
         main(["sample", *output, "--dataset_options", "{num_posts: 5}"])
+    with pytest.raises(ValueError, match=r"`dataset_options` must be a JSON object .* got \[1\]"):
+        main(["sample", *output, "--dataset_options", "[1]"])
     with pytest.raises(ValueError, match="Did you mean 'mvsa_single'"):
         main(["mvsa-single", *output])
