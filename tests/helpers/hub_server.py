@@ -71,7 +71,7 @@ class HubServer:
         self._thread.join()
 
     def environment(self, home: Path, token: str | None = TOKEN) -> dict[str, str]:
-        """Return the environment of a client process with this server, a home of its own, and `token`."""
+        """Return the environment of a client process with this server as its Hub."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING", "HUB"))}
         kept |= {
             "HF_ENDPOINT": self.url,
