@@ -45,6 +45,9 @@ def test_scores_are_the_means_over_the_reports_of_the_runs(rows):
         assert rows[0][score]["mean"] == pytest.approx(np.mean(values))
         assert rows[0][score]["std"] == pytest.approx(np.std(values, ddof=1))
     assert rows[2]["f1_weighted"]["std"] is None
+    assert [row["relative_speed"] for row in rows] == [1.0, 2.0, None]
+    # equal predictions tie, and the majority label is worse
+    assert [row["p_value"] for row in rows[:2]] == [None, 1.0] and rows[2]["p_value"] < 0.001
 
 
 def test_interval_and_p_value_of_single_runs_equal_those_of_their_own_reports():
@@ -54,15 +57,6 @@ def test_interval_and_p_value_of_single_runs_equal_those_of_their_own_reports():
     np.testing.assert_allclose(rows[1]["f1_macro"]["interval"], report["intervals"]["f1_macro"], atol=0.012)
     pair = paired_bootstrap(LABELS, worse[0], better[0], 3)["f1_weighted"]
     assert rows[1]["p_value"] is None and rows[0]["p_value"] == pytest.approx(pair["p_value"], abs=0.02)
-
-
-def test_equal_predictions_tie_and_a_floor_differs(rows):
-    assert [row["p_value"] for row in rows[:2]] == [None, 1.0]
-    assert rows[2]["p_value"] < 0.001
-
-
-def test_speed_is_relative_to_mpt_with_rationales(rows):
-    assert [row["relative_speed"] for row in rows] == [1.0, 2.0, None]
 
 
 def test_the_papers_numbers_are_in_columns_of_their_own(rows):

@@ -44,12 +44,6 @@ def test_an_index_without_a_name_is_refused(metric):
         metric.compute(predictions=[0, 2], references=[0, 1], label_names=["positive", "negative"])
 
 
-def test_it_accumulates_batches(metric):
-    metric.add_batch(predictions=[0, 1], references=[0, 1])
-    metric.add(prediction=1, reference=0)
-    assert metric.compute()["accuracy"] == pytest.approx(2 / 3)
-
-
 def test_its_folder_is_a_space_that_can_be_pushed():
     header = SpaceCard.load(METRIC_PATH / "README.md").data
     assert header.title and header.sdk == "static" and {"evaluate", "metric"} <= set(header.tags)
