@@ -31,6 +31,7 @@ from mpt_sentiment.generation_arguments import (
     arguments_of,
 )
 
+INTERRUPTED = "Interrupted. All answers received are stored; run it again to resume."
 Result = TypeVar("Result")
 
 
@@ -169,8 +170,7 @@ def request_answers(
 
     store, report = run_to_completion(ask())
     if report.stopped:
-        lines = [*report_lines(report), "Interrupted. All answers are stored; the same command resumes the run."]
-        raise KeyboardInterrupt("\n".join(lines))
+        raise KeyboardInterrupt("\n".join([*report_lines(report), INTERRUPTED]))
     return store, report
 
 
@@ -280,7 +280,7 @@ async def healthy_engines(open_engines: Callable[[], list[Engine]], seconds: flo
 def run_to_completion(coroutine: Coroutine[Any, Any, Result]) -> Result:
     """Run a coroutine, also where an event loop is already running, as in a notebook.
 
-    In a notebook it runs in a thread with its own loop, and an interrupt of the cell cancels it.
+    In a notebook it runs in a thread with its own loop, and an interrupt of the cell drops the requests in flight.
     """
     try:
         asyncio.get_running_loop()
@@ -295,7 +295,7 @@ def run_to_completion(coroutine: Coroutine[Any, Any, Result]) -> Result:
                 return future.result()
             except KeyboardInterrupt:
                 loop.call_soon_threadsafe(task.cancel)
-                raise
+                raise KeyboardInterrupt(INTERRUPTED) from None
     finally:
         loop.close()
 
