@@ -1,19 +1,9 @@
 """Rationale gate: faults are detected in both languages, valid rationales pass."""
 
-import re
-from collections.abc import Iterator
-
 import pytest
 
-from dataset_scripts.rationales.quality import gate
-from dataset_scripts.rationales.quality import text as gate_text
 from dataset_scripts.rationales.quality.gate import HARD, SOFT, Verdict, check, check_post
 from dataset_scripts.rationales.quality.lexicon import LEXICONS
-
-try:
-    from re import _parser as regex_parser
-except ImportError:  # Python 3.10
-    import sre_parse as regex_parser
 
 EN = {
     "positive": "The wide smiles and the bright balloons show that the author enjoys the party with her friends.",
@@ -241,7 +231,8 @@ def test_an_answer_without_letters_has_no_text(answer):
 @pytest.mark.parametrize(
     "piece",
     ["\ud800 half a pair", "\u202eright to left", "שלום עולם", "a", "\r\n\x0b\x85x", "\"'“", "<|<", "**`", "\n- 1. "]
-    + ["不能认为负面", "not negative but positive ", "我无法从", "the instructions the prompt "],
+    + ["不能认为负面", "not negative but positive ", "我无法从", "the instructions the prompt ", " ", ".\"') ", "a'"]
+    + ["没有不是并未无法", "负面积极", "（抱歉，", "根据规则", "although ", "I am sorry, ", "不很太完全", "<a ", "# "],
 )
 @pytest.mark.parametrize("language", LEXICONS)
 def test_any_string_gets_a_verdict_in_linear_time(language, piece):
@@ -255,51 +246,3 @@ def test_a_language_tag_may_have_a_region_and_needs_a_lexicon():
     assert hard(ZH["negative"], language="zh-CN") == hard(EN["negative"], language="en_GB") == ()
     with pytest.raises(ValueError, match=r"en, zh, got 'de'"):
         check("Es regnet.", perspective="negative", language="de")
-
-
-def patterns() -> Iterator[re.Pattern[str]]:
-    for module in (gate, gate_text):
-        for value in vars(module).values():
-            yield from [value] if isinstance(value, re.Pattern) else []
-            yield from (value.values() if value is gate._SCRIPTS else [])
-    for lexicon in LEXICONS.values():
-        for value in vars(lexicon).values():
-            yield from [value] if isinstance(value, re.Pattern) else []
-        yield from lexicon.sides.values()
-
-
-def is_superlinear(parsed, repeated: bool = False, followed: bool = False) -> bool:
-    """Return whether a pattern may take more than linear time.
-
-    True for an unbounded repeat inside another repeat, of more than one character class, or before an item that may
-    fail to match.
-    """
-    items = list(parsed)
-    for index, (operation, argument) in enumerate(items):
-        rest = regex_parser.SubPattern(parsed.state, items[index + 1 :])
-        then = followed or rest.getwidth()[0] > 0 or any("ASSERT" in str(other) for other, _ in rest)
-        name = str(operation)
-        if name in ("MAX_REPEAT", "MIN_REPEAT"):
-            _, most, body = argument
-            if most > 64 and (repeated or then or str(body[0][0]) not in ("IN", "LITERAL", "ANY")):
-                return True
-            inner = [(body, repeated or most > 1)]
-        elif name == "SUBPATTERN":
-            inner = [(argument[-1], repeated)]
-        elif name == "BRANCH":
-            inner = [(branch, repeated) for branch in argument[1]]
-        elif name in ("ASSERT", "ASSERT_NOT"):
-            inner = [(argument[1], repeated)]
-        else:
-            inner = []
-        if any(is_superlinear(part, nested, then) for part, nested in inner):
-            return True
-    return False
-
-
-def test_no_pattern_is_superlinear():
-    for slow in ("(?:a+)+", "a+b", "(?:a*)b", "a*(?=b)", "(?:ab)*c", "(?:a|b+)c", r"\s*\n"):
-        assert is_superlinear(regex_parser.parse(slow)), slow
-    assert len(list(patterns())) > 30
-    for pattern in patterns():
-        assert not is_superlinear(regex_parser.parse(pattern.pattern, pattern.flags & ~re.UNICODE)), pattern.pattern

@@ -45,12 +45,7 @@ def posts() -> Dataset:
 
 def test_apply_gate_gives_the_codes_of_each_rationale(posts):
     flags = apply_gate(posts)
-    assert flags.column_names == [
-        "flags_positive",
-        "flags_negative",
-        "characters_positive",
-        "characters_negative",
-    ]
+    assert flags.column_names == ["flags_positive", "flags_negative", "characters_positive", "characters_negative"]
     assert flags["flags_positive"][:] == [[], [], None, None, None]
     assert flags["flags_negative"][:] == [["short"], ["wrong_side"], ["outer"], None, None]
     assert flags["characters_negative"][:] == [7, len(DENIAL.format("it")), len(GOOD.format("Cy")), None, None]
