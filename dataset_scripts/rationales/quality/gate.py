@@ -119,7 +119,7 @@ def check(
     parts = units(text)
     sentences = [sentence for sentence in lexicon.sentence_end.split(text) if sentence.strip()]
     grams = set(ngrams(parts, lexicon.sibling_size))
-    side = lexicon.sides.get(perspective)
+    own_words = lexicon.class_words.get(perspective)
     hard = {
         "short": len(parts) < lexicon.min_length,
         "truncated": finish_reason == "length" or not ends_a_sentence(text),
@@ -127,7 +127,7 @@ def check(
         "script": any(script.search(text) and not script.search(post) for script in _SCRIPTS.values()),
         "refusal": _in_own_words(lexicon.refusal, text, post),
         "meta": _in_own_words(lexicon.meta, text, post),
-        "wrong_side": side is not None and wrong_side(sentences, perspective, lexicon),
+        "wrong_side": own_words is not None and wrong_side(sentences, perspective, lexicon),
         "loop": _repeated_share(parts, lexicon.loop_size) > MAX_LOOP,
         "control": control,
         "copy": _copied_share(parts, units(post), lexicon.copy_size) > MAX_COPY,
@@ -140,7 +140,7 @@ def check(
     warnings = {
         "foreign_word": lexicon.chinese and _has_foreign_words(text, post),
         "long": encoder_tokens(text, parts) > MAX_TOKENS,
-        "label_named": side is not None and True in mentions(sentences[-1], side, lexicon),
+        "label_named": own_words is not None and True in mentions(sentences[-1], own_words, lexicon),
     }
     soft += [code for code, present in warnings.items() if present]
     return Verdict(text, tuple(code for code, present in hard.items() if present), tuple(soft))
@@ -187,28 +187,29 @@ def wrong_side(sentences: Sequence[str], perspective: str, lexicon: Lexicon) -> 
 
     True if its last mention of the perspective is a denial, or if its last sentence concludes for another one only.
     """
-    own = [affirmed for sentence in sentences for affirmed in mentions(sentence, lexicon.sides[perspective], lexicon)]
-    if own and not own[-1]:
+    own_words = lexicon.class_words[perspective]
+    affirmations = [affirmed for sentence in sentences for affirmed in mentions(sentence, own_words, lexicon)]
+    if affirmations and not affirmations[-1]:
         return True
     last = sentences[-1]
-    if lexicon.sides[perspective].search(last) or not lexicon.conclusion.search(last):
+    if own_words.search(last) or not lexicon.conclusion.search(last):
         return False
-    others = [words for name, words in lexicon.sides.items() if name != perspective]
+    others = [words for name, words in lexicon.class_words.items() if name != perspective]
     return any(True in mentions(last, words, lexicon) for words in others)
 
 
 def mentions(sentence: str, words: re.Pattern[str], lexicon: Lexicon) -> list[bool]:
     """Return True for each match of `words` that the sentence affirms, False if it denies it.
 
-    A negation applies to words within `lexicon.reach` characters after it in the same clause. Matches in a concession
+    A negation applies to words within `lexicon.scope` characters after it in the same clause. Matches in a concession
     ("although the words are negative, ...") are omitted.
     """
     affirmations = []
     for match in words.finditer(sentence):
-        before = sentence[max(0, match.start() - lexicon.reach) : match.start()]
+        before = sentence[max(0, match.start() - lexicon.scope) : match.start()]
         clause = before[max(before.rfind(mark) for mark in lexicon.clause_end) + 1 :]
-        turns = [turn.end() for turn in lexicon.turn.finditer(clause)]
-        clause = clause[turns[-1] :] if turns else clause
+        scope_ends = [end.end() for end in lexicon.scope_end.finditer(clause)]
+        clause = clause[scope_ends[-1] :] if scope_ends else clause
         if lexicon.concession.search(clause):
             continue
         denied = lexicon.negation.search(lexicon.no_negation.sub("", clause)) is not None

@@ -25,14 +25,14 @@ class Lexicon:
         copy_size, loop_size, sibling_size: units in an n-gram of the rules `copy`, `loop` and `sibling_same`.
         refusal: the model refuses or is unable to answer.
         meta: the answer comments on the instruction.
-        sides: words that name a class, by perspective. Other perspectives have no rule `wrong_side`.
+        class_words: words that name a class, by perspective. Other perspectives have no rule `wrong_side`.
         negation: inverts a word after it, or expresses that it is overcome.
         no_negation: exceptions to `negation`.
         denial_after: negates the word before it.
-        turn: ends the scope of a negation or concession within a clause.
+        scope_end: ends the scope of a negation or concession within a clause.
         concession: begins a clause that the answer then argues against.
         conclusion: begins a conclusion.
-        reach: maximum characters in the scope of a negation.
+        scope: maximum characters in the scope of a negation.
         clause_end: characters that end a clause.
         sentence_end: separator of sentences.
     """
@@ -44,14 +44,14 @@ class Lexicon:
     sibling_size: int
     refusal: re.Pattern[str]
     meta: re.Pattern[str]
-    sides: Mapping[str, re.Pattern[str]]
+    class_words: Mapping[str, re.Pattern[str]]
     negation: re.Pattern[str]
     no_negation: re.Pattern[str]
     denial_after: re.Pattern[str]
-    turn: re.Pattern[str]
+    scope_end: re.Pattern[str]
     concession: re.Pattern[str]
     conclusion: re.Pattern[str]
-    reach: int
+    scope: int
     clause_end: str
     sentence_end: re.Pattern[str]
 
@@ -64,7 +64,7 @@ def _en(*alternatives: str) -> re.Pattern[str]:
     return re.compile(rf"\b(?:{'|'.join(alternatives)})\b", re.IGNORECASE)
 
 
-_SIDES_ZH = "积极|正面|正向|消极|负面|负向|中性|贬义|褒义"
+_CLASS_WORDS_ZH = "积极|正面|正向|消极|负面|负向|中性|贬义|褒义"
 
 _ZH = Lexicon(
     chinese=True,
@@ -89,12 +89,12 @@ _ZH = Lexicon(
         r"(?:要求|让)(?:我们?|将其|把它)[^，。！？]{0,8}(?:认为|视为|解释|给出|说明|判定)",
         r"要求(?:我们)?认为|(?:由于|下面的)要求|为了?(?:符合|遵循|满足)(?:要求|请求|规则|指令)|(?:无法|不能)遵循",
         r"(?:建议|让|如果|请|告诉)[您你](?:详细|提供|认为|判断|评判)|请告诉我|建议您",
-        rf"(?:符合|满足|契合)[^，。！？]{{0,10}}(?:{_SIDES_ZH})[^，。！？]{{0,6}}(?:要求|规则)",
+        rf"(?:符合|满足|契合)[^，。！？]{{0,10}}(?:{_CLASS_WORDS_ZH})[^，。！？]{{0,6}}(?:要求|规则)",
         r"结果翻译|翻译[成为](?:中文|汉语|英文)如下",
         r"给我[^，。！？]{0,16}(?:理由|理据|原因)",
         r"请(?:提供|给出|补充)[^。！？]{0,12}(?:信息|图片|文本|细节|上下文|内容)",
     ),
-    sides={
+    class_words={
         "positive": _zh(r"积极|正面|正向|正能量|褒义|乐观"),
         "neutral": _zh(r"中性|中立"),
         "negative": _zh(r"消极|负面|负向|贬义|悲观"),
@@ -121,12 +121,12 @@ _ZH = Lexicon(
         r"[^，。；！？在]{0,8}(?:不(?:太|大|够|是很|尽)?(?:恰当|合适|合理|准确|成立|妥|符合?|可靠|公平|正确)|"
         r"(?:受到了?|是种?)误[导解会判]|难以成立|站不住脚)"
     ),
-    turn=_zh(r"而是|反而|反倒|但|却|然而|而且|[从进]而|以[致及]"),
+    scope_end=_zh(r"而是|反而|反倒|但|却|然而|而且|[从进]而|以[致及]"),
     concession=_zh(r"虽|尽管|即[使便]|哪怕|固然|纵然|表面|字面|看似|乍看"),
     conclusion=_zh(
         r"因此|所以|总之|总的|总体|综上|综合|整体|整个|由此|可见|看来|应该|最终|归根|我认为|可以认为|基调|说明"
     ),
-    reach=28,
+    scope=28,
     clause_end="，。；！？：,;!?:”』」\n",
     sentence_end=re.compile(r"[。！？!?；;]"),
 )
@@ -159,7 +159,7 @@ _EN = Lexicon(
         r"here (?:is|are) (?:the|a|my) (?:explanation|rationale|reason(?:ing|s)?|answer)",
         r"translat(?:e|ed|ion) (?:the result )?(?:in)?to (?:Chinese|English)",
     ),
-    sides={
+    class_words={
         "positive": _en(r"positive(?:ly)?|positivity"),
         "neutral": _en(r"neutral(?:ly|ity)?"),
         "negative": _en(r"negative(?:ly)?|negativity"),
@@ -182,10 +182,10 @@ _EN = Lexicon(
         r" unjustified| unwarranted)|hardly|barely|scarcely)\b",
         re.IGNORECASE,
     ),
-    turn=_en(r"but|yet|however|instead|rather(?! than)|so|making|leaving|giving"),
+    scope_end=_en(r"but|yet|however|instead|rather(?! than)|so|making|leaving|giving"),
     concession=_en(r"although|though|even if|while|despite|whereas|admittedly|granted|on the surface|at first glance"),
     conclusion=_en(r"therefore|thus|hence|overall|in (?:summary|conclusion|short|all|sum)|so|consequently|ultimately"),
-    reach=48,
+    scope=48,
     clause_end=",.;:!?\n",
     sentence_end=re.compile(r"(?<=[.!?])[\"'”’)]{0,3}\s"),
 )
