@@ -1,11 +1,11 @@
-"""Training throughput and peak memory at the paper's size, against the plain formulation of the same network.
+"""Training throughput and peak memory against a plain formulation of the same network.
 
     python benchmarks/training_step.py
 
 BERT-base, ViT-B/16 at 224 px, the plain ConvNet, random weights, AdamW, text and rationale lengths of MVSA-Single.
-*Plain* is how the paper's released code computes it: each text and rationale padded to 320 tokens, an encoder call for
-each of the four, fp32. Each variant runs in a process of its own, in turn, so that its peak memory is its own; all
-figures are ratios of one run of this script. For the paper's batch of 16, plain needs more than 22 GB of memory.
+The plain variant is that of the paper's released code: each text and rationale padded to 320 tokens, one encoder call
+for each of the four, fp32. Each variant runs in its own process, because peak memory is per process. All figures are
+ratios of one run. For the paper's batch of 16, the plain variant needs more than 22 GB of memory.
 """
 
 import argparse
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def measure(variant: str, steps: int, posts: int) -> dict[str, float]:
-    """Median seconds of a training step and peak resident memory in bytes of this process."""
+    """Measure median seconds of a training step and peak memory of this process in bytes."""
     torch.manual_seed(0)
     model = MPTForSentimentClassification(MPTConfig()).train()
     if variant == "plain":
@@ -73,7 +73,7 @@ def measure(variant: str, steps: int, posts: int) -> dict[str, float]:
 
 
 def plain_states(encoder, text, rationales):
-    """Token states as in `MPTModel._states`, from four encoder calls over 320 tokens a row."""
+    """Encode as `MPTModel._states` does, but by four encoder calls over 320 tokens."""
     (ids, mask, _), (rationale_ids, rationale_mask, _) = text, rationales
     calls = [(ids, mask)]
     per_post = rationale_ids.view(len(ids), -1, rationale_ids.shape[-1])
@@ -84,7 +84,7 @@ def plain_states(encoder, text, rationales):
 
 
 def make_batch(config: MPTConfig, posts: int) -> dict[str, torch.Tensor]:
-    """Posts padded to 320 tokens: the model's own variants drop the padding again."""
+    """Make posts padded to 320 tokens. The model's own variants remove the padding."""
     perspectives = len(config.perspectives)
     input_ids, attention_mask = tokens(posts, TEXT_LENGTHS)
     rationale_ids, rationale_mask = tokens(posts * perspectives, RATIONALE_LENGTHS)
@@ -99,11 +99,11 @@ def make_batch(config: MPTConfig, posts: int) -> dict[str, torch.Tensor]:
 
 
 def tokens(rows: int, deciles: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Random ids and mask `(rows, 320)` whose lengths are spread evenly over the deciles of a distribution."""
-    places = torch.linspace(0, len(deciles) - 1, rows)
+    """Draw ids and mask `(rows, 320)` with lengths spread evenly over the deciles."""
+    positions = torch.linspace(0, len(deciles) - 1, rows)
     values = torch.tensor(deciles, dtype=torch.float)
-    low, high = values[places.floor().long()], values[places.ceil().long()]
-    lengths = (low + (high - low) * (places - places.floor())).round().long()[torch.randperm(rows)]
+    low, high = values[positions.floor().long()], values[positions.ceil().long()]
+    lengths = (low + (high - low) * (positions - positions.floor())).round().long()[torch.randperm(rows)]
     mask = (torch.arange(PLAIN_LENGTH) < lengths.unsqueeze(1)).long()
     return torch.randint(1000, 30000, mask.shape) * mask, mask
 

@@ -1,4 +1,4 @@
-"""What a model is: configuration, encoders, fusion, losses, model, trainer, and the baselines."""
+"""Models of image+text sentiment: MPT, its baselines, their configurations and trainer."""
 
 from typing import Any
 
@@ -19,18 +19,18 @@ __all__ = [
     "MPTTrainingArguments",
 ]
 
-# With these, a saved folder carries the code that opens it …
+# A saved folder carries the code that opens it.
 MPTConfig.register_for_auto_class()
 MPTModel.register_for_auto_class("AutoModel")
 MPTForSentimentClassification.register_for_auto_class("AutoModelForSequenceClassification")
-# … and in a process that imports this package, the package's own code opens it.
+# A process that imports this package opens folders with the package's own code.
 AutoConfig.register(MPTConfig.model_type, MPTConfig)
 AutoModel.register(MPTConfig, MPTModel)
 AutoModelForSequenceClassification.register(MPTConfig, MPTForSentimentClassification)
 
 
 def __getattr__(name: str) -> Any:
-    """The trainer on first use: only those who train wait for what it imports."""
+    """Import the trainer on first use, because its imports are slow."""
     if name in ("MPTTrainer", "MPTTrainingArguments"):
         from . import trainer_mpt
 

@@ -17,8 +17,9 @@ from .packing_mpt import masked_mean
 
 
 class SelectiveKernel(nn.Module):
-    """SKNet over tokens: convolutions of several widths, of which each channel selects its mix by the content of the
-    whole text (Li et al., *Selective Kernel Networks*; h1 of the paper's Eq. 1).
+    """SKNet over tokens: convolutions of several widths, mixed per channel.
+
+    The content of the whole text determines the mix (Li et al., *Selective Kernel Networks*; h1 of the paper's Eq. 1).
 
     Args:
         input_size (`int`): size E of a token's state.
@@ -37,6 +38,8 @@ class SelectiveKernel(nn.Module):
 
     def forward(self, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """
+        Extract h1.
+
         Args:
             states (`torch.Tensor` of shape `(batch, seq_len, input_size)`): zero at the padding.
             mask (`torch.BoolTensor` of shape `(batch, seq_len)`)
@@ -53,7 +56,7 @@ class SelectiveKernel(nn.Module):
 
 
 class TextBranches(nn.Module):
-    """t' = [h1; h2] from token states: SKNet ∥ LSTM (paper, Eq. 1 and 2).
+    """Text features t' = [h1; h2]: SKNet and LSTM on token states (paper, Eq. 1 and 2).
 
     Args:
         config ([`MPTConfig`])
@@ -71,6 +74,8 @@ class TextBranches(nn.Module):
 
     def forward(self, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """
+        Extract t'.
+
         Args:
             states (`torch.Tensor` of shape `(batch, seq_len, input_size)`): real tokens first, zero at the padding.
             mask (`torch.BoolTensor` of shape `(batch, seq_len)`)
@@ -83,17 +88,18 @@ class TextBranches(nn.Module):
             features.append(self.sknet(states, mask))
         if self.lstm is not None:
             outputs, _ = self.lstm(states)
-            last = (mask.sum(dim=1) - 1).clamp(min=0)  # the last real token, not the last padding
+            last = (mask.sum(dim=1) - 1).clamp(min=0)  # of the last real token
             features.append(outputs[torch.arange(outputs.shape[0], device=outputs.device), last])
         return torch.cat(features, dim=-1)
 
 
 class ConvNet(nn.Module):
-    """The plain CNN: per channel width one 3×3 convolution, group normalisation (no batch statistics), ReLU and a
-    halving; then global average pooling.
+    """Plain CNN with global average pooling.
+
+    Each layer has a 3×3 convolution, group normalization (no batch statistics), ReLU and max pooling.
 
     Args:
-        channels (`list[int]`): widths of the layers; the last one is the size of the result.
+        channels (`list[int]`): channels of the layers; the last one is the size of the result.
     """
 
     def __init__(self, channels: list[int]) -> None:
@@ -110,16 +116,16 @@ class ConvNet(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """`(batch, 3, height, width)` -> `(batch, channels[-1])`."""
+        """Extract features `(batch, channels[-1])` from pixels `(batch, 3, height, width)`."""
         return self.layers(pixel_values).mean(dim=(2, 3))
 
 
 class ImageBranches(nn.Module):
-    """v' = W_p [h3; h4] + b_p: CNN ∥ ViT and the projection (paper, Eq. 3 and 4).
+    """Image features v' = W_p [h3; h4] + b_p: CNN, ViT and projection (paper, Eq. 3 and 4).
 
     Args:
         config ([`MPTConfig`])
-        vision_encoder ([`PreTrainedModel`], *optional*): `None` where `image_branches` lacks "vit".
+        vision_encoder ([`PreTrainedModel`], *optional*): `None` if `image_branches` lacks "vit".
         cnn ([`PreTrainedModel`], *optional*): a [`TimmWrapperModel`]; `None` for the plain ConvNet or no CNN.
     """
 
@@ -150,12 +156,14 @@ class ImageBranches(nn.Module):
 
     def forward(self, pixel_values: torch.Tensor, **kwargs) -> tuple[torch.Tensor, dict]:
         """
+        Extract v'.
+
         Args:
             pixel_values (`torch.Tensor` of shape `(batch, 3, height, width)`)
-            kwargs: `output_attentions`, `output_hidden_states`, handed to the vision encoder.
+            kwargs: `output_attentions`, `output_hidden_states` for the vision encoder.
 
         Returns:
-            v', `torch.Tensor` of shape `(batch, hidden)`, and the vision encoder's output (empty without one).
+            v', `torch.Tensor` of shape `(batch, hidden)`, and the output of the vision encoder (empty without one).
         """
         features, output = [], {}
         if self.cnn is not None:

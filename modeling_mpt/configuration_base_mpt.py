@@ -12,7 +12,7 @@ from transformers import AutoConfig, PreTrainedConfig
 MODALITIES = ("text", "image", "rationales")
 SENTIMENTS = ("positive", "neutral", "negative")
 VISION_POOLINGS = ("cls", "mean")
-# Model types that stand in for an encoder that is not given. Without a CNN, the plain ConvNet is built.
+# Model types of encoders that are not given. Without a CNN, the plain ConvNet is built.
 DEFAULT_ENCODERS = {"text_config": "bert", "vision_config": "vit", "scene_config": "vit"}
 # The processor, saved in the same folder, carries this file.
 CUSTOM_PIPELINES = {
@@ -22,8 +22,9 @@ CUSTOM_PIPELINES = {
 
 class SentimentConfig(PreTrainedConfig):
     """
-    Base of [`MPTConfig`] and [`BaselineConfig`] with the fields that all models have. A subclass sets its own fields
-    first and then calls this `__init__`, which validates all of them.
+    Base of [`MPTConfig`] and [`BaselineConfig`] with the fields of all models.
+
+    A subclass sets its own fields first and then calls this `__init__`, which validates all of them.
 
     Args:
         text_config (`dict` or [`PreTrainedConfig`], *optional*, defaults to BERT-base):
@@ -170,7 +171,7 @@ class SentimentConfig(PreTrainedConfig):
         super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all fields as JSON values, without the names of local folders that encoders were loaded from."""
+        """Return all fields as JSON values, without the local folders of encoders."""
         # `pipeline` puts classes into `custom_pipelines`, which JSON cannot hold.
         fields = super().to_dict() | {"custom_pipelines": copy.deepcopy(CUSTOM_PIPELINES)}
         for encoder in (fields.get(name) for name in self.sub_configs):
@@ -235,7 +236,7 @@ class SentimentConfig(PreTrainedConfig):
 
 
 def sub_config(name: str, value: dict | PreTrainedConfig | None, default: str | None) -> PreTrainedConfig | None:
-    """Build an encoder's configuration from an object, a dict with its `model_type`, or a default model type."""
+    """Build an encoder's configuration from an object, a dict with `model_type`, or a default."""
     if value is None:
         return None if default is None else AutoConfig.for_model(default)
     if isinstance(value, PreTrainedConfig):
@@ -272,9 +273,9 @@ def check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
 
 
 def _check_names(config: str, kwargs: dict[str, Any], known: list[str]) -> None:
-    """Raise an error for a misspelt field, which `PreTrainedConfig` would keep as an unused attribute.
+    """Raise an error for a misspelt field.
 
-    Other unknown fields are kept: transformers and later versions of this file add some.
+    Other unknown fields become attributes, because transformers and later versions of this file add some.
     """
     for name in kwargs:
         close = difflib.get_close_matches(name, known, n=1, cutoff=0.85)

@@ -1,11 +1,11 @@
-"""Attention over a small set of vectors some of which may be absent: LAFF over modalities, and over perspectives."""
+"""Attention over modalities (LAFF) and over perspectives, either of which may be missing."""
 
 import torch
 from torch import nn
 
 
 def masked_softmax(scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Softmax over the last axis among the entries where `mask` is true; 0 elsewhere, and all 0 where none is true.
+    """Compute the softmax over the entries of the last axis in `mask`; 0 elsewhere.
 
     Args:
         scores (`torch.Tensor` of shape `(..., n)`)
@@ -16,8 +16,10 @@ def masked_softmax(scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 
 
 class LightweightAttentionFusion(nn.Module):
-    """LAFF: each modality's vector goes to a common space by its own tanh(linear), one learned scorer weighs them, and
-    their weighted sum is the fused vector (paper, Eq. 6; Hu et al., *Lightweight Attentional Feature Fusion*).
+    """LAFF: weighted sum of the modalities in a common space.
+
+    Each modality has its own tanh(linear) into that space, and one learned scorer gives the weights (paper, Eq. 6;
+    Hu et al., *Lightweight Attentional Feature Fusion*).
 
     Args:
         num_inputs (`int`): number M of vectors to fuse.
@@ -31,9 +33,11 @@ class LightweightAttentionFusion(nn.Module):
 
     def forward(self, vectors: list[torch.Tensor], mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """
+        Fuse the vectors of each post.
+
         Args:
             vectors (`list` of M `torch.Tensor` of shape `(batch, hidden)`)
-            mask (`torch.BoolTensor` of shape `(batch, M)`): false where a post lacks that vector; it gets no weight.
+            mask (`torch.BoolTensor` of shape `(batch, M)`): false for a missing vector, which gets no weight.
 
         Returns:
             The fused vector `(batch, hidden)` and the weights α `(batch, M)`, which sum to 1 (to 0 for an empty post).
@@ -46,10 +50,10 @@ class LightweightAttentionFusion(nn.Module):
 
 
 class PerspectiveAttention(nn.Module):
-    """Weighs the rationales of a post and adds them up to r' (paper, Eq. 5).
+    """Weighted sum r' of the rationales of a post (paper, Eq. 5).
 
-    Each perspective has its own linear layer: a sum of equally transformed vectors would forget which polarity was
-    argued for by which words.
+    Each perspective has its own linear layer, because a sum of equally transformed vectors would not tell which words
+    argue for which polarity.
 
     Args:
         num_perspectives (`int`): number P of rationales of a post.
@@ -64,9 +68,11 @@ class PerspectiveAttention(nn.Module):
 
     def forward(self, rationales: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """
+        Combine the rationales of each post.
+
         Args:
             rationales (`torch.Tensor` of shape `(batch, num_perspectives, input_size)`)
-            mask (`torch.BoolTensor` of shape `(batch, num_perspectives)`): false where a rationale is absent.
+            mask (`torch.BoolTensor` of shape `(batch, num_perspectives)`): false for a missing rationale.
 
         Returns:
             r' `(batch, hidden)` and the weights of the perspectives `(batch, num_perspectives)`.

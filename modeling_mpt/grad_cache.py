@@ -1,8 +1,8 @@
-"""A loss that is a function of the whole optimizer step, over data-parallel ranks and accumulation steps.
+"""Loss of a whole optimizer step, over data-parallel ranks and accumulation steps.
 
 Its inputs are gathered over ranks, and over accumulation steps by gradient caching (Gao et al., *Scaling Deep
-Contrastive Learning Batch Size under Memory Limited Setup*). Nothing is approximated: however a batch is split over
-ranks and steps, loss and gradients are those of the whole batch in one process.
+Contrastive Learning Batch Size under Memory Limited Setup*). The result is exact: however a batch is split, loss and
+gradients are those of the whole batch in one process.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,10 +14,10 @@ from torch import nn
 
 
 class _GatherRows(torch.autograd.Function):
-    """The rows of all ranks, in rank order.
+    """Rows of all ranks, in rank order.
 
-    Every rank computes the same loss from all rows, and data-parallel training averages the ranks' gradients. So a
-    rank passes back the gradient of its own rows times the number of ranks, without talking to the others.
+    Every rank computes the same loss from all rows, and data-parallel training averages the ranks' gradients. A rank
+    therefore returns the gradient of its own rows times the number of ranks, without communication.
     """
 
     @staticmethod
@@ -34,16 +34,16 @@ class _GatherRows(torch.autograd.Function):
 def gathered_losses(
     network: nn.Module, labels: torch.Tensor, inputs: Mapping[str, torch.Tensor | None], accelerator: Accelerator
 ) -> dict[str, torch.Tensor]:
-    """`network.compute_losses` of the posts of all ranks.
+    """Compute the losses of the posts of all ranks.
 
     Args:
         network: the model, unwrapped. Its `compute_losses` must reach trainable weights through `inputs` alone.
-        labels (`torch.LongTensor` of shape `(batch,)`): of this rank; all ranks have equally many, as accelerate's
-            data loaders see to.
+        labels (`torch.LongTensor` of shape `(batch,)`): labels of this rank; accelerate's data loaders give all ranks
+            equally many.
         inputs: fields of the model's output named in `network.loss_inputs`: `None`, or a tensor of shape `(batch, …)`.
 
     Returns:
-        What `compute_losses` returns, the same on every rank.
+        The result of `network.compute_losses`, the same on every rank.
     """
     if accelerator.num_processes > 1:
         labels = accelerator.gather(labels)
@@ -54,14 +54,15 @@ def gathered_losses(
 
 
 class AccumulatedStep:
-    """The micro-batches of one optimizer step, whose loss is that of all their posts together.
+    """Micro-batches of one optimizer step, with one loss over all their posts.
 
-    A first pass embeds all of them without a graph and takes the gradient of the loss with respect to the embeddings.
-    A second pass, one micro-batch at a time, repeats the forward from the same random state and continues that
-    gradient into the weights. It costs one forward more than plain accumulation, and the memory of one micro-batch.
+    The first pass embeds all of them without a graph and computes the gradient of the loss with respect to the
+    embeddings. The second pass, one micro-batch at a time, repeats the forward from the same random state and
+    propagates that gradient to the weights. It costs one forward more than plain accumulation, and the memory of one
+    micro-batch.
 
     Args:
-        batches: the micro-batches, as the data loader gave them.
+        batches: micro-batches from the data loader.
     """
 
     def __init__(self, batches: Sequence[Mapping[str, torch.Tensor]]) -> None:
@@ -78,11 +79,11 @@ class AccumulatedStep:
         accelerator: Accelerator,
         prepare_inputs: Callable[[Mapping[str, torch.Tensor]], Mapping[str, torch.Tensor]],
     ) -> None:
-        """The first pass. Sets `losses`: what `compute_losses` returns for the whole step, detached.
+        """Run the first pass and set `losses`, the detached losses of the whole step.
 
         Args:
-            model: as it is called, i.e. wrapped for data parallelism.
-            network: the same, unwrapped.
+            model: the model with its wrapper for data parallelism.
+            network: the model without it.
             prepare_inputs: moves a batch to the model's device.
         """
         labels, embedded = [], []
@@ -94,7 +95,7 @@ class AccumulatedStep:
                 self._random_states.append(_random_state(model, accelerator.device))
                 outputs = model(**inputs)
                 embedded.append({name: outputs.get(name) for name in network.loss_inputs})
-            for buffer, before in buffers:  # running statistics must see each micro-batch once, in the second pass
+            for buffer, before in buffers:  # running statistics are updated in the second pass alone
                 buffer.copy_(before)
         inputs = {
             name: None if rows is None else torch.cat([outputs[name] for outputs in embedded])
@@ -110,7 +111,7 @@ class AccumulatedStep:
         self.losses = {name: value.detach() for name, value in losses.items()}
 
     def backpropagate(self, model: nn.Module, inputs: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, Any]:
-        """The second pass over the next micro-batch.
+        """Run the second pass over the next micro-batch.
 
         Args:
             inputs: arguments of its forward, without labels.
@@ -132,7 +133,7 @@ def _is_differentiable(rows: torch.Tensor | None) -> bool:
 
 
 def _random_state(model: nn.Module, device: torch.device) -> tuple[torch.Tensor, Any]:
-    """State of the generators that a forward of `model` on `device` draws from."""
+    """Return the states of the random generators used by a forward of `model` on `device`."""
     if device.type == "cpu":
         return torch.get_rng_state(), None
     module = torch.get_device_module(device)

@@ -1,4 +1,4 @@
-"""Losses of MPT: Algorithm 1 (label mask), Algorithm 2 (multi-label contrastive loss), Eq. 7 (joint loss)."""
+"""Losses: MLCL (paper, Algorithms 1 and 2), other contrastive losses, and cross-entropy."""
 
 import math
 
@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 
 def label_mask(labels: torch.Tensor) -> torch.Tensor:
-    """Algorithm 1: which pairs of posts carry the same label.
+    """Return the pairs of posts with the same label (paper, Algorithm 1).
 
     Args:
         labels (`torch.LongTensor` of shape `(batch,)`)
@@ -25,14 +25,14 @@ def cross_modal_contrastive_loss(
     temperature: float = 1.0,
     epsilon: float = 1e-8,
 ) -> torch.Tensor:
-    r"""Algorithm 2: texts and images of posts with the same label attract one another.
+    r"""Compute MLCL between text and image vectors (paper, Algorithm 2).
 
     $$\frac{1}{N}\sum_i \frac{-1}{|C(i)|} \sum_{t \in C(i)}
       \log\frac{\exp(s_{t,i}/\tau)}{\sum_{j\neq i} \exp(s_{t,j}/\tau) + \epsilon}$$
 
-    with cosines s and C(i) the posts with the label of i, i among them. Read so from the algorithm: its s₊ exists for
-    positive pairs only, so the sum over t runs over C(i). Two additions: the mean over i (the algorithm's sum would
-    let the batch size change the weight λ2) and the temperature τ (1 in the paper).
+    with cosines s and C(i) the posts with the label of i, including i. The sum over t runs over C(i), because s₊
+    exists for positive pairs alone. Two additions: the mean over i, as a sum would let the batch size change the
+    weight λ2, and the temperature τ (1 in the paper).
 
     Args:
         text_embeds (`torch.Tensor` of shape `(batch, hidden)`)
@@ -43,8 +43,8 @@ def cross_modal_contrastive_loss(
         A scalar; 0 for an empty batch.
     """
     similarity = _cosines(text_embeds, image_embeds) / temperature  # (texts t, images i)
-    # Sum over j ≠ i in log space: what stands left of column i and what stands right of it. Subtracting exp(s[t, i])
-    # from the full sum would lose all digits where that term dominates.
+    # Sum over j ≠ i in log space: columns before i, and columns after i. Subtracting exp(s[t, i]) from the full sum
+    # would lose all digits if that term dominates.
     left = F.pad(similarity.logcumsumexp(dim=1)[:, :-1], (1, 0), value=-math.inf)
     right = F.pad(similarity.flip(1).logcumsumexp(dim=1)[:, :-1], (1, 0), value=-math.inf).flip(1)
     log_epsilon = similarity.new_tensor(math.log(epsilon))
@@ -53,8 +53,9 @@ def cross_modal_contrastive_loss(
 
 
 def supervised_contrastive_loss(embeds: torch.Tensor, labels: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
-    """L_out of Khosla et al., *Supervised Contrastive Learning*, on one vector a post, averaged over the batch. A post
-    that is the only one of its label has no positive and adds 0.
+    """Compute the supervised contrastive loss, averaged over the batch.
+
+    L_out of Khosla et al., *Supervised Contrastive Learning*. A post without another one of its label adds 0.
 
     Args:
         embeds (`torch.Tensor` of shape `(batch, hidden)`)
@@ -71,8 +72,9 @@ def supervised_contrastive_loss(embeds: torch.Tensor, labels: torch.Tensor, temp
 
 
 def instance_contrastive_loss(queries: torch.Tensor, keys: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
-    r"""InfoNCE of van den Oord et al., *Representation Learning with Contrastive Predictive Coding*: of all keys, each
-    query finds that of its own post.
+    r"""Compute InfoNCE: each query against the keys of all posts, its own as the positive.
+
+    van den Oord et al., *Representation Learning with Contrastive Predictive Coding*:
 
     $$\frac{1}{N}\sum_i -\log\frac{\exp(s_{i,i}/\tau)}{\sum_j \exp(s_{i,j}/\tau)}$$
 
@@ -95,7 +97,7 @@ def classification_loss(
     class_weights: list[float] | None = None,
     label_smoothing: float = 0.0,
 ) -> torch.Tensor:
-    """Cross-entropy of the classifier, in fp32.
+    """Compute the cross-entropy of the classifier in fp32.
 
     Args:
         logits (`torch.Tensor` of shape `(batch, num_labels)`)
@@ -106,12 +108,15 @@ def classification_loss(
 
 
 def _cosines(rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-    """`(n, hidden)`, `(m, hidden)` -> `(n, m)`, in fp32 also under autocast: the temperature magnifies rounding."""
+    """Compute the cosines `(n, m)` of vectors `(n, hidden)` and `(m, hidden)`.
+
+    In fp32 also under autocast, because the temperature magnifies rounding errors.
+    """
     with torch.autocast(rows.device.type, enabled=False):
         return F.normalize(rows.float(), dim=-1) @ F.normalize(columns.float(), dim=-1).T
 
 
 def _mean_over_positives(log_probability: torch.Tensor, positives: torch.Tensor) -> torch.Tensor:
-    """-mean over columns of the mean over each column's positives; a column without positives counts as 0."""
+    """Average over the positives of each column (0 without any), then over columns, and negate."""
     per_column = torch.where(positives, log_probability, 0.0).sum(dim=0) / positives.sum(dim=0).clamp(min=1)
     return -per_column.sum() / max(positives.shape[1], 1)

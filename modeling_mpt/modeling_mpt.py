@@ -18,21 +18,23 @@ from .pretrained_mpt import MPTOutput, SentimentPreTrainedModel, batch_and_devic
 
 
 class MPTPreTrainedModel(SentimentPreTrainedModel):
+    """Base of the models with an [`MPTConfig`]."""
+
     config_class = MPTConfig
     base_model_prefix = "mpt"
 
 
 class MPTModel(MPTPreTrainedModel):
-    """Encoders, branches and fusion of MPT (paper, Eq. 1 to 6): a post and its rationales to one vector.
+    """Encoders, branches and fusion of MPT (paper, Eq. 1 to 6).
 
-    `torch.export` keeps the batch and the length of the rationales dynamic; the length of the text too where
-    `text_branches` lacks the LSTM, whose steps an export unrolls. `torch.compile` breaks its graph at the LSTM unless
+    `torch.export` keeps the batch and the length of the rationales dynamic, and without the LSTM, whose steps it
+    unrolls, the length of the text. `torch.compile` breaks its graph at the LSTM unless
     `torch._dynamo.config.allow_rnn` is set.
 
     Args:
         config ([`MPTConfig`])
-        text_encoder, vision_encoder, cnn ([`PreTrainedModel`], *optional*): ready encoders instead of new ones from
-            the configuration; [`MPTPreTrainedModel.from_backbones`] hands pretrained ones in.
+        text_encoder, vision_encoder, cnn ([`PreTrainedModel`], *optional*): encoders to use instead of new ones from
+            the configuration, see [`~SentimentPreTrainedModel.from_backbones`].
     """
 
     def __init__(
@@ -79,7 +81,7 @@ class MPTModel(MPTPreTrainedModel):
         self.post_init()
 
     def freeze(self) -> None:
-        """Stop the gradients of what the configuration freezes."""
+        """Freeze the encoders or layers that the configuration names."""
         for encoder in (self.text_encoder, self.rationale_encoder):
             if encoder is not None:
                 freeze_first_layers(encoder, self.config.freeze_text_layers)
@@ -102,6 +104,8 @@ class MPTModel(MPTPreTrainedModel):
         return_dict: bool | None = None,
     ) -> MPTOutput | tuple:
         r"""
+        Compute the fused vector of each post.
+
         Args:
             input_ids (`torch.LongTensor` of shape `(batch, seq_len)`, *optional*): tokens of the posts.
             attention_mask (`torch.Tensor` of shape `(batch, seq_len)`, *optional*): 0 at padding, on either side; a
@@ -111,11 +115,13 @@ class MPTModel(MPTPreTrainedModel):
             rationale_input_ids (`torch.LongTensor` of shape `(batch, num_perspectives, rationale_len)`, *optional*):
                 tokens of the rationales, in the order of `config.perspectives`.
             rationale_attention_mask (`torch.Tensor` of shape `(batch, num_perspectives, rationale_len)`, *optional*):
-                0 at padding; a row of zeros is an absent rationale.
+                0 at padding; a row of zeros is a missing rationale.
             output_attentions, output_hidden_states (`bool`, *optional*): whether to return those of the text encoder
-                on the post's text and of the vision encoder. Attentions come from encoders with
-                `attn_implementation="eager"`.
+                on the post's text and of the vision encoder. Attentions need `attn_implementation="eager"`.
             return_dict (`bool`, *optional*): `False` for a plain tuple.
+
+        Raises:
+            ValueError: For no input, inputs with unequal numbers of posts, or attentions of another implementation.
         """
         config = self.config
         extras = {}
@@ -171,17 +177,22 @@ class MPTModel(MPTPreTrainedModel):
         return output if (config.return_dict if return_dict is None else return_dict) else output.to_tuple()
 
     def _check_attention(self) -> None:
+        """Raise an error if no encoder returns attention weights."""
         encoders = [self.text_encoder, self.image_branches and self.image_branches.vision_encoder]
         used = {encoder.config._attn_implementation for encoder in encoders if encoder is not None}
         if "eager" not in used:
             raise ValueError(
-                f"output_attentions=True, but attn_implementation={sorted(used)} returns no weights. Write "
-                "model.set_attn_implementation('eager'), or that argument in from_pretrained."
+                f"`output_attentions=True` needs the attention 'eager', got {sorted(used)}. Call "
+                "`model.set_attn_implementation('eager')` or pass `attn_implementation='eager'` to `from_pretrained`."
             )
 
     def _tokens(self, input_ids, attention_mask, rationale_input_ids, rationale_attention_mask):
-        """What of the text and of the rationales this network reads: for each `None`, or ids `(rows, len)`, mask
-        `(rows, len)` and the order that `compact` gave them. Rationales become `batch · num_perspectives` rows."""
+        """Compact the text and the rationales that this network reads.
+
+        Returns:
+            For each `None`, or ids `(rows, len)`, mask `(rows, len)` and order, see [`compact`]. Rationales have
+            `batch · num_perspectives` rows.
+        """
         text = rationales = None
         if input_ids is not None and self.text_branches is not None:
             mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
@@ -194,9 +205,12 @@ class MPTModel(MPTPreTrainedModel):
         return text, rationales
 
     def _states(self, text, rationales, extras):
-        """Token states of the text `(batch, seq_len, dim)` and of the rationales `(batch · num_perspectives,
-        rationale_len, dim)`, from one pass over both where they share the encoder; and, where `extras` asks for them,
-        the text encoder's hidden states and attentions."""
+        """Encode text and rationales, in one pass if they share the encoder.
+
+        Returns:
+            Token states of the text `(batch, seq_len, dim)` and of the rationales `(batch · num_perspectives,
+            rationale_len, dim)`, and the text encoder's hidden states and attentions that `extras` requests.
+        """
         text_states = rationale_states = None
         text_output: dict[str, Any] = {}
         if text is not None and extras:
@@ -220,8 +234,8 @@ class MPTModel(MPTPreTrainedModel):
         return text_states, rationale_states, text_output
 
     def _encode(self, encoder, parts):
-        """Token states of each of `parts`, from one pass over all of them: length buckets span text and rationales."""
-        if torch.compiler.is_compiling():  # no buckets there, and widths that an export keeps symbolic
+        """Encode text and rationales in one pass, with length buckets over both."""
+        if torch.compiler.is_compiling():  # without buckets, and with widths that an export keeps symbolic
             return [token_states(encoder, ids, mask) for ids, mask, _ in parts]
         width = max(ids.shape[1] for ids, _, _ in parts)
         pad = self.config.text_config.pad_token_id or 0
@@ -231,9 +245,9 @@ class MPTModel(MPTPreTrainedModel):
         return [part[:, : ids.shape[1]] for part, (ids, _, _) in zip(states, parts, strict=True)]
 
     def _image(self, pixel_values, mask, extras):
-        """v' `(batch, hidden)`, zero where `mask` `(batch,)` is false, and the vision encoder's output."""
+        """Return v' `(batch, hidden)`, zero without an image, and the vision encoder's output."""
         pixel_values = pixel_values.to(self.dtype)
-        if torch.compiler.is_compiling():  # which posts have an image is not known: encode them all
+        if torch.compiler.is_compiling():  # the mask is unknown: all images are encoded
             embeds, output = self.image_branches(pixel_values, **extras)
             return embeds * mask.unsqueeze(-1), output
         rows = mask.nonzero().squeeze(-1)
@@ -244,14 +258,14 @@ class MPTModel(MPTPreTrainedModel):
 
 
 class MPTForSentimentClassification(MPTPreTrainedModel):
-    r"""[`MPTModel`] with the classifier and the joint loss (paper, Eq. 7).
+    r"""MPT with the classifier and the joint loss (paper, Eq. 7).
 
     Args:
         config ([`MPTConfig`])
         encoders: see [`MPTModel`].
 
-    LoRA on the encoders, with the new layers trained in full (`LoraConfig` without a `task_type`: PEFT's wrappers for
-    those pass `inputs_embeds`, which a post of several modalities has not):
+    For LoRA on the encoders, with the new layers trained in full, use a `LoraConfig` without a `task_type`: PEFT's
+    wrappers of tasks pass `inputs_embeds`, which this model does not take.
 
     ```python
     >>> LoraConfig(
@@ -264,8 +278,8 @@ class MPTForSentimentClassification(MPTPreTrainedModel):
     ```
     """
 
-    # What of the output the joint loss reads. It is a function of the whole batch, so [`MPTTrainer`] gathers these
-    # over data-parallel ranks and accumulation steps before it calls `compute_losses`.
+    # Output fields that the joint loss reads. It is a function of the whole batch, so `MPTTrainer` gathers them over
+    # data-parallel ranks and accumulation steps.
     loss_inputs = ("logits", "text_embeds", "image_embeds", "fused_embeds", "modality_mask")
 
     def __init__(self, config: MPTConfig, **encoders: PreTrainedModel | None) -> None:
@@ -295,6 +309,8 @@ class MPTForSentimentClassification(MPTPreTrainedModel):
         return_dict: bool | None = None,
     ) -> MPTOutput | tuple:
         r"""
+        Classify posts.
+
         Args:
             labels (`torch.LongTensor` of shape `(batch,)`, *optional*): index of each post's label in
                 `config.id2label`.
@@ -328,14 +344,16 @@ class MPTForSentimentClassification(MPTPreTrainedModel):
         fused_embeds: torch.Tensor,
         modality_mask: torch.Tensor,
     ) -> dict[str, torch.Tensor]:
-        """The joint loss and its parts (paper, Eq. 7). Algorithm 2 compares the posts that have both text and image.
+        """Compute the joint loss and its terms (paper, Eq. 7).
+
+        Algorithm 2 compares the posts that have both text and image.
 
         Args:
             labels (`torch.LongTensor` of shape `(batch,)`)
             logits, text_embeds, …: fields of [`MPTOutput`] of the same batch.
 
         Returns:
-            `loss`, `loss_ce` and, where λ2 > 0, `loss_mlcl`: scalars.
+            The scalars `loss`, `loss_ce` and, for λ2 > 0, `loss_mlcl`.
         """
         config = self.config
         loss_ce = classification_loss(logits, labels, config.class_weights, config.label_smoothing)

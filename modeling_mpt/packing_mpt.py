@@ -3,15 +3,16 @@
 import torch
 from transformers import PreTrainedModel
 
-# A length bucket holds sequences down to this share of its longest, or this many tokens shorter: at most about a
-# quarter of an encoder call is padding, and a batch makes few calls.
+# Minimum length in a bucket: a share of the longest sequence, or this many tokens less. This keeps padding below about
+# a quarter of an encoder call, and the calls few.
 BUCKET_RATIO = 0.75
 BUCKET_SLACK = 8
 
 
 def compact(input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Move the real tokens of each row to its front, in order, so that neither the side nor the amount of padding can
-    change a position or a result.
+    """Move the real tokens of each row to its front, in order.
+
+    Positions and results then depend neither on the side nor on the amount of padding.
 
     Args:
         input_ids (`torch.LongTensor` of shape `(rows, seq_len)`)
@@ -27,20 +28,20 @@ def compact(input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torc
 def compact_rationales(
     input_ids: torch.Tensor, attention_mask: torch.Tensor | None, perspectives: list[str], dropout: float
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """`compact` of the rationales of a batch, as `batch · num_perspectives` rows.
+    """Compact the rationales of a batch to `batch · num_perspectives` rows, see [`compact`].
 
     Args:
         input_ids, attention_mask (`torch.Tensor` of shape `(batch, num_perspectives, rationale_len)`)
-        perspectives (`list[str]`): their names.
+        perspectives (`list[str]`): names of the rationales.
         dropout (`float`): probability that a post loses all its rationales.
 
     Raises:
-        ValueError: where there is not one row for each perspective.
+        ValueError: For another number of rationales than of perspectives.
     """
     if input_ids.dim() != 3 or input_ids.shape[1] != len(perspectives):
         raise ValueError(
-            f"`rationale_input_ids` of shape {tuple(input_ids.shape)}: write (batch, {len(perspectives)}, "
-            f"rationale_len), one row for each of {perspectives}."
+            f"`rationale_input_ids` must have the shape (batch, {len(perspectives)}, rationale_len) for "
+            f"{perspectives}, got {tuple(input_ids.shape)}."
         )
     mask = (torch.ones_like(input_ids) if attention_mask is None else attention_mask).bool()
     if dropout > 0:
@@ -50,7 +51,7 @@ def compact_rationales(
 
 
 def undo_compact(states: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
-    """Put what an encoder said about compacted tokens back to their places.
+    """Invert [`compact`]: restore encoder outputs to the original token positions.
 
     Args:
         states (`torch.Tensor` of shape `(rows, seq_len, dim)` or attentions `(rows, heads, seq_len, seq_len)`)
@@ -64,13 +65,13 @@ def undo_compact(states: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
 
 
 def nonempty_mask(mask: torch.Tensor) -> torch.Tensor:
-    """The mask `(rows, seq_len)` with one token in rows that have none: attention over nothing is NaN."""
+    """Set the first token in empty rows of a mask: attention over nothing is NaN."""
     first = torch.arange(mask.shape[1], device=mask.device) == 0
     return (mask | (first & ~mask.any(dim=1, keepdim=True))).long()
 
 
 def length_buckets(lengths: list[int]) -> list[list[int]]:
-    """Row numbers of non-empty sequences, grouped with others of about their length, longest first."""
+    """Group the row numbers of non-empty sequences by length, longest first."""
     buckets: list[list[int]] = []
     longest = 0
     for row in sorted((r for r, length in enumerate(lengths) if length > 0), key=lambda r: -lengths[r]):
@@ -82,18 +83,19 @@ def length_buckets(lengths: list[int]) -> list[list[int]]:
 
 
 def token_states(encoder: PreTrainedModel, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-    """Last hidden states of sequences that stand at the front of their rows (see `compact`), by one encoder call per
-    length bucket. Empty sequences are not encoded.
+    """Encode compacted sequences with one encoder call per length bucket.
+
+    Empty sequences are not encoded.
 
     Args:
         input_ids (`torch.LongTensor` of shape `(rows, seq_len)`)
         attention_mask (`torch.Tensor` of shape `(rows, seq_len)`)
 
     Returns:
-        `torch.Tensor` of shape `(rows, seq_len, encoder_hidden)`, zero at the padding.
+        Last hidden states, `torch.Tensor` of shape `(rows, seq_len, encoder_hidden)`, zero at the padding.
     """
     mask = attention_mask.bool()
-    if torch.compiler.is_compiling():  # the lengths are not known: one call, in which an empty row reads one token
+    if torch.compiler.is_compiling():  # lengths are unknown: one call, in which an empty row reads one token
         states = encoder(input_ids=input_ids, attention_mask=nonempty_mask(mask)).last_hidden_state
         return states * mask.unsqueeze(-1)
     lengths = mask.sum(dim=1).tolist()
@@ -112,6 +114,6 @@ def token_states(encoder: PreTrainedModel, input_ids: torch.Tensor, attention_ma
 
 
 def masked_mean(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """`(rows, seq_len, dim)` and `(rows, seq_len)` -> `(rows, dim)`; zero for a row without tokens."""
+    """Average states `(rows, seq_len, dim)` over the tokens in `mask`, to 0 if there is none."""
     mask = mask.unsqueeze(-1).to(states.dtype)
     return (states * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)

@@ -24,20 +24,22 @@ from .processor_match_mpt import (
 @dataclass
 class MPTOutput(ModelOutput):
     """
+    Output of MPT.
+
     Args:
-        loss (`torch.Tensor` of shape `()`): λ1·CE + λ2·MLCL (paper, Eq. 7), where labels are given.
-        logits (`torch.Tensor` of shape `(batch, num_labels)`): of the classifier; [`MPTModel`] has none.
-        loss_ce, loss_mlcl (`torch.Tensor` of shape `()`): parts of the loss, unweighted; `loss_mlcl` where λ2 > 0.
+        loss (`torch.Tensor` of shape `()`): λ1·CE + λ2·MLCL (paper, Eq. 7), for inputs with labels.
+        logits (`torch.Tensor` of shape `(batch, num_labels)`): scores of the labels; not in [`MPTModel`].
+        loss_ce, loss_mlcl (`torch.Tensor` of shape `()`): unweighted terms of the loss; `loss_mlcl` for λ2 > 0.
         fused_embeds (`torch.Tensor` of shape `(batch, hidden)`): f, the fused post (paper, Eq. 6).
         text_embeds, image_embeds, rationale_embeds (`torch.Tensor` of shape `(batch, hidden)`): t', v' and r'; zero
-            where a post lacks the modality, `None` where the network does.
-        modality_weights (`torch.Tensor` of shape `(batch, 3)`): α of text, image, rationales; 0 where absent.
-        modality_mask (`torch.BoolTensor` of shape `(batch, 3)`): which of text, image, rationales a post has.
+            for a post without the modality, `None` for a network without it.
+        modality_weights (`torch.Tensor` of shape `(batch, 3)`): α of text, image, rationales; 0 for a missing one.
+        modality_mask (`torch.BoolTensor` of shape `(batch, 3)`): modalities that a post has: text, image, rationales.
         perspective_weights (`torch.Tensor` of shape `(batch, num_perspectives)`): weights of the rationales.
-        text_hidden_states, text_attentions (`tuple` of `torch.Tensor`): of the text encoder on the post's text, on
-            request, at the positions of `input_ids`.
-        vision_hidden_states, vision_attentions (`tuple` of `torch.Tensor`): of the vision encoder, on request, for the
-            posts of the batch that have an image.
+        text_hidden_states, text_attentions (`tuple` of `torch.Tensor`): states of the text encoder on the post's text,
+            on request, at the positions of `input_ids`.
+        vision_hidden_states, vision_attentions (`tuple` of `torch.Tensor`): states of the vision encoder, on request,
+            for the posts of the batch that have an image.
     """
 
     loss: torch.Tensor | None = None
@@ -58,13 +60,16 @@ class MPTOutput(ModelOutput):
 
 
 class SentimentPreTrainedModel(PreTrainedModel):
-    """Base of MPT and of the baselines. A subclass has `text_encoder` and `rationale_encoder` (`None` without one) and
-    `freeze()`, which stops the gradients of what the configuration freezes."""
+    """Base of MPT and the baselines.
+
+    A subclass has `text_encoder` and `rationale_encoder` (`None` without one), and `freeze()`, which freezes the
+    layers that the configuration names.
+    """
 
     main_input_name = "input_ids"
     supports_gradient_checkpointing = True
     accepts_loss_kwargs = False  # the loss is a mean over the batch: the Trainer must divide it by accumulation steps
-    # The encoders decide for themselves; without these the parent would report (and demand) eager attention.
+    # Each encoder has its own implementation; without these, the model would report and require eager attention.
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
@@ -72,8 +77,10 @@ class SentimentPreTrainedModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """Fan-in initialisation of the new layers: their sizes are free, no fixed standard deviation suits them all.
-        The encoders initialise themselves."""
+        """Initialize new layers by their fan-in; the encoders initialize themselves.
+
+        Layers have any size, so no fixed standard deviation suits all.
+        """
         if isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d)):
             init.kaiming_uniform_(module.weight, a=math.sqrt(5))
             if module.bias is not None:
@@ -83,23 +90,24 @@ class SentimentPreTrainedModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
-        """As [`PreTrainedModel.from_pretrained`], which gives every weight it loads a gradient: freeze them again."""
+        """Load a saved model, see [`PreTrainedModel.from_pretrained`]."""
         loaded = super().from_pretrained(*args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded  # with output_loading_info=True it is a pair
-        model.base_model.freeze()
+        model.base_model.freeze()  # loaded weights require gradients
         return loaded
 
     def resize_token_embeddings(self, *args: Any, **kwargs: Any) -> nn.Module:
-        """As [`PreTrainedModel.resize_token_embeddings`], for the rationales' own encoder too."""
+        """Resize the embeddings of the text encoder, and of the rationales' own if there is one."""
         if self.base_model.rationale_encoder is not None:
             self.base_model.rationale_encoder.resize_token_embeddings(*args, **kwargs)
         return super().resize_token_embeddings(*args, **kwargs)
 
     def get_input_embeddings(self) -> nn.Module | None:
-        """Of the text encoder; `None` in a network that reads images alone."""
+        """Return the embeddings of the text encoder, `None` in a network without one."""
         return None if self.base_model.text_encoder is None else self.base_model.text_encoder.get_input_embeddings()
 
     def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace the embeddings of the text encoder."""
         self.base_model.text_encoder.set_input_embeddings(value)
 
     @classmethod
@@ -115,7 +123,7 @@ class SentimentPreTrainedModel(PreTrainedModel):
         **config_kwargs: Any,
     ) -> "SentimentPreTrainedModel":
         r"""
-        Create a model whose encoders start from pretrained weights and whose new layers start at random.
+        Create a model with pretrained encoders and randomly initialized new layers.
 
         The model is in evaluation mode, as that of `from_pretrained`.
 
@@ -196,16 +204,16 @@ class SentimentPreTrainedModel(PreTrainedModel):
 
 
 def batch_and_device(**given: torch.Tensor | None) -> tuple[int, torch.device]:
-    """The number of posts of a batch and the device of its tensors.
+    """Return the number of posts of a batch and the device of its tensors.
 
     Raises:
-        ValueError: where nothing is given, or not for equally many posts.
+        ValueError: For no input, or inputs with unequal numbers of posts.
     """
     sizes = {name: value.shape[0] for name, value in given.items() if value is not None}
     if not sizes:
-        raise ValueError("Nothing to read: give at least one of `input_ids`, `pixel_values`, `rationale_input_ids`.")
+        raise ValueError("At least one of `input_ids`, `pixel_values`, `rationale_input_ids` is required.")
     first = given[next(iter(sizes))]
     batch = first.shape[0]  # `shape`, not `len`: an exported model keeps it symbolic
     if any(size != batch for size in sizes.values()):
-        raise ValueError(f"Rows of the batch: {sizes}. Give each of them one row a post.")
+        raise ValueError(f"Each input must have one row per post, got {sizes}.")
     return batch, first.device

@@ -1,4 +1,4 @@
-"""Agreement of a model and a processor: fields that the model takes over, and contradictions."""
+"""Agreement of a model and a processor: common fields, and contradictions."""
 
 import copy
 from typing import Any
@@ -35,7 +35,7 @@ def set_unless_contradicted(config_kwargs: dict[str, Any], fields: dict[str, Any
 
 
 def fitted_to_tokenizer(config: PreTrainedConfig, tokenizer: Any) -> PreTrainedConfig:
-    """Return a text encoder's configuration with the padding token and room for the vocabulary of a tokenizer."""
+    """Return a text encoder's configuration that fits the vocabulary of a tokenizer."""
     config = copy.deepcopy(config)
     config.pad_token_id = tokenizer.pad_token_id
     config.vocab_size = max(config.vocab_size, len(tokenizer))
@@ -43,7 +43,7 @@ def fitted_to_tokenizer(config: PreTrainedConfig, tokenizer: Any) -> PreTrainedC
 
 
 def check_vocabulary(config: PreTrainedConfig, tokenizer: Any) -> None:
-    """Raise an error if a pretrained text encoder has no embedding for some tokens of a tokenizer."""
+    """Raise an error if a pretrained text encoder has fewer embeddings than a tokenizer tokens."""
     if len(tokenizer) > config.vocab_size:
         raise ValueError(
             f"The tokenizer has {len(tokenizer)} tokens, but the text encoder has embeddings of {config.vocab_size}. "

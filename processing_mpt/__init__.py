@@ -1,4 +1,4 @@
-"""What a model is fed: processor, collator, pipeline."""
+"""Inputs and outputs of the models: processor, collator and pipeline."""
 
 from transformers import AutoModelForSequenceClassification
 from transformers.pipelines import PIPELINE_REGISTRY
@@ -9,9 +9,9 @@ from .processing_mpt import MPTProcessor
 
 __all__ = ["MPTDataCollator", "MPTPipeline", "MPTProcessor"]
 
-# With this, a saved processor carries its code and the pipeline's …
+# A saved processor carries its code and the pipeline's.
 MPTProcessor.register_for_auto_class()
-# … and in a process that imports this package, `pipeline` knows the task.
+# A process that imports this package can name the task.
 PIPELINE_REGISTRY.register_pipeline(
     "multimodal-sentiment", pipeline_class=MPTPipeline, pt_model=AutoModelForSequenceClassification
 )

@@ -19,7 +19,7 @@ RATIONALE_PREFIX = "rationale_"
 
 class MPTPipeline(Pipeline):
     """
-    Pipeline for the sentiment of image+text posts, with the weights of modalities and rationales.
+    Pipeline for the sentiment of posts, with the weights of modalities and rationales.
 
     A post is a mapping with any of
 
@@ -141,7 +141,7 @@ class MPTPipeline(Pipeline):
         return {"post": parts}
 
     def _forward(self, inputs: dict[str, Any]) -> dict[str, torch.Tensor | None]:
-        """Return logits `(batch, num_labels)` and weights of one post or, with `batch_size` above 1, of a list."""
+        """Return logits `(batch, num_labels)` and weights of one post or a list of posts."""
         posts = inputs["post"] if isinstance(inputs["post"], Sequence) else [inputs["post"]]
         batch = self.processor(
             images=[post["image"] for post in posts],

@@ -1,4 +1,4 @@
-"""MPTProcessor: posts and their rationales to the tensors that a model of this package reads."""
+"""MPTProcessor: posts and their rationales to tensors."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -263,7 +263,7 @@ class MPTProcessor(ProcessorMixin):
         return ids, mask
 
     def _pixels(self, images: list[Any]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return pixels `(len(images), 3, height, width)`, zero for `None`, and the mask of present images."""
+        """Return pixels `(len(images), 3, height, width)`, zero for `None`, and their mask."""
         present = torch.tensor([image is not None for image in images])
         given = [checked_image(image, index) for index, image in enumerate(images) if image is not None]
         pixels = self.image_processor(given, return_tensors="pt")["pixel_values"]
@@ -283,7 +283,7 @@ def _text(value: str | None, name: str) -> str | None:
 
 
 def _as_lists(images: Any, text: Any, rationales: Any) -> tuple[list, list, list]:
-    """Return lists of equal length: single values in lists of one, absent inputs as lists of `None`."""
+    """Return lists of equal length, of one for single values, of `None` for missing inputs."""
     if isinstance(text, str):
         text = [text]
     if isinstance(rationales, Mapping):

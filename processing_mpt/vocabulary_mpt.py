@@ -24,7 +24,7 @@ def tokenizer_for(
     posts: Mapping[str, Sequence[str | None]] | None,
     perspectives: Sequence[str],
 ) -> PreTrainedTokenizerBase:
-    """Return the tokenizer of a text encoder, its limit reduced to the tokens that the encoder can read.
+    """Return the tokenizer of a text encoder, limited to the tokens that the encoder can read.
 
     Args:
         text (`str` or [`PreTrainedConfig`]): Hub id, folder or configuration of the encoder.

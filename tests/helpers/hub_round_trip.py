@@ -1,4 +1,4 @@
-"""Saved folders opened and saved again where nothing of ours can be imported, and the files that travel for that."""
+"""Round trips of saved folders in processes without our packages, and their code files."""
 
 import ast
 import inspect
@@ -18,7 +18,7 @@ from helpers import tiny_processor
 OLDEST = os.environ.get("MPT_OLDEST_TRANSFORMERS")
 needs_oldest = pytest.mark.skipif(not OLDEST, reason="MPT_OLDEST_TRANSFORMERS names no folder with that version")
 
-# Opens each folder with each Auto class, notes what came back, and saves it all again.
+# Opens each folder with each Auto class, records the results, and saves it again.
 ROUND_TRIP = (
     tiny_processor.BLOCK
     + """
@@ -40,7 +40,7 @@ for folder in sorted(source.iterdir()):
     pipe = pipeline("multimodal-sentiment", model=str(folder), trust_remote_code=True, device="cpu")
     with torch.no_grad():
         output = model(**batches[folder.name])
-        found = {
+        results = {
             "version": __version__,
             "classes": [type(each).__name__ for each in (config, features, model, processor, pipe)],
             "modules": sorted({type(each).__module__.split(".")[0] for each in (config, features, model, processor)}),
@@ -55,13 +55,13 @@ for folder in sorted(source.iterdir()):
         }
     model.save_pretrained(target / folder.name)
     processor.save_pretrained(target / folder.name)
-    torch.save(found, target.parent / f"{target.name}-{folder.name}.pt")
+    torch.save(results, target.parent / f"{target.name}-{folder.name}.pt")
 """
 )
 
 
 def run(code: str, *arguments: Path, folder: Path, environment: dict[str, str] | None = None) -> None:
-    """Run `code` where nothing of ours can be imported and nobody can answer a question, with no network."""
+    """Run `code` without our packages, without terminal input and without network."""
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH" and not name.startswith("HF_")}
     isolated = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "home")}
     done = subprocess.run(
@@ -77,7 +77,7 @@ def run(code: str, *arguments: Path, folder: Path, environment: dict[str, str] |
 
 
 def round_trip(source: Path, target: Path, oldest: bool = False) -> dict[str, dict[str, Any]]:
-    """What a process found that opened every folder in `source`; it saved each again in `target`."""
+    """Open each folder in another process, save it in `target`, and return its outputs."""
     work = target.parent / f"work-{target.name}"
     work.mkdir()
     environment = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(work / "home")}
@@ -87,7 +87,7 @@ def round_trip(source: Path, target: Path, oldest: bool = False) -> dict[str, di
 
 
 def closure(classes: Iterable[type]) -> set[Path]:
-    """The files that these classes reach, starting from the ones that define them."""
+    """Return the files that the files of these classes import."""
     reached: set[Path] = set()
     pending = [Path(inspect.getfile(each)) for each in classes]
     while pending:
@@ -107,7 +107,7 @@ def relative(node: ast.Import | ast.ImportFrom) -> bool:
 
 
 def absolute(path: Path) -> set[str]:
-    """Top-level packages that a file imports by name."""
+    """Return the top-level packages that a file imports by absolute name."""
     names = set()
     for node in imports(path):
         if isinstance(node, ast.Import):
@@ -118,7 +118,7 @@ def absolute(path: Path) -> set[str]:
 
 
 def without_dtypes_of_encoders(file: Path) -> dict[str, Any]:
-    """Loading notes in each encoder's configuration what its weights were loaded as."""
+    """Read a configuration without the dtypes that loading adds to its encoders."""
     fields = json.loads(file.read_text())
     for part in ("text_config", "vision_config", "cnn_config"):
         (fields.get(part) or {}).pop("dtype", None)

@@ -86,7 +86,10 @@ def model(seed: int = 0, **changes: Any) -> MPTForSentimentClassification:
 
 
 def batch(labels: bool = False, perspectives: int = 3) -> dict[str, torch.Tensor]:
-    """Return five posts: 0 lacks a rationale, 2 lacks image and rationales, 3 lacks text, 4 has one token."""
+    """Return five posts.
+
+    0 lacks a rationale, 1 has short ones, 2 lacks image and rationales, 3 lacks text, 4 has one token.
+    """
     random = torch.Generator().manual_seed(0)
     input_ids = torch.randint(3, VOCABULARY, (5, 12), generator=random)
     rationale_input_ids = torch.randint(3, VOCABULARY, (5, perspectives, 20), generator=random)

@@ -1,4 +1,4 @@
-"""A processor for the models of `tiny`, its tokenizer learnt from a few sentences, and a folder that holds both."""
+"""Processor of the models of `tiny`, pipeline, and processes without our packages."""
 
 import os
 import subprocess
@@ -44,8 +44,8 @@ import sys
 
 class Block:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("modeling_mpt", "processing_mpt", "dataset_scripts", "evaluation_mpt"):
-            raise ModuleNotFoundError(f"{name} is out of reach here")
+        if name.split(".")[0] in ("modeling_mpt", "processing_mpt", "dataset_scripts", "mpt_sentiment"):
+            raise ModuleNotFoundError(f"{name} is blocked")
 
 
 sys.meta_path.insert(0, Block())
@@ -53,7 +53,7 @@ sys.meta_path.insert(0, Block())
 
 
 def run_elsewhere(code: str, folder: Path) -> str:
-    """What `code` prints in a process that cannot import our packages, `folder` being its working directory."""
+    """Run `code` in `folder` in a process that cannot import our packages; return its output."""
     done = subprocess.run(
         [sys.executable, "-c", BLOCK + code],
         cwd=folder,

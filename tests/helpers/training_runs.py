@@ -1,6 +1,6 @@
 """Tiny models, posts and training runs for the tests of the trainer.
 
-`torchrun tests/training_runs.py FILE` makes the runs of `distributed_runs` and saves what they came to.
+`torchrun tests/helpers/training_runs.py FILE` saves the results of `distributed_runs`.
 """
 
 import sys
@@ -25,7 +25,7 @@ RATIONALE_FIELDS = ("rationale_input_ids", "rationale_attention_mask")
 
 
 def tiny_model(dropout: float = 0.0, **config: Any) -> MPTForSentimentClassification:
-    """BERT, ViT and ConvNet of 16 channels, with the same weights each time."""
+    """Build a model with BERT, ViT and ConvNet of 16 channels, with the same weights each time."""
     drop = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
     set_seed(0)
     return MPTForSentimentClassification(
@@ -38,7 +38,10 @@ def tiny_model(dropout: float = 0.0, **config: Any) -> MPTForSentimentClassifica
 
 
 def posts(count: int, rationales: bool = True) -> list[dict[str, torch.Tensor]]:
-    """Posts of all lengths. Every fifth has no image, every third no rationale; without `rationales` none has one."""
+    """Return posts of all lengths. Every fifth lacks an image, every third its rationales.
+
+    With `rationales=False`, all lack them.
+    """
     draw = torch.Generator().manual_seed(1)
     rows = []
     for index in range(count):
@@ -59,7 +62,7 @@ def posts(count: int, rationales: bool = True) -> list[dict[str, torch.Tensor]]:
 
 
 def collate(rows: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """Batches as [`MPTDataCollator`] makes them: where no post has a rationale, the batch has no rationales."""
+    """Collate posts as `MPTDataCollator` does: a batch without any rationale has no such fields."""
     batch = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
     if not batch["rationale_attention_mask"].any():
         batch = {name: rows for name, rows in batch.items() if name not in RATIONALE_FIELDS}
@@ -67,7 +70,7 @@ def collate(rows: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
 
 
 class Gradients(TrainerCallback):
-    """Keeps the gradients of each optimizer step, as the optimizer sees them."""
+    """Callback that collects the gradients of each optimizer step."""
 
     def __init__(self) -> None:
         self.steps: list[dict[str, torch.Tensor]] = []
@@ -79,7 +82,7 @@ class Gradients(TrainerCallback):
 
 
 class Call(TrainerCallback):
-    """Calls `function(trainer state)` at each `event`."""
+    """Callback that calls `function(trainer state)` at each `event`."""
 
     def __init__(self, event: str, function: Callable) -> None:
         def called(args, state, control, **kwargs) -> None:
@@ -89,7 +92,7 @@ class Call(TrainerCallback):
 
 
 def arguments(output_dir: str | Path, batch: int = 4, accumulation: int = 1, **options: Any) -> MPTTrainingArguments:
-    """One epoch on the CPU, nothing evaluated or saved, each step logged."""
+    """Return arguments for one epoch on the CPU with logging of each step, without evaluation."""
     defaults = {
         "per_device_train_batch_size": batch,
         "gradient_accumulation_steps": accumulation,
@@ -127,7 +130,7 @@ def logged(trainer: MPTTrainer, name: str) -> list[float]:
 def steps_of_one_epoch(
     model: nn.Module, rows: list[dict[str, torch.Tensor]], batch: int, accumulation: int
 ) -> dict[str, list]:
-    """Losses, their parts and gradients of each optimizer step."""
+    """Train one epoch; return losses, their terms and gradients of each optimizer step."""
     gradients = Gradients()
     with tempfile.TemporaryDirectory() as folder:
         args = arguments(folder, batch, accumulation, max_grad_norm=1e9, optim="sgd")
@@ -141,7 +144,7 @@ def weights(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 class Kill(Exception):
-    """Ends a run as a signal would: without any clean-up by the trainer."""
+    """Exception that ends a run without any clean-up by the trainer, as a signal does."""
 
 
 def kill_at(step: int) -> Call:
@@ -153,15 +156,15 @@ def kill_at(step: int) -> Call:
 
 
 def distributed_runs(folder: Path) -> dict[str, Any]:
-    """What `test_distributed.py` compares with one process. Called by two processes at once."""
+    """Make the runs of two processes that `test_distributed.py` compares with one process."""
     rows = posts(16)
     results: dict[str, Any] = {"num_processes": MPTTrainer(tiny_model(), arguments(folder)).accelerator.num_processes}
     for view in VIEWS:
         results[view] = steps_of_one_epoch(tiny_model(contrastive_view=view), rows, batch=8, accumulation=1)
     results["accumulated"] = steps_of_one_epoch(tiny_model(), rows, batch=4, accumulation=2)
 
-    silent = posts(8, rationales=False)
-    results["no rationales"] = steps_of_one_epoch(tiny_model(), silent, batch=4, accumulation=1)
+    without = posts(8, rationales=False)
+    results["no rationales"] = steps_of_one_epoch(tiny_model(), without, batch=4, accumulation=1)
     mixed = posts(16, rationales=False)
     mixed[3] = posts(16)[3]  # in one batch of one rank alone
     results["one rationale"] = steps_of_one_epoch(tiny_model(), mixed, batch=4, accumulation=2)
@@ -184,7 +187,7 @@ def distributed_runs(folder: Path) -> dict[str, Any]:
 
 if __name__ == "__main__":
     target = Path(sys.argv[1])
-    found = distributed_runs(target.parent)
+    results = distributed_runs(target.parent)
     if torch.distributed.get_rank() == 0:
-        torch.save(found, target)
+        torch.save(results, target)
     torch.distributed.destroy_process_group()

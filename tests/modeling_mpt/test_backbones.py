@@ -1,4 +1,4 @@
-"""Tests of encoders from transformers and timm: any of them fits, keeps its weights, and can be frozen."""
+"""Tests of encoders of transformers and timm: pooling, pretrained weights, and freezing."""
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ from modeling_mpt import MPTForSentimentClassification, MPTModel
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """Saved encoders, with weights that no initialisation would give."""
+    """Save encoders with weights that no initialization gives."""
     root = tmp_path_factory.mktemp("encoders")
     torch.manual_seed(7)
     dual = dict(text_config=dict(tiny.TEXT), vision_config=dict(tiny.VISION))

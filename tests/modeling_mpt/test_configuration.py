@@ -73,7 +73,7 @@ def test_sub_configurations_come_back(text, vision, tmp_path):
     assert loaded.text_config.hidden_size == 32
 
 
-def test_sub_configurations_may_be_dicts_objects_or_none():
+def test_an_encoder_is_a_dict_an_object_or_the_default():
     config = MPTConfig(text_config={"model_type": "bert", "hidden_size": 48}, vision_config=ViTConfig(hidden_size=96))
     assert isinstance(config.text_config, BertConfig) and config.text_config.hidden_size == 48
     assert config.vision_config.hidden_size == 96
@@ -96,7 +96,7 @@ def test_timm_configuration_with_labels_of_its_own_comes_back(tmp_path):
     assert loaded.pretrained_cfg == {"mean": [0.4, 0.4, 0.4]}
 
 
-def test_of_a_dual_encoder_the_vision_part_is_taken():
+def test_a_dual_encoder_contributes_its_vision_part():
     dual = CLIPConfig(vision_config=dict(tiny.VISION))
     assert MPTConfig(vision_config=dual).vision_config.model_type == "clip_vision_model"
 
@@ -213,7 +213,7 @@ def test_saving_names_the_code_beside_the_file_also_after_loading_from_the_hub(t
 
 
 def test_folders_of_this_machine_are_not_saved(tmp_path):
-    """The card names the encoders a model started from: Hub ids, not the paths that some machine had them under."""
+    # The model card names the encoders by these entries.
     config = MPTConfig()
     config.text_config._name_or_path = "google-bert/bert-base-uncased"
     config.vision_config._name_or_path = str(tmp_path)

@@ -1,4 +1,4 @@
-"""Two processes train as one: what torchrun really started is compared with runs in this process."""
+"""Tests of training with two processes: same losses, gradients and weights as one process."""
 
 import os
 import subprocess
@@ -19,7 +19,7 @@ def two_processes(tmp_path_factory: pytest.TempPathFactory) -> dict:
     target = tmp_path_factory.mktemp("two_processes") / "results.pt"
     run = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-        + [str(ROOT / "tests" / "training_runs.py"), str(target)],
+        + [str(ROOT / "tests" / "helpers" / "training_runs.py"), str(target)],
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         cwd=target.parent,
         capture_output=True,
@@ -29,14 +29,14 @@ def two_processes(tmp_path_factory: pytest.TempPathFactory) -> dict:
     return torch.load(target, weights_only=False)
 
 
-def assert_same_steps(found: dict, expected: dict) -> None:
+def assert_same_steps(steps: dict, expected: dict) -> None:
     for name in ("loss", "loss_ce", "loss_mlcl", "grad_norm"):
-        assert found[name] == pytest.approx(expected[name], rel=1e-4, abs=1e-6), name
-    assert len(found["gradients"]) == len(expected["gradients"])
-    for ours, theirs in zip(found["gradients"], expected["gradients"], strict=True):
-        for name, gradient in theirs.items():
+        assert steps[name] == pytest.approx(expected[name], rel=1e-4, abs=1e-6), name
+    assert len(steps["gradients"]) == len(expected["gradients"])
+    for actual, reference in zip(steps["gradients"], expected["gradients"], strict=True):
+        for name, gradient in reference.items():
             torch.testing.assert_close(
-                ours[name], gradient, rtol=1e-3, atol=1e-6, msg=lambda m, name=name: f"{name}: {m}"
+                actual[name], gradient, rtol=1e-3, atol=1e-6, msg=lambda m, name=name: f"{name}: {m}"
             )
 
 
@@ -61,13 +61,13 @@ def test_batches_without_rationales_train_on_two_processes(two_processes):
     assert_same_steps(two_processes["no rationales"], expected)
 
 
-def test_a_rationale_in_one_batch_of_one_process_trains_the_layers_that_read_it(two_processes):
+def test_one_rationale_in_one_process_trains_its_layers(two_processes):
     rows = posts(16, rationales=False)
     rows[3] = posts(16)[3]
     expected = steps_of_one_epoch(tiny_model(), rows, batch=16, accumulation=1)
     assert_same_steps(two_processes["one rationale"], expected)
-    reader = two_processes["one rationale"]["gradients"][0]["mpt.perspective_attention.values.0.weight"]
-    assert reader.abs().sum() > 0
+    gradient = two_processes["one rationale"]["gradients"][0]["mpt.perspective_attention.values.0.weight"]
+    assert gradient.abs().sum() > 0
 
 
 def test_parts_of_the_evaluation_loss_are_means_over_the_posts_of_all_processes(two_processes, tmp_path):
@@ -81,5 +81,5 @@ def test_parts_of_the_evaluation_loss_are_means_over_the_posts_of_all_processes(
 
 @pytest.mark.skipif(not RESUMES_ON_CPUS, reason="transformers before 5.18 cannot resume several processes on CPUs")
 def test_two_processes_resume_to_the_weights_of_the_uninterrupted_run_bit_for_bit(two_processes):
-    expected, found = two_processes["uninterrupted"], two_processes["resumed"]
-    assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
+    expected, resumed = two_processes["uninterrupted"], two_processes["resumed"]
+    assert [name for name in expected if not torch.equal(expected[name], resumed[name])] == []

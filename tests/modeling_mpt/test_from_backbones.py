@@ -1,4 +1,4 @@
-"""Tests of `from_backbones` of models: fields follow from the processor, and contradictions raise errors."""
+"""Tests of the models' `from_backbones`: fields from the processor, and contradictions."""
 
 import pytest
 import torch
@@ -30,7 +30,6 @@ def test_fields_follow_from_processor_and_labels():
 
 
 def test_a_timm_cnn_next_to_clip_reads_pixels_with_its_own_statistics(tmp_path):
-    """CLIP's statistics are not those of the configuration's default."""
     clip = CLIPConfig(text_config=dict(tiny.TEXT), vision_config=dict(tiny.VISION), projection_dim=8)
     CLIPModel(clip).save_pretrained(tmp_path)
     side = {"height": 32, "width": 32}
@@ -79,8 +78,7 @@ def test_an_encoder_that_interpolates_its_positions_reads_images_of_another_size
     assert not model.training and model(**tiny.batch()).logits.shape == (5, 3)
 
 
-def test_a_cnn_alone_needs_no_vision_encoder(monkeypatch):
-    """Neither is a default one fetched, nor the named one."""
+def test_a_cnn_alone_needs_no_vision_encoder():
     cnn = tiny.timm_config()
     cnn.pretrained_cfg = {"input_size": [3, 48, 40], "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]}
     processor = MPTProcessor.from_backbones(tiny.text_config(), cnn=cnn, tokenizer=tiny_processor.tokenizer())

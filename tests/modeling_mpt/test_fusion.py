@@ -1,4 +1,4 @@
-"""Fusion: weights over what a post has, nothing for what it lacks."""
+"""Tests of the fusion: weights over the modalities of a post, none for missing ones."""
 
 import itertools
 
@@ -9,7 +9,7 @@ from helpers import tiny
 from modeling_mpt.fusion_mpt import LightweightAttentionFusion, PerspectiveAttention, masked_softmax
 
 
-def test_masked_softmax_renormalises_over_what_is_there():
+def test_masked_softmax_is_the_softmax_of_the_entries_in_the_mask():
     scores = torch.tensor([[1.0, 2.0, 3.0], [1.0, 2.0, 3.0], [5.0, 5.0, 5.0]])
     mask = torch.tensor([[True, True, True], [True, False, True], [False, False, False]])
     weights = masked_softmax(scores, mask)
@@ -18,7 +18,7 @@ def test_masked_softmax_renormalises_over_what_is_there():
     assert weights[1, 1] == 0 and weights[2].tolist() == [0, 0, 0]
 
 
-def test_masked_softmax_has_finite_gradients_where_nothing_is_there():
+def test_masked_softmax_has_finite_gradients_without_any_entry():
     scores = torch.randn(2, 3, requires_grad=True)
     masked_softmax(scores, torch.tensor([[True, False, True], [False, False, False]])).square().sum().backward()
     assert torch.isfinite(scores.grad).all() and not scores.grad[1].any()
@@ -36,7 +36,7 @@ def test_laff_is_equation_6():
         torch.testing.assert_close(fused[post], sum(a * vector for a, vector in zip(alpha, common, strict=True)))
 
 
-def test_what_an_absent_vector_holds_does_not_matter():
+def test_the_values_of_a_missing_vector_do_not_matter():
     fusion = LightweightAttentionFusion(3, 4)
     vectors, mask = list(torch.randn(3, 1, 4)), torch.tensor([[True, False, True]])
     fused, _ = fusion(vectors, mask)
@@ -45,7 +45,7 @@ def test_what_an_absent_vector_holds_does_not_matter():
 
 
 def test_the_order_of_perspectives_matters():
-    """The same words argue for another label where another perspective says them."""
+    # The same words argue for another label in another perspective.
     attention = PerspectiveAttention(2, 4, 3)
     rationales, mask = torch.randn(1, 2, 4), torch.ones(1, 2, dtype=torch.bool)
     assert not torch.allclose(attention(rationales, mask)[0], attention(rationales.flip(1), mask)[0])
@@ -73,7 +73,7 @@ GROUPS = {
 
 
 def absent_rows(batch: dict[str, torch.Tensor], modality: str) -> dict[str, torch.Tensor]:
-    """The same batch in which no row has the modality, by its mask."""
+    """Mask a modality in all rows of a batch."""
     mask = GROUPS[modality][1]
     return batch | {mask: torch.zeros_like(batch[mask])}
 
@@ -92,7 +92,7 @@ def test_an_argument_left_out_is_the_same_as_one_masked_in_every_row(absent):
     assert (one.modality_weights > 0).equal(torch.tensor([columns] * 3))
 
 
-def test_a_post_that_has_nothing_gets_finite_logits_and_no_weights():
+def test_an_empty_post_gets_finite_logits_and_no_weights():
     model, batch = tiny.model().train(), tiny.batch(labels=True)
     for modality in GROUPS:
         batch = absent_rows(batch, modality)
@@ -118,7 +118,7 @@ def test_an_absent_part_does_not_change_the_other_posts():
     assert not torch.allclose(one[1], other[1])
 
 
-def test_what_stands_at_an_absent_image_does_not_matter():
+def test_the_pixels_of_a_missing_image_do_not_matter():
     model, batch = tiny.model(), tiny.batch()
     other = batch | {"pixel_values": batch["pixel_values"].clone()}
     other["pixel_values"][2] = float("nan")
@@ -137,12 +137,12 @@ def test_a_network_ignores_the_modalities_it_was_not_built_for():
 
 
 @pytest.mark.parametrize("modalities", [["rationales"], ["image", "text"], ["rationales", "image", "text"]], ids=str)
-def test_weights_stand_in_the_order_text_image_rationales_whatever_the_configuration(modalities):
+def test_weights_are_in_the_order_text_image_rationales_for_any_configuration(modalities):
     output = tiny.model(modalities=modalities, loss_weight_mlcl=0)(**tiny.rows(tiny.batch(), 0))
     assert (output.modality_weights[0] > 0).tolist() == [name in modalities for name in GROUPS]
 
 
-def test_rationale_dropout_takes_all_rationales_of_some_training_posts():
+def test_rationale_dropout_removes_all_rationales_of_some_training_posts():
     model = tiny.model(rationale_dropout=0.5)
     batch = {name: value.repeat(40, *[1] * (value.dim() - 1)) for name, value in tiny.rows(tiny.batch(), 0).items()}
     assert (model(**batch).modality_weights[:, 2] > 0).all()
@@ -154,13 +154,10 @@ def test_rationale_dropout_takes_all_rationales_of_some_training_posts():
     assert (output.perspective_weights.sum(1) > 0).equal(kept) and (output.modality_weights[:, 2] > 0).equal(kept)
 
 
-def test_batches_whose_parts_disagree_on_the_number_of_posts_are_refused():
+def test_inputs_with_unequal_numbers_of_posts_raise_an_error():
     batch = tiny.batch()
     batch["pixel_values"] = batch["pixel_values"][:2]
     with pytest.raises(ValueError, match="'input_ids': 5, 'pixel_values': 2, 'rationale_input_ids': 5"):
         tiny.model()(**batch)
-
-
-def test_a_batch_of_nothing_is_refused():
-    with pytest.raises(ValueError, match="give at least one of `input_ids`, `pixel_values`, `rationale_input_ids`"):
+    with pytest.raises(ValueError, match="At least one of `input_ids`, `pixel_values`, `rationale_input_ids`"):
         tiny.model()()

@@ -1,13 +1,12 @@
-"""The code that travels: what is saved beside the weights opens them where this package cannot be imported.
+"""Tests of the code in saved folders, which opens them without our packages.
 
-The same round trip runs on the oldest transformers that setup.cfg admits, where MPT_OLDEST_TRANSFORMERS names a folder
-that holds it:
+With MPT_OLDEST_TRANSFORMERS, a folder of the oldest transformers that setup.cfg allows, the round trip runs on it too:
 
     pip install --target FOLDER --no-deps transformers==5.11.0 'huggingface_hub<2' 'tokenizers<0.23' typer typer-slim \
         httpx httpcore h11 anyio sniffio
 
-Older ones fetch no more than the direct imports of a local folder's code; those before 5.6 also name the weights of
-CLIP's and SigLIP's vision encoders otherwise, and would start them at random.
+Older versions copy only the direct imports of a local folder's code; those before 5.6 also have other names for the
+weights of CLIP's and SigLIP's vision encoders.
 """
 
 import ast
@@ -41,7 +40,7 @@ REGISTERED = (MPTConfig, MPTModel, MPTForSentimentClassification, MPTProcessor)
 # transformers depends on numpy and tokenizers.
 ALLOWED = {"torch", "transformers", "PIL", "numpy", "tokenizers"}
 GUARDED = {"timm"}
-TRAVELLING = closure((*REGISTERED, *(each for system in SYSTEMS.values() for each in system)))
+SAVED_FILES = closure((*REGISTERED, *(each for system in SYSTEMS.values() for each in system)))
 
 MODELS = {
     "bert_vit_timm": {"cnn_config": tiny.timm_config()},
@@ -53,7 +52,7 @@ MODELS = {
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory) -> Path:
-    """Models with a processor, each in its folder, saved by this process."""
+    """Save models and processors, each pair in a folder."""
     root = tmp_path_factory.mktemp("hub") / "saved"
     batches = {}
     for name, changes in MODELS.items():
@@ -66,7 +65,7 @@ def saved(tmp_path_factory) -> Path:
 
 
 def build(name: str) -> MPTForSentimentClassification:
-    """With weights far from their initialisation, so that none is right by chance and outputs differ visibly."""
+    """Build a model whose weights are far from their initialization."""
     model = tiny.model(freeze_text_layers=1, **MODELS[name])
     torch.manual_seed(5)
     for parameter in model.parameters():
@@ -79,39 +78,38 @@ def reopened(saved) -> dict[str, dict[str, Any]]:
     return round_trip(saved, saved.parent / "again")
 
 
-def assert_same_model(name: str, found: dict[str, Any], saved: Path) -> None:
+def assert_same_model(name: str, results: dict[str, Any], saved: Path) -> None:
     batch = torch.load(saved.parent / "batches.pt")[name]
     with torch.no_grad():
         expected = build(name)(**batch)
-    torch.testing.assert_close(found["logits"], expected.logits, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(found["fused"], expected.fused_embeds, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(found["features"], expected.fused_embeds, atol=1e-5, rtol=1e-5)
-    assert found["classes"] == [each.__name__ for each in REGISTERED] + ["MPTPipeline"]
-    assert found["modules"] == ["transformers_modules"]
-    assert set(found["answer"]["scores"]) == set(build(name).config.label2id)
+    torch.testing.assert_close(results["logits"], expected.logits, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(results["fused"], expected.fused_embeds, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(results["features"], expected.fused_embeds, atol=1e-5, rtol=1e-5)
+    assert results["classes"] == [each.__name__ for each in REGISTERED] + ["MPTPipeline"]
+    assert results["modules"] == ["transformers_modules"]
+    assert set(results["answer"]["scores"]) == set(build(name).config.label2id)
 
 
-def assert_same_weights(found: dict[str, torch.Tensor], name: str) -> None:
+def assert_same_weights(weights: dict[str, torch.Tensor], name: str) -> None:
     expected = build(name).state_dict()
-    assert found.keys() == expected.keys()
-    assert all(value.equal(expected[key]) for key, value in found.items())
+    assert weights.keys() == expected.keys()
+    assert all(value.equal(expected[key]) for key, value in weights.items())
 
 
-# --- the rule, read from the sources ---------------------------------------------------------------------------------
+# --- source files ----------------------------------------------------------------------------------------------------
 
 
-def test_travelling_files_lie_flat_and_have_names_of_their_own():
-    files = TRAVELLING
-    assert {path.name for path in files} >= {"configuration_mpt.py", "modeling_mpt.py", "processing_mpt.py"}
-    for path in files:
+def test_saved_code_files_are_flat_and_have_unique_names():
+    assert {path.name for path in SAVED_FILES} >= {"configuration_mpt.py", "modeling_mpt.py", "processing_mpt.py"}
+    for path in SAVED_FILES:
         assert path.name.endswith("_mpt.py") and path.parent in (ROOT / "modeling_mpt", ROOT / "processing_mpt"), path
     for package in ("modeling_mpt", "processing_mpt"):
         other = {path.name for name in PACKAGES if name != package for path in (ROOT / name).rglob("*.py")}
         assert not {path.name for path in (ROOT / package).glob("*_mpt.py")} & other
 
 
-def test_travelling_files_import_only_what_is_there_on_arrival():
-    for path in TRAVELLING:
+def test_saved_code_files_import_only_dependencies_of_transformers():
+    for path in SAVED_FILES:
         assert absolute(path) <= set(sys.stdlib_module_names) | ALLOWED | GUARDED, path
         tree = ast.parse(path.read_text())
         guarded = {id(n) for block in ast.walk(tree) if isinstance(block, (ast.Try, ast.If)) for n in ast.walk(block)}
@@ -126,8 +124,8 @@ def test_travelling_files_import_only_what_is_there_on_arrival():
 
 
 def test_transformers_finds_the_imports_that_python_finds():
-    """It looks for them by regular expression, also in docstrings."""
-    for path in TRAVELLING:
+    # transformers uses a regular expression, also on docstrings.
+    for path in SAVED_FILES:
         seen = set(re.findall(r"^\s*from\s+\.(\S+)\s+import", path.read_text(), re.MULTILINE))
         assert seen == {node.module for node in imports(path) if relative(node)}, path
         assert not re.findall(r"^\s*import\s+\.", path.read_text(), re.MULTILINE), path
@@ -135,12 +133,12 @@ def test_transformers_finds_the_imports_that_python_finds():
 
 def test_the_three_packages_do_not_import_each_other():
     for package in PACKAGES:
-        others = {*PACKAGES, "evaluation_mpt", "examples"} - {package}
+        others = {*PACKAGES, "mpt_sentiment", "examples"} - {package}
         for path in (ROOT / package).rglob("*.py"):
             assert not absolute(path) & others, path
 
 
-def test_what_only_training_needs_stays_at_home(saved):
+def test_code_for_training_is_not_saved(saved):
     shipped = {path.name for path in (saved / "bert_vit_timm").glob("*.py")}
     assert shipped == {path.name for path in closure(REGISTERED)}
     assert not shipped & {"trainer_mpt.py", "grad_cache.py", "metrics.py"}
@@ -159,7 +157,7 @@ def test_a_process_without_our_packages_opens_a_saved_folder(name, saved, reopen
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_what_that_process_saves_is_complete(name, saved, reopened):
+def test_a_folder_saved_again_is_complete(name, saved, reopened):
     first, second = saved / name, saved.parent / "again" / name
     assert {path.name for path in first.iterdir()} == {path.name for path in second.iterdir()}
     for path in first.glob("*.py"):
@@ -174,13 +172,13 @@ def reopened_twice(saved, reopened) -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_third_process_opens_what_the_second_saved(name, saved, reopened_twice):
+def test_a_third_process_opens_the_folder_saved_again(name, saved, reopened_twice):
     assert_same_model(name, reopened_twice[name], saved)
     assert_same_weights(reopened_twice[name]["weights"], name)
 
 
-def test_what_was_loaded_from_the_hub_and_saved_names_its_own_files(saved, tmp_path):
-    """Loading puts the repository's name in front of each entry of `auto_map`."""
+def test_a_folder_saved_after_loading_from_the_hub_names_its_own_files(saved, tmp_path):
+    # Loading adds the repository's name to each entry of `auto_map`.
     files = {path.name: path.read_bytes() for path in (saved / "bert_vit_timm").iterdir()}
     code = (
         tiny_processor.BLOCK
@@ -206,14 +204,14 @@ for kind in (AutoModelForSequenceClassification, AutoProcessor):
 
 @pytest.fixture(scope="module")
 def on_the_oldest(saved) -> dict[str, dict[str, Any]]:
-    found = round_trip(saved, saved.parent / "oldest", oldest=True)
-    assert {each["version"] for each in found.values()} != {__import__("transformers").__version__}
-    return found
+    results = round_trip(saved, saved.parent / "oldest", oldest=True)
+    assert {each["version"] for each in results.values()} != {__import__("transformers").__version__}
+    return results
 
 
 @needs_oldest
 @pytest.mark.parametrize("name", MODELS)
-def test_the_oldest_transformers_opens_what_the_newest_saved(name, saved, on_the_oldest):
+def test_the_oldest_transformers_opens_folders_of_the_newest(name, saved, on_the_oldest):
     assert_same_model(name, on_the_oldest[name], saved)
 
 
@@ -224,6 +222,6 @@ def back_on_the_newest(saved, on_the_oldest) -> dict[str, dict[str, Any]]:
 
 @needs_oldest
 @pytest.mark.parametrize("name", MODELS)
-def test_the_newest_transformers_opens_what_the_oldest_saved(name, saved, back_on_the_newest):
+def test_the_newest_transformers_opens_folders_of_the_oldest(name, saved, back_on_the_newest):
     assert_same_model(name, back_on_the_newest[name], saved)
     assert_same_weights(back_on_the_newest[name]["weights"], name)

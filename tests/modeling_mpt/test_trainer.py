@@ -1,4 +1,4 @@
-"""MPTTrainer and MPTTrainingArguments, in one process; `test_distributed.py` runs two."""
+"""Tests of MPTTrainer and MPTTrainingArguments in one process."""
 
 import json
 import logging
@@ -31,19 +31,20 @@ from modeling_mpt import MPTTrainer, MPTTrainingArguments
 from modeling_mpt.trainer_mpt import last_complete_checkpoint
 
 
-def different(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> list[str]:
-    assert found.keys() == expected.keys()
-    return [name for name in expected if not torch.equal(found[name], expected[name])]
+def different(actual: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> list[str]:
+    """List the names of tensors that differ in any bit."""
+    assert actual.keys() == expected.keys()
+    return [name for name in expected if not torch.equal(actual[name], expected[name])]
 
 
-def assert_close(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
-    assert found.keys() == expected.keys()
+def assert_close(actual: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    assert actual.keys() == expected.keys()
     for name, value in expected.items():
-        torch.testing.assert_close(found[name], value, rtol=1e-3, atol=1e-6, msg=lambda m, name=name: f"{name}: {m}")
+        torch.testing.assert_close(actual[name], value, rtol=1e-3, atol=1e-6, msg=lambda m, name=name: f"{name}: {m}")
 
 
 def epochs_with_f1(values: list[float]):
-    """`compute_metrics` that scores the epochs so."""
+    """Return a `compute_metrics` with these scores of the epochs."""
     remaining = iter(values)
     return lambda predictions: {"f1_weighted": next(remaining)}
 
@@ -53,14 +54,14 @@ def epochs_with_f1(values: list[float]):
 
 @pytest.mark.parametrize("view", VIEWS)
 def test_four_accumulated_batches_of_4_give_loss_and_gradients_of_one_with_16(view):
-    # 22 posts: the second step is cut short, to a batch of 4 and one of 2.
+    # 22 posts: the second step has a batch of 4 and one of 2.
     whole = steps_of_one_epoch(tiny_model(contrastive_view=view), posts(22), batch=16, accumulation=1)
     split = steps_of_one_epoch(tiny_model(contrastive_view=view), posts(22), batch=4, accumulation=4)
     assert len(whole["loss"]) == 2
     for name in ("loss", "loss_ce", "loss_mlcl", "grad_norm"):
         assert split[name] == pytest.approx(whole[name], rel=1e-4)
-    for found, expected in zip(split["gradients"], whole["gradients"], strict=True):
-        assert_close(found, expected)
+    for actual, expected in zip(split["gradients"], whole["gradients"], strict=True):
+        assert_close(actual, expected)
 
 
 def test_accumulation_weighs_posts_by_their_class_as_one_batch_does():
@@ -72,7 +73,7 @@ def test_accumulation_weighs_posts_by_their_class_as_one_batch_does():
 
 
 class OtherNetwork(nn.Module):
-    """A network on the trainer's contract with a loss of its own, dropout and batch normalisation."""
+    """Network on the trainer's contract with another loss, dropout and batch normalization."""
 
     loss_inputs = ("logits", "states", "absent")
 
@@ -171,10 +172,10 @@ def test_each_kind_of_layer_has_its_learning_rate_and_vectors_do_not_decay(tmp_p
     model = tiny_model(share_text_encoder=False)
     trainer = MPTTrainer(model, arguments(tmp_path, weight_decay=0.1, **rates))
     groups = trainer.create_optimizer().param_groups
-    found = {id(parameter): group for group in groups for parameter in group["params"]}
-    assert len(found) == sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
+    group_of = {id(parameter): group for group in groups for parameter in group["params"]}
+    assert len(group_of) == sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
     for name, parameter in model.named_parameters():
-        group = found[id(parameter)]
+        group = group_of[id(parameter)]
         rate = 1e-3
         if name.startswith(("mpt.text_encoder.", "mpt.rationale_encoder.")):
             rate = 1e-5
@@ -182,7 +183,7 @@ def test_each_kind_of_layer_has_its_learning_rate_and_vectors_do_not_decay(tmp_p
             rate = 1e-4
         assert group["lr"] == rate, name
         assert group["weight_decay"] == (0.1 if parameter.ndim > 1 else 0.0), name
-    assert groups[0]["lr"] == 1e-5  # the one that is logged
+    assert groups[0]["lr"] == 1e-5  # the rate in the log
 
 
 def test_learning_rates_of_the_kinds_follow_the_schedule_and_default_to_the_common_one(tmp_path):
@@ -193,15 +194,15 @@ def test_learning_rates_of_the_kinds_follow_the_schedule_and_default_to_the_comm
     assert {group["initial_lr"] for group in trainer.optimizer.param_groups} == {1e-2, 1e-3}
 
 
-def test_frozen_encoders_stay_and_all_else_moves(tmp_path):
+def test_frozen_layers_keep_their_weights_and_all_others_change(tmp_path):
     model = tiny_model(freeze_text_layers=-1, freeze_vision_layers=1)
     before, frozen = weights(model), {name for name, p in model.named_parameters() if not p.requires_grad}
     train(model, posts(8), arguments(tmp_path))
     moved = set(different(weights(model), before))
     assert frozen and not moved & frozen
-    # A gradient of zero, by construction: the softmax of attention does not see a key's bias.
-    still = {name for name, _ in model.named_parameters()} - moved - frozen
-    assert {name for name in still if not name.endswith("key.bias")} == set()
+    # The gradient of a key's bias is zero, because the softmax of attention cancels it.
+    unmoved = {name for name, _ in model.named_parameters()} - moved - frozen
+    assert {name for name in unmoved if not name.endswith("key.bias")} == set()
 
 
 def test_a_model_with_lora_trains_and_resumes_bit_for_bit(tmp_path):
@@ -245,7 +246,7 @@ def test_a_killed_run_resumes_to_the_weights_of_the_uninterrupted_one_bit_for_bi
     assert different(weights(resumed.model), uninterrupted) == []
 
 
-def test_a_checkpoint_that_was_being_written_when_the_run_was_killed_is_passed_over(tmp_path, uninterrupted, caplog):
+def test_an_unfinished_checkpoint_of_a_killed_run_is_skipped(tmp_path, uninterrupted, caplog):
     class KilledWhileSaving(MPTTrainer):
         def _save_rng_state(self, output_dir: str) -> None:
             if self.state.global_step == 6:
@@ -257,15 +258,15 @@ def test_a_checkpoint_that_was_being_written_when_the_run_was_killed_is_passed_o
         KilledWhileSaving(tiny_model(0.1), args, train_dataset=posts(16), data_collator=collate).train()
     half = tmp_path / "checkpoint-6"
     assert (half / "model.safetensors").exists()
-    with pytest.raises(ValueError, match=r"checkpoint-6 lacks .*trainer_state.json.* was not written to its end"):
+    with pytest.raises(ValueError, match=r"checkpoint-6 lacks .*trainer_state.json.* incomplete"):
         train(tiny_model(0.1), posts(16), args, resume=str(half))
     with caplog.at_level(logging.WARNING):
         resumed = train(tiny_model(0.1), posts(16), args, resume=True)
-    assert "Not resuming from" in caplog.text and "checkpoint-6" in caplog.text
+    assert "Skipping" in caplog.text and "checkpoint-6" in caplog.text
     assert different(weights(resumed.model), uninterrupted) == []
 
 
-def test_a_checkpoint_that_was_being_written_anew_is_not_taken_for_the_complete_old_one(tmp_path):
+def test_a_half_overwritten_checkpoint_is_not_complete(tmp_path):
     train(tiny_model(), posts(8), arguments(tmp_path, save_strategy="steps", save_steps=1, save_total_limit=2))
 
     class KilledWhileSaving(MPTTrainer):
@@ -279,24 +280,24 @@ def test_a_checkpoint_that_was_being_written_anew_is_not_taken_for_the_complete_
     assert last_complete_checkpoint(tmp_path) == str(tmp_path / "checkpoint-1")
 
 
-@pytest.mark.parametrize(
-    "lost", ["model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json"]
-)
-def test_a_checkpoint_that_lost_a_file_is_passed_over(tmp_path, lost):
+def test_a_checkpoint_without_one_of_its_files_is_skipped(tmp_path):
     train(tiny_model(), posts(8), arguments(tmp_path, save_strategy="steps", save_steps=1, save_total_limit=2))
-    assert last_complete_checkpoint(tmp_path) == str(tmp_path / "checkpoint-2")
-    (tmp_path / "checkpoint-2" / lost).unlink()
-    assert last_complete_checkpoint(tmp_path) == str(tmp_path / "checkpoint-1")
+    last = tmp_path / "checkpoint-2"
+    for name in ("model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json"):
+        assert last_complete_checkpoint(tmp_path) == str(last)
+        (last / name).rename(tmp_path / name)
+        assert last_complete_checkpoint(tmp_path) == str(tmp_path / "checkpoint-1"), name
+        (tmp_path / name).rename(last / name)
 
 
-def test_resuming_without_a_complete_checkpoint_says_so(tmp_path):
+def test_resuming_without_a_complete_checkpoint_raises_an_error(tmp_path):
     (tmp_path / "checkpoint-3").mkdir()
     (tmp_path / "checkpoint-3" / "trainer_state.json").write_text('{"epoch": 1.0, "glo')
-    with pytest.raises(ValueError, match="no complete checkpoint to resume from"):
+    with pytest.raises(ValueError, match="no complete checkpoint"):
         train(tiny_model(), posts(4), arguments(tmp_path), resume=True)
 
 
-def test_resuming_with_another_network_names_the_weights_that_are_missing(tmp_path):
+def test_resuming_with_another_network_raises_an_error_with_the_missing_weights(tmp_path):
     train(tiny_model(), posts(4), arguments(tmp_path, save_strategy="epoch"))
     with pytest.raises(ValueError, match="lacks the weights .*mpt.rationale_encoder"):
         train(tiny_model(share_text_encoder=False), posts(4), arguments(tmp_path), resume=True)
@@ -311,7 +312,7 @@ def test_training_ends_with_the_weights_of_the_best_epoch(tmp_path, resume):
     args = arguments(tmp_path, num_train_epochs=4, learning_rate=1e-2, **best)
     data = {"rows": posts(8), "args": args, "eval_dataset": posts(8)}
     if resume:
-        with pytest.raises(Kill):  # in the last epoch, the best two epochs ago
+        with pytest.raises(Kill):  # in the last epoch; the best was two epochs before
             metrics = epochs_with_f1([0.2, 0.9, 0.3])
             train(model, callbacks=[keep, kill_at(7)], compute_metrics=metrics, **data)
         trainer = train(tiny_model(), resume=True, compute_metrics=epochs_with_f1([0.4]), **data)
@@ -320,7 +321,7 @@ def test_training_ends_with_the_weights_of_the_best_epoch(tmp_path, resume):
         assert different(after_epoch[4], after_epoch[2]) != []
     assert trainer.state.best_metric == 0.9
     assert different(weights(trainer.model), after_epoch[2]) == []
-    # Only the best is kept, once training is over.
+    # After training, the best checkpoint alone is kept.
     assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-4"]
 
 
@@ -346,28 +347,28 @@ def test_a_machine_without_an_accelerator_trains_on_its_cpu(tmp_path, monkeypatc
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"head_learning_rate": 0.0}, "head_learning_rate=0.0: write a positive number"),
-        ({"vision_learning_rate": -1e-4}, "vision_learning_rate=-0.0001: write a positive number"),
-        ({"label_smoothing_factor": 0.1}, r"Write MPTConfig\(label_smoothing=0.1\) instead"),
+        ({"head_learning_rate": 0.0}, "`head_learning_rate`.*positive.*0.0"),
+        ({"vision_learning_rate": -1e-4}, "`vision_learning_rate`.*positive.*-0.0001"),
+        ({"label_smoothing_factor": 0.1}, "0.1.*`label_smoothing`"),
     ],
 )
-def test_arguments_that_cannot_be_used_say_what_to_write(tmp_path, options, message):
+def test_arguments_that_cannot_be_used_raise_an_error(tmp_path, options, message):
     with pytest.raises(ValueError, match=message):
         MPTTrainingArguments(str(tmp_path), **options)
 
 
-def test_a_model_without_a_joint_loss_is_refused(tmp_path):
+def test_a_model_without_a_joint_loss_raises_an_error(tmp_path):
     with pytest.raises(ValueError, match="`compute_losses` and `loss_inputs`.*Linear"):
         MPTTrainer(nn.Linear(2, 2), arguments(tmp_path))
 
 
-def test_posts_without_a_label_are_refused_in_training(tmp_path):
+def test_training_posts_without_labels_raise_an_error(tmp_path):
     rows = [{name: value for name, value in row.items() if name != "labels"} for row in posts(4)]
-    with pytest.raises(ValueError, match="has no `labels`"):
+    with pytest.raises(ValueError, match="must have `labels`"):
         train(tiny_model(), rows, arguments(tmp_path))
 
 
-def test_the_trainer_comes_with_the_package_but_only_when_it_is_asked_for():
+def test_the_package_imports_the_trainer_on_first_use():
     import modeling_mpt
 
     assert modeling_mpt.MPTTrainer is MPTTrainer

@@ -1,4 +1,4 @@
-"""Tests of what MPTTrainer needs no argument for: collator, metrics, first look at the posts, model card."""
+"""Tests of the defaults of MPTTrainer: collator, metrics, observed posts, model card."""
 
 from types import SimpleNamespace
 
@@ -90,12 +90,12 @@ def test_learning_rates_by_part_apply_to_adapted_models(tmp_path):
     model = get_peft_model(tiny_model(), adapters)
     rates = {"learning_rate": 1e-5, "vision_learning_rate": 1e-4, "head_learning_rate": 1e-3}
     groups = MPTTrainer(model, arguments(tmp_path, **rates)).create_optimizer().param_groups
-    found = {id(parameter): group["lr"] for group in groups for parameter in group["params"]}
+    rate_of = {id(parameter): group["lr"] for group in groups for parameter in group["params"]}
     by_part = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             part = next(p for p in ("text_encoder", "vision_encoder", "cnn", "projection", "classifier") if p in name)
-            by_part.setdefault(part, set()).add(found[id(parameter)])
+            by_part.setdefault(part, set()).add(rate_of[id(parameter)])
     assert by_part == {
         "text_encoder": {1e-5},
         "vision_encoder": {1e-4},

@@ -1,4 +1,4 @@
-"""The collator: rows of any dataset of this package to a batch, here or in a worker."""
+"""Tests of MPTDataCollator."""
 
 import pickle
 
@@ -29,7 +29,7 @@ def same(batch, other):
 
 
 def test_columns_are_those_of_the_schema():
-    """The packages may not import each other; here their names meet."""
+    # The packages do not import each other and must agree on names.
     collate = MPTDataCollator(processor())
     assert collate.processor.perspectives == list(PERSPECTIVES)
     read = {"image", "text", *(rationale_column(name) for name in collate.processor.perspectives)}
@@ -99,8 +99,8 @@ def test_an_unknown_modality_is_refused():
 
 def test_a_worker_process_makes_the_same_batches():
     rows = Dataset.from_list([row(image=image(), id=str(n), text=f"rain {n}") for n in range(4)]).cast(features())
-    collate = pickle.loads(pickle.dumps(MPTDataCollator(processor())))  # as some systems send it to their workers
-    here = list(DataLoader(rows, batch_size=3, collate_fn=collate))
-    there = list(DataLoader(rows, batch_size=3, collate_fn=collate, num_workers=1))
-    assert len(here) == len(there) == 2
-    assert all(same(*pair) for pair in zip(here, there, strict=True))
+    collate = pickle.loads(pickle.dumps(MPTDataCollator(processor())))  # some systems pickle it for their workers
+    local = list(DataLoader(rows, batch_size=3, collate_fn=collate))
+    remote = list(DataLoader(rows, batch_size=3, collate_fn=collate, num_workers=1))
+    assert len(local) == len(remote) == 2
+    assert all(same(*pair) for pair in zip(local, remote, strict=True))

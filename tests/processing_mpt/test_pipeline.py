@@ -1,4 +1,4 @@
-"""Tests of MPTPipeline: incomplete posts, containers, batches, and saved folders in other processes."""
+"""Tests of MPTPipeline: incomplete posts, containers, batches, and saved folders."""
 
 import json
 import math
@@ -29,7 +29,7 @@ def pipe():
 
 
 def numbers(result):
-    """Every number of a result under its path, absent parts as they are."""
+    """Return a result as a flat dictionary."""
     flat = {}
     for name, value in result.items():
         flat |= {f"{name}.{key}": entry for key, entry in value.items()} if isinstance(value, dict) else {name: value}
@@ -189,7 +189,7 @@ def test_model_and_processor_must_go_together():
 
 @pytest.fixture
 def saved(pipe, tmp_path):
-    """As the Trainer saves: the model, then the processor."""
+    """Save a model and its processor in one folder, as the Trainer does."""
     pipe.model.save_pretrained(tmp_path / "saved")
     pipe.processor.save_pretrained(tmp_path / "saved")
     return tmp_path / "saved"
@@ -205,7 +205,7 @@ posts = [
     {"text": "what a good day", "image": "red.png", "rationales": {"positive": "a good day"}}, {"text": "rain"}
 ]
 first = pipe(posts, batch_size=2)
-str(pipe.model.config)  # what the library put into it can still be shown
+str(pipe.model.config)  # the classes that transformers adds can be printed
 pipe.save_pretrained("again")
 pipe = pipeline(model="again", trust_remote_code=True, device="cpu")
 print(json.dumps([first, pipe(posts)]))

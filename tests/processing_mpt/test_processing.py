@@ -1,4 +1,4 @@
-"""The processor: any part of a post may be absent, every image mode is read as it looks, nothing is cut unseen."""
+"""Tests of MPTProcessor: incomplete posts, image modes, truncation, tokenizers, and saving."""
 
 import json
 import logging
@@ -283,7 +283,7 @@ def test_a_tokenizer_that_cuts_on_the_left_keeps_the_end():
 
 def test_a_saved_processor_comes_back_whole_where_our_packages_are_not_importable(tmp_path):
     make = processor(perspectives=["irony", "literal"], max_length=5, rationale_max_length=6)
-    make(text=["nothing but rain and a train"])  # a count of what was cut is no part of the processor
+    make(text=["nothing but rain and a train"])  # the count of truncated texts is not saved
     make.save_pretrained(tmp_path / "saved")
     code = """
 import torch
@@ -312,7 +312,7 @@ def test_parts_of_a_saved_processor_open_by_themselves(tmp_path):
     processor().save_pretrained(tmp_path)
     assert AutoImageProcessor.from_pretrained(tmp_path).size == {"height": 32, "width": 32}
     assert AutoTokenizer.from_pretrained(tmp_path).decode(processor()(text="rain")["input_ids"][0][1:-1]) == "rain"
-    # The library writes the processor's class into the image processor's entry too; nothing reads it there.
+    # transformers writes the processor's class into the entry of the image processor too.
     saved = json.loads((tmp_path / "processor_config.json").read_text())
     assert set(saved["image_processor"].pop("auto_map", {})) <= {"AutoProcessor"}
 

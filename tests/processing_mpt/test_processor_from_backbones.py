@@ -1,4 +1,4 @@
-"""Tests of `MPTProcessor.from_backbones`: tokenizer, image processor, perspectives and modalities."""
+"""Tests of `MPTProcessor.from_backbones`."""
 
 import json
 
