@@ -48,23 +48,12 @@ def main(argv: list[str]) -> None:
         argv = ["--dataset", *argv]
     (args,) = parse((BuildArguments,), argv, command="build-dataset", description=__doc__.partition("\n")[0])
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    options = dataclasses.asdict(args)
     built = build_dataset(
-        args.dataset,
-        args.output_dir,
-        args.data_dir,
-        rationales=args.rationales,
-        rationales_info=args.rationales_info,
-        dataset_options=args.dataset_options,
-        on_error=args.on_error,
-        split=args.split,
-        split_seed=args.split_seed,
-        split_options=args.split_options,
-        config_name=args.config_name,
-        license=args.license,
-        with_content=not args.without_content,
-        max_file_size=args.max_file_mb * 1024**2,
-        audit=args.audit,
-        num_proc=args.num_proc,
+        options.pop("dataset"),
+        with_content=not options.pop("without_content"),
+        max_file_size=options.pop("max_file_mb") * 1024**2,
+        **options,
     )
     print(built.summary())
     push = ["mpt-sentiment", "push", args.output_dir, "OWNER/NAME", "--private"]
