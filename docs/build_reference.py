@@ -17,6 +17,7 @@ from typing import Any
 FOLDER = Path(__file__).parent / "reference"
 # An object that several modules export is described on the page of the first.
 MODULES = ("modeling_mpt", "processing_mpt", "dataset_scripts", "mpt_sentiment.evaluation", "mpt_sentiment")
+PACKAGES = {name.partition(".")[0] for name in MODULES}
 ARGUMENTS = ("mpt_sentiment.arguments", "mpt_sentiment.generation_arguments")
 SECTION = re.compile(r"(Args|Attributes|Returns|Raises|Note|Example):")
 
@@ -32,10 +33,14 @@ def build() -> dict[str, str]:
             value = getattr(module, export)
             if not (inspect.isclass(value) or inspect.isfunction(value)):
                 parts.append(f"## {export}\n\nConstant of type `{type(value).__name__}`.")
-            elif page_of.setdefault(value, file) != file:
+                continue
+            if page_of.get(value, file) != file:
                 links.append(f"[{export}]({page_of[value]}#{export.lower()})")
-            else:
-                parts += describe(value)
+            # Bases of this package document the inherited fields and methods.
+            for part in inspect.getmro(value) if inspect.isclass(value) else [value]:
+                if part not in page_of and part.__module__.partition(".")[0] in PACKAGES:
+                    page_of[part] = file
+                    parts += describe(part)
         parts.insert(2, f"Exported from other pages: {', '.join(links)}." if links else "")
         pages[file] = "\n\n".join(filter(None, parts)) + "\n"
     return pages | {"commands.md": commands_page(), "arguments.md": arguments_page()}
