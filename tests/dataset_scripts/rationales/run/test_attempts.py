@@ -36,6 +36,7 @@ def test_the_first_answer_with_the_fewest_hard_flags_is_kept(tmp_path, texts, ke
     assert (row["rationale_neutral"], row["status_neutral"], row["flags_neutral"]) == (kept, status, flags)
     assert row["attempts_neutral"] == len(texts) and row["prompt_tokens_neutral"] == 10 * len(texts)
     assert (row["error_neutral"] is None) == (kept is not None) and row["cached_tokens_neutral"] is None
+    assert row["raw_neutral"] == next(text for text in texts if text.startswith(kept or "|"))
     assert report.re_asked == 3 * (len(texts) - 1)
 
 

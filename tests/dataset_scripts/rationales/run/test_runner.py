@@ -152,16 +152,6 @@ def test_a_truncated_answer_is_requested_again_and_the_best_one_kept(tmp_path):
     assert {(body["seed"], body["temperature"]) for body in server.requests} == {(0, 0.0), (1, 0.7), (2, 0.7)}
 
 
-def test_blank_answers_give_no_rationale(tmp_path):
-    store = new_store(tmp_path)
-    blank = {"role": "assistant", "content": " \n"}
-    with FaultyServer(lambda number, body: (200, {}, answer(body, message=blank))) as server:
-        assert run(make_posts(1), store, server).failed == 3
-    (row,) = store.rows()
-    assert row["rationale_positive"] is None and row["raw_positive"] == " \n" and row["flags_positive"][0] == "empty"
-    assert "none of 3 answers" in row["error_positive"]
-
-
 def test_a_crash_of_the_server_costs_no_attempt(tmp_path):
     store = new_store(tmp_path)
     with FaultyServer(lambda number, body: "crash" if number == 20 else None) as server:
