@@ -22,7 +22,7 @@ class Duplicates:
     Attributes:
         groups: groups of at least two posts.
         posts: posts in these groups.
-        surplus: posts that remain if one post per group is set aside.
+        surplus: posts minus groups, to be removed to keep one post per group.
         conflicting: groups with more than one label.
         crossing: groups with posts in more than one given split; None for a single `Dataset`.
         members: names of the posts of each group: conflicting groups first, then by size.
