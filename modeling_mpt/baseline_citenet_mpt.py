@@ -194,7 +194,8 @@ class CiteNetForSentimentClassification(BaselineForSentimentClassification):
 
     def incongruity(self, aligned: torch.Tensor) -> torch.Tensor:
         """Score aligned texts and images, `(2, batch, alignment_size)`: `(batch,)`, in [0, 1)."""
-        mean, deviation = self.distribution(aligned.to(next(self.distribution.parameters()).dtype)).float().chunk(2, dim=-1)
+        dtype = next(self.distribution.parameters()).dtype
+        mean, deviation = self.distribution(aligned.to(dtype)).float().chunk(2, dim=-1)
         return 1 - torch.exp(-normal_divergence(mean, F.softplus(deviation) + MIN_DEVIATION))
 
     def integrate(self, text: Tokens, image: Tokens) -> torch.Tensor:
