@@ -11,6 +11,7 @@ from dataset_scripts.rationales.errors import OutageError, PermanentError, Retry
 from dataset_scripts.rationales.posts import prepare_post
 from dataset_scripts.rationales.run.server import Server
 from dataset_scripts.rationales.run.settings import RunSettings
+from dataset_scripts.rationales.spec import content_key
 from helpers.rationale_runs import (
     SPEC,
     ManualClock,
@@ -65,6 +66,14 @@ def complete(request, outcome):
     request.set_exception(outcome) if isinstance(outcome, Exception) else request.set_result(outcome)
 
 
+def in_event_loop(test):
+    @functools.wraps(test)
+    def run_test(*arguments, **fixtures):
+        asyncio.run(test(*arguments, **fixtures))
+
+    return run_test
+
+
 LATE_OUTCOMES = [
     Answer("late"),
     PermanentError("400"),
@@ -75,118 +84,96 @@ each_late_outcome = pytest.mark.parametrize("late", LATE_OUTCOMES, ids=lambda la
 
 
 @each_late_outcome
-def test_a_late_outcome_does_not_postpone_the_end_of_a_run_without_a_server(late):
-    async def scenario():
-        def on_health_check(number):
-            if number == 2:  # the crash is known, and now the outcome of a request sent before it arrives
-                complete(engine.requests["p1"], late)
-            return number > 500  # only if the outage is never given up
+@in_event_loop
+async def test_a_late_outcome_does_not_postpone_the_end_of_a_run_without_a_server(late):
+    def on_health_check(number):
+        if number == 2:  # the crash was noticed before the outcome of an older request arrives
+            complete(engine.requests["p1"], late)
+        return number > 500  # reached only if the run never gives up
 
-        engine, clock = ControlledEngine(on_health_check), ManualClock()
-        tasks = await start(new_server(engine, clock, concurrency=2, outage_wait=600.0))
-        complete(engine.requests["p0"], OutageError("gone"))
-        return await asyncio.gather(*tasks, return_exceptions=True), engine.health_checks, sum(clock.slept)
-
-    results, health_checks, slept = asyncio.run(scenario())
-    assert health_checks == 15 and 600 <= slept < 660
+    engine, clock = ControlledEngine(on_health_check), ManualClock()
+    tasks = await start(new_server(engine, clock, concurrency=2, outage_wait=600.0))
+    complete(engine.requests["p0"], OutageError("gone"))
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert engine.health_checks == 15 and 600 <= sum(clock.slept) < 660
     if isinstance(late, Answer | PermanentError):
         assert results.pop(1) == (late, 1)
     assert all(isinstance(result, OutageError) and "600 s" in str(result) for result in results)
 
 
 @each_late_outcome
-def test_a_late_outcome_neither_pauses_nor_slows_down_the_server_after_a_crash(late):
-    async def scenario():
-        engine, clock = ControlledEngine(lambda number: True), ManualClock()
-        server = new_server(engine, clock, concurrency=4, max_attempts=1)
-        tasks = await start(server)
-        complete(engine.requests["p0"], OutageError("gone"))
-        await idle()
-        complete(engine.requests["p1"], late)
-        await idle()
-        # p4 and p5 replace p0 and p1, so that four requests are in flight as before; p0 waits to run alone
-        assert list(engine.requests) == ["p0", "p1", "p2", "p3", "p4", "p5"]
-        assert clock.slept == [1.0] and (server.outages, server.retried) == (1, 0)
-        [task.cancel() for task in tasks]
-
-    asyncio.run(scenario())
+@in_event_loop
+async def test_a_late_outcome_neither_pauses_nor_slows_down_the_server_after_a_crash(late):
+    engine, clock = ControlledEngine(lambda number: True), ManualClock()
+    server = new_server(engine, clock, concurrency=4, max_attempts=1)
+    await start(server)
+    complete(engine.requests["p0"], OutageError("gone"))
+    await idle()
+    complete(engine.requests["p1"], late)
+    await idle()
+    # p4 and p5 replace p0 and p1, so that four requests are in flight as before; p0 waits to run alone
+    assert list(engine.requests) == ["p0", "p1", "p2", "p3", "p4", "p5"]
+    assert clock.slept == [1.0] and (server.outages, server.retried) == (1, 0)
 
 
-def test_a_crash_counts_for_the_requests_sent_since_the_last_one_only():
-    async def scenario():
-        crashes = []
-        engine = ControlledEngine(lambda number: True)
-        server = new_server(
-            engine, on_crash=lambda content, count: crashes.append((content[-4:], count)), concurrency=2
-        )
-        tasks = await start(server, POSTS[:3])
-        contents = [post.text_sha256[-4:] for post in POSTS]
-        complete(engine.requests["p0"], OutageError("gone"))
-        await idle()
-        complete(engine.requests["p2"], OutageError("gone again"))  # p1 still waits for its answer of before
-        await idle()
-        assert crashes == [(contents[0], 1), (contents[1], 1), (contents[2], 1)]
-        [task.cancel() for task in tasks]
-
-    asyncio.run(scenario())
+@in_event_loop
+async def test_a_crash_counts_only_for_requests_sent_after_the_previous_crash():
+    crashes, engine = [], ControlledEngine(lambda number: True)
+    await start(new_server(engine, on_crash=lambda *crash: crashes.append(crash), concurrency=2), POSTS[:3])
+    complete(engine.requests["p0"], OutageError("gone"))
+    await idle()
+    complete(engine.requests["p2"], OutageError("gone again"))  # p1 is still in flight
+    await idle()
+    assert crashes == [(content_key(None, post.text_sha256), 1) for post in POSTS[:3]]
 
 
-def test_a_crash_ends_a_retry_after_pause():
-    async def scenario():
-        engine, clock = ControlledEngine(lambda number: True), ManualClock()
-        sleep, released = clock.sleep, asyncio.Event()
-        clock.sleep = lambda seconds: released.wait() if seconds > 99 else sleep(seconds)
-        tasks = await start(new_server(engine, clock, concurrency=2), POSTS[:3])
-        complete(engine.requests["p0"], RetryableError("429", retry_after=100.0))
-        await idle()
-        assert "p2" not in engine.requests
-        complete(engine.requests["p1"], OutageError("gone"))
-        await idle()
-        assert "p2" in engine.requests
-        [task.cancel() for task in tasks]
-
-    asyncio.run(scenario())
+@in_event_loop
+async def test_a_crash_ends_a_retry_after_pause():
+    engine, clock = ControlledEngine(lambda number: True), ManualClock()
+    sleep, never = clock.sleep, asyncio.Event()
+    clock.sleep = lambda seconds: never.wait() if seconds > 99 else sleep(seconds)
+    await start(new_server(engine, clock, concurrency=2), POSTS[:3])
+    complete(engine.requests["p0"], RetryableError("429", retry_after=100.0))
+    await idle()
+    assert "p2" not in engine.requests
+    complete(engine.requests["p1"], OutageError("gone"))
+    await idle()
+    assert "p2" in engine.requests
 
 
-def test_a_crash_that_cannot_be_recorded_does_not_block_other_requests():
+@in_event_loop
+async def test_a_crash_that_cannot_be_recorded_does_not_block_other_requests():
     def on_crash(content, count):
         raise StoreError("disk full")
 
-    async def scenario():
-        engine = ControlledEngine(lambda number: True)
-        tasks = await start(new_server(engine, on_crash=on_crash, concurrency=1), POSTS[:2])
-        complete(engine.requests["p0"], OutageError("gone"))
-        await idle()
-        complete(engine.requests["p1"], Answer("after the crash"))
-        return await asyncio.gather(*tasks, return_exceptions=True)
-
-    failure, (result, _) = asyncio.run(scenario())
+    engine = ControlledEngine(lambda number: True)
+    tasks = await start(new_server(engine, on_crash=on_crash, concurrency=1), POSTS[:2])
+    complete(engine.requests["p0"], OutageError("gone"))
+    await idle()
+    complete(engine.requests["p1"], Answer("after the crash"))
+    failure, (result, _) = await asyncio.gather(*tasks, return_exceptions=True)
     assert isinstance(failure, StoreError) and result == Answer("after the crash")
 
 
-def test_answers_to_requests_sent_before_a_slowdown_do_not_raise_the_limit():
-    async def scenario():
-        engine = ControlledEngine()
-        tasks = await start(new_server(engine, concurrency=4))
-        first = [engine.requests.pop(f"p{number}") for number in range(4)]
-        complete(first[0], RetryableError("429", overloaded=True))
-        for request in first[1:]:
-            complete(request, Answer("sent before"))
-        await idle()
-        assert len(engine.requests) == 2
-        [task.cancel() for task in tasks]
-
-    asyncio.run(scenario())
+@in_event_loop
+async def test_answers_to_requests_sent_before_a_slowdown_do_not_raise_the_limit():
+    engine = ControlledEngine()
+    await start(new_server(engine, concurrency=4))
+    first = [engine.requests.pop(f"p{number}") for number in range(4)]
+    complete(first[0], RetryableError("429", overloaded=True))
+    for request in first[1:]:
+        complete(request, Answer("sent before"))
+    await idle()
+    assert len(engine.requests) == 2
 
 
-def test_a_health_check_that_raises_ends_the_run():
-    async def scenario():
-        engine = ControlledEngine(lambda number: 1 / 0)
-        tasks = await start(new_server(engine, concurrency=1), POSTS[:2])
-        complete(engine.requests["p0"], OutageError("gone"))
-        return await asyncio.gather(*tasks, return_exceptions=True)
-
-    assert all(isinstance(result, OutageError) and "ZeroDivision" in str(result) for result in asyncio.run(scenario()))
+@in_event_loop
+async def test_a_health_check_that_raises_ends_the_run():
+    engine = ControlledEngine(lambda number: 1 / 0)
+    tasks = await start(new_server(engine, concurrency=1), POSTS[:2])
+    complete(engine.requests["p0"], OutageError("gone"))
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert all(isinstance(result, OutageError) and "ZeroDivision" in str(result) for result in results)
 
 
 def test_concurrency_is_the_number_of_requests_in_flight(tmp_path):
@@ -195,7 +182,8 @@ def test_concurrency_is_the_number_of_requests_in_flight(tmp_path):
     assert engine.max_in_flight == 7
 
 
-def test_overload_halves_the_concurrency_which_grows_again():
+@in_event_loop
+async def test_overload_halves_the_concurrency_which_grows_again():
     in_flight = []
 
     def script(number, post, perspective, attempt):
@@ -203,12 +191,10 @@ def test_overload_halves_the_concurrency_which_grows_again():
         if 200 <= number < 205:  # all sent under the same limit, so it is halved once
             raise RetryableError("429", overloaded=True)
 
-    async def ask_all():
-        return await asyncio.gather(*(server.ask(POSTS[0], "positive", 0) for _ in range(1500)))
-
     engine = ScriptedEngine(script)
     server = new_server(engine, concurrency=32, max_attempts=2)
-    assert sum(requests for _, requests in asyncio.run(ask_all())) == 1505 and server.retried == 5
+    results = await asyncio.gather(*(server.ask(POSTS[0], "positive", 0) for _ in range(1500)))
+    assert sum(requests for _, requests in results) == 1505 and server.retried == 5
     assert max(in_flight[:200]) == 32 and 16 <= max(in_flight[240:272]) <= 20 and max(in_flight[1000:]) == 32
 
 
