@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from datasets import ClassLabel, Features, Image, Value
+from datasets import ClassLabel, Dataset, Features, Image, Value
 
 # The order is the label id of the three-class datasets (positive 0, neutral 1, negative 2) and the order of the
 # perspectives in a model. Published datasets and models depend on it.
@@ -97,3 +97,9 @@ def _names(argument: str, names: Sequence[str]) -> list[str]:
     if repeated:
         raise ValueError(f"`{argument}` must not repeat names, got {', '.join(map(repr, repeated))} more than once.")
     return names
+
+
+def has_values(posts: Dataset, column: str) -> bool:
+    """Return whether any post has a value in a column. Images are not decoded."""
+    tables = posts.select_columns([column]).with_format("arrow").iter(1000)
+    return any(table.column(column).null_count < len(table) for table in tables)

@@ -10,7 +10,7 @@ from torch import nn
 from modeling_mpt import SYSTEMS
 from modeling_mpt.pretrained_mpt import SentimentPreTrainedModel
 from modeling_mpt.trainer_mpt import TEXT_ENCODERS
-from mpt_sentiment.arguments import LoraArguments
+from mpt_sentiment.training_arguments import LoraArguments
 
 # Projections of query and value by their names in the encoders of transformers.
 QUERY_AND_VALUE = r".*encoder.*\.(query|value|q_proj|v_proj|q_lin|v_lin|Wqkv)"

@@ -8,7 +8,7 @@ from transformers import AutoConfig, AutoImageProcessor, PreTrainedConfig
 
 from modeling_mpt import SYSTEMS
 from modeling_mpt.pretrained_mpt import SentimentPreTrainedModel
-from mpt_sentiment.arguments import ModelArguments
+from mpt_sentiment.training_arguments import ModelArguments
 from processing_mpt import MPTProcessor
 
 # The encoders of the paper (§4.2), for a run that names none.

@@ -11,7 +11,8 @@ from transformers import HfArgumentParser
 from dataset_scripts.reading.report import did_you_mean
 from modeling_mpt import SYSTEMS
 from modeling_mpt.trainer_mpt import MPTTrainingArguments
-from mpt_sentiment.arguments import DataArguments, LoraArguments, ModelArguments, RunArguments, make_parser
+from mpt_sentiment.arguments import DataArguments, make_parser
+from mpt_sentiment.training_arguments import LoraArguments, ModelArguments, RunArguments
 
 RECIPES = Path(__file__).parent / "recipes"
 DEFAULT_RECIPE = "sample"

@@ -57,7 +57,7 @@ class TrainingResult:
         """Publish the model with its card on the Hub; with several seeds, the first run.
 
         Returns:
-            The address of the commit.
+            The address of the repository.
         """
         from mpt_sentiment.pushing import push_to_hub
 

@@ -6,6 +6,7 @@ from datasets import Dataset, DatasetDict
 
 from dataset_scripts import load_posts_with_report, split_hash, split_posts
 from dataset_scripts.reading.report import BuildReport
+from dataset_scripts.schema import has_values
 from mpt_sentiment.arguments import DataArguments
 from mpt_sentiment.evaluation import TrainingData
 
@@ -84,10 +85,5 @@ def modalities_of(posts: DatasetDict) -> list[str]:
     return [
         modality
         for modality, names in columns.items()
-        if any(_any_value(split, name) for split in posts.values() for name in names)
+        if any(has_values(split, name) for split in posts.values() for name in names)
     ]
-
-
-def _any_value(split: Dataset, column: str) -> bool:
-    """Whether a column has a value. Reads the Arrow table: images need not be decoded."""
-    return split.data.column(column).null_count < split.data.num_rows

@@ -11,5 +11,6 @@ export MPT_OLDEST_TRANSFORMERS="$PWD/.venv/oldest-transformers"
 .venv/bin/ruff check
 .venv/bin/ruff format --check
 unset HF_HUB_OFFLINE  # it would keep the tests from their own servers too
-# Two processes, each with one thread: as many as the smallest machine has cores.
-OMP_NUM_THREADS=1 .venv/bin/pytest --numprocesses 2 --dist loadfile --quiet "$@"
+# Two processes, each with one thread: as many as the smallest machine has cores. A process without tests takes some of
+# the other's.
+OMP_NUM_THREADS=1 .venv/bin/pytest --numprocesses 2 --dist worksteal --quiet "$@"

@@ -15,7 +15,7 @@ from dataset_scripts.reading.files import inputs_digest
 from dataset_scripts.reading.report import BuildReport, did_you_mean
 from dataset_scripts.reading.row_checks import RowChecks
 from dataset_scripts.reading.tables import cell_name, cell_text, nested_column
-from dataset_scripts.schema import PERSPECTIVES, rationale_column
+from dataset_scripts.schema import PERSPECTIVES, has_values, rationale_column
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ def join_rationales(
         desc="Joining rationales",
     )
     own_columns = [column for column in posts.column_names if column.startswith(_PREFIX)]
-    empty = [column for column in own_columns if posts.data.column(column).null_count == posts.data.num_rows]
+    empty = [column for column in own_columns if not has_values(posts, column)]
     remaining = posts.remove_columns([column for column in own_columns if column in columns or column in empty])
     order = _column_order(posts.column_names, [*remaining.column_names, *columns])
     result = concatenate_datasets([remaining, joined], axis=1).select_columns(order)

@@ -14,7 +14,7 @@ import dataclasses
 import logging
 import shlex
 
-from mpt_sentiment.arguments import JSON, DataArguments, argument, parse
+from mpt_sentiment.arguments import JSON, DataArguments, argument, options_object, parse
 from mpt_sentiment.building import build_dataset
 
 
@@ -36,10 +36,7 @@ class BuildArguments(DataArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.rationales_info = self.rationales_info or {}
-        for name in ("dataset_options", "split_options", "rationales_info"):
-            if not isinstance(getattr(self, name), dict):
-                raise ValueError(f'`{name}` must be a JSON object such as {{"key": 1}}, got {getattr(self, name)!r}.')
+        self.rationales_info = options_object("rationales_info", self.rationales_info)
 
 
 def main(argv: list[str]) -> None:

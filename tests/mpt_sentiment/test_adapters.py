@@ -12,7 +12,7 @@ import mpt_sentiment as mpt
 from helpers import tiny_baselines
 from helpers.train_command import SAMPLE_OPTIONS, TINY_FIELDS, TINY_TEXT
 from mpt_sentiment.adapters import QUERY_AND_VALUE, add_adapters
-from mpt_sentiment.arguments import LoraArguments
+from mpt_sentiment.training_arguments import LoraArguments
 
 FIELDS = TINY_FIELDS | {"num_train_epochs": 1, "lora": True, "lora_r": 2, "modalities": ["text", "rationales"]}
 FIELDS |= {"contrastive_view": "fused"}
