@@ -167,8 +167,8 @@ class SentimentPreTrainedModel(PreTrainedModel):
             if "modalities" not in cls.config_class.field_names() or "modalities" in config_kwargs:
                 del fields["modalities"]
             set_unless_contradicted(config_kwargs, fields, "the processor")
-            if isinstance(text, PreTrainedConfig):
-                text = fitted_to_tokenizer(text, processor.tokenizer)
+            if not isinstance(text, str):
+                text = fitted_to_tokenizer(text or AutoConfig.for_model("bert"), processor.tokenizer)
         draft = cls.config_class(**config_kwargs)
         classes = draft.encoder_classes()
         if processor is not None and not set(draft.modalities) <= set(processor.modalities):
