@@ -18,7 +18,6 @@ FOLDER = Path(__file__).parent / "reference"
 # An object that several modules export is described on the page of the first.
 MODULES = ("modeling_mpt", "processing_mpt", "dataset_scripts", "mpt_sentiment.evaluation", "mpt_sentiment")
 PACKAGES = {name.partition(".")[0] for name in MODULES}
-ARGUMENTS = ("mpt_sentiment.arguments", "mpt_sentiment.generation_arguments")
 SECTION = re.compile(r"(Args|Attributes|Returns|Raises|Note|Example):")
 
 
@@ -107,7 +106,10 @@ def arguments_page() -> str:
         "every field of `MPTTrainingArguments`, which extends the `TrainingArguments` of transformers.",
     ]
     commands = importlib.import_module("mpt_sentiment.commands").COMMANDS
-    names = [*ARGUMENTS, *(f"mpt_sentiment.commands.{module}" for module, _ in commands.values())]
+    names = [
+        f"mpt_sentiment.{path.stem}" for path in sorted((FOLDER.parents[1] / "mpt_sentiment").glob("*arguments.py"))
+    ]
+    names += [f"mpt_sentiment.commands.{module}" for module, _ in commands.values()]
     for module in map(importlib.import_module, names):
         for cls in filter(dataclasses.is_dataclass, vars(module).values()):
             fields = [field for field in dataclasses.fields(cls) if field.name in cls.__annotations__]
