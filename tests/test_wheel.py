@@ -22,7 +22,7 @@ posts = mpt.split_posts(mpt.load_posts("sample", num_posts=60))
 result = mpt.train(posts, "outputs/mine", modalities=["text", "image"], num_train_epochs=1, disable_tqdm=True)
 print(result.test["f1_weighted"], result.test["intervals"]["f1_weighted"])
 print(result.pipeline({"text": "what a day", "image": posts["test"][0]["image"]}))
-answers = mpt.generate_rationales(posts["test"], "rationales", engine="fake", model="fake")
+answers = mpt.generate_rationales(posts["test"], "rationales", engine="fake")
 mpt.predict("outputs/mine", posts["test"], "predictions.parquet")
 table = mpt.compare(
     posts, ["majority", "bert"], seeds=[1], output_dir="outputs/comparison", num_train_epochs=1, thinking="without"
