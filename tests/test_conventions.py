@@ -17,8 +17,12 @@ FIGURES_OF_SPEECH = re.compile(
     re.IGNORECASE,
 )
 # Natural sentences that are data: the sample's grammar, the gate's lexicon, and this list of words.
-SENTENCES = ("dataset_scripts/loaders/sample/", "dataset_scripts/rationales/quality/lexicon.py", "tests/test_conv",
-             "dataset_scripts/rationales/store/old_names.py")
+SENTENCES = (
+    "dataset_scripts/loaders/sample/",
+    "dataset_scripts/rationales/quality/lexicon.py",
+    "tests/test_conv",
+    "dataset_scripts/rationales/store/old_names.py",
+)
 # Rooms of dataset_scripts from the lowest up: a room imports from itself and from earlier ones.
 ROOMS = (("schema", "output"), ("reading", "duplicates"), ("loaders", "splits"), ("registry", "rationales"),
          ("writing", "audit"), ("loading",), ("__init__",))  # fmt: skip
