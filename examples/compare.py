@@ -1,4 +1,4 @@
-"""Train several systems on the same posts and tabulate them: the same as `mpt-sentiment compare`."""
+"""Train and tabulate several systems: the same as `mpt-sentiment compare`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Sentiment of image+text posts: load posts, write rationales, train, predict, compare and publish."""
+"""Sentiment of image+text posts: rationales, training, prediction and comparison."""
 
 import importlib
 from typing import Any

@@ -1,4 +1,4 @@
-"""LoRA adapters: adapted encoders, new layers trained in full, and their merging and loading (peft)."""
+"""LoRA adapters on the encoders: creation, merging and loading with peft."""
 
 from pathlib import Path
 from typing import Any
@@ -10,15 +10,35 @@ from torch import nn
 from modeling_mpt import SYSTEMS
 from modeling_mpt.pretrained_mpt import SentimentPreTrainedModel
 from modeling_mpt.trainer_mpt import TEXT_ENCODERS
-from mpt_sentiment.training_arguments import LoraArguments
+from mpt_sentiment.backbones import encoders_read
+from mpt_sentiment.training_arguments import LoraArguments, ModelArguments
 
 # Projections of query and value by their names in the encoders of transformers.
 QUERY_AND_VALUE = r".*encoder.*\.(query|value|q_proj|v_proj|q_lin|v_lin|Wqkv)"
 ADAPTED = (*TEXT_ENCODERS, "vision_encoder")
 
 
+def check_adapters(model: ModelArguments, lora: LoraArguments) -> None:
+    """Check that saved adapters can be loaded again.
+
+    Raises:
+        ValueError: adapters alone are to be saved, but an encoder starts at random, and its weights are saved nowhere.
+    """
+    read = encoders_read(model)
+    at_random = [
+        part
+        for part in ("text", "vision", "cnn")
+        if f"{part}_config" in read and getattr(model, f"{part}_config") is not None
+    ]
+    if lora.lora and not lora.lora_merge and at_random:
+        raise ValueError(
+            f"`lora_merge` must be true: the {at_random[0]} encoder starts at random, so adapters alone cannot be "
+            "loaded again. Name a pretrained encoder, or leave out --lora_merge."
+        )
+
+
 def add_adapters(model: SentimentPreTrainedModel, args: LoraArguments) -> PeftModel:
-    """Add LoRA adapters to the encoders of a model. All other layers are trained in full and saved.
+    """Add LoRA adapters to the encoders of a model; train and save all other layers in full.
 
     Source: Hu et al., *LoRA: Low-Rank Adaptation of Large Language Models*.
 
@@ -45,7 +65,7 @@ def add_adapters(model: SentimentPreTrainedModel, args: LoraArguments) -> PeftMo
 
 
 def modules_without_encoders(model: nn.Module) -> list[str]:
-    """List the outermost modules that contain no adapted encoder, by dotted names that peft can tell apart.
+    """List the outermost modules without an adapted encoder, by unambiguous dotted names.
 
     peft finds a module by the end of its name, and cannot wrap a list of modules: in both cases the children of the
     module are listed instead.
@@ -81,7 +101,7 @@ def adapter_facts(args: LoraArguments) -> dict[str, Any]:
 
 
 def is_adapter(folder: str | Path) -> bool:
-    """Whether a folder holds adapters instead of a complete model."""
+    """Return whether a folder holds adapters instead of a complete model."""
     return (Path(folder) / "adapter_config.json").is_file()
 
 

@@ -1,4 +1,4 @@
-"""Arguments of commands: JSON values, the dataclasses of posts and splits, and the one parser."""
+"""Arguments of commands: JSON values, arguments of posts and splits, and the parser."""
 
 import argparse
 import dataclasses
@@ -14,7 +14,7 @@ from dataset_scripts.registry import DATASETS
 
 
 class JSON:
-    """Annotation of a field whose value is JSON on the command line and a Python object elsewhere.
+    """Annotation of a field that is JSON on the command line and an object in Python.
 
     Example: a field `text_config: JSON | None` accepts `--text_config '{"model_type": "bert"}'`.
 
@@ -32,7 +32,7 @@ class JSON:
 
 
 class JSONOrWord(JSON):
-    """As [`JSON`], where a bare word such as `balanced` is a value too."""
+    """Annotation of a field that is JSON or a bare word such as `balanced`."""
 
     def __new__(cls, value: Any) -> Any:
         return value if isinstance(value, str) and re.fullmatch(r"[a-z_]+", value) else JSON(value)

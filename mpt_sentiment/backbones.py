@@ -21,9 +21,11 @@ DETECTOR_SIZE = {"height": 512, "width": 512}
 def build_processor(model: ModelArguments, train: Dataset) -> MPTProcessor:
     """Create the processor of a run; a text encoder that starts at random gets a new vocabulary."""
     sources = encoder_sources(model)
+    # Without a vision encoder, a CNN decides the size of the images; the plain ConvNet reads any size.
+    only_cnn = sources["cnn"] is not None and "vision_config" not in encoders_read(model)
     processor = MPTProcessor.from_backbones(
         sources["text"],
-        sources["vision"],
+        None if only_cnn else sources["vision"],
         sources["cnn"],
         tokenizer=model.tokenizer_name_or_path,
         posts=train,
@@ -52,8 +54,8 @@ def build_model(
 
 
 def encoder_sources(model: ModelArguments) -> dict[str, str | PreTrainedConfig | None]:
-    """Find the source of each encoder: a configuration, a name, or the paper's if the system reads such an encoder."""
-    read = _config_of(model).encoder_classes()
+    """Find the source of each encoder that the system reads; by default the paper's."""
+    read = encoders_read(model)
     defaults = {"text": TEXT_ENCODER, "vision": VISION_ENCODER}
     sources: dict[str, str | PreTrainedConfig | None] = {}
     for part in ("text", "vision", "cnn", "scene"):
@@ -63,6 +65,11 @@ def encoder_sources(model: ModelArguments) -> dict[str, str | PreTrainedConfig |
         )
         sources[part] = name if fields is None else AutoConfig.for_model(**fields)
     return sources
+
+
+def encoders_read(model: ModelArguments) -> set[str]:
+    """List the encoders that the system reads, as fields of its configuration: `text_config`, `vision_config`, …"""
+    return set(_config_of(model).encoder_classes())
 
 
 def _config_of(model: ModelArguments) -> Any:

@@ -1,4 +1,4 @@
-"""Comparison: several systems trained on the same posts, split, seeds and metrics, in one table and chart.
+"""Comparison of several systems trained on the same posts, split and seeds.
 
 A cell (system, rationales, seed) that finished is never trained again; one that fails is reported, and the others are
 trained nevertheless.
@@ -134,7 +134,7 @@ def run_comparison(
     data: TrainingData,
     output_dir: Path,
 ) -> ComparisonResult:
-    """Run all cells that have no results yet, and write table, CSV and chart of those that finished.
+    """Train all cells without results, and write table, CSV and chart of the finished ones.
 
     Args:
         systems, seeds, thinking: see [`compare`].
@@ -186,7 +186,7 @@ def make_cells(
     posts: DatasetDict,
     output_dir: Path,
 ) -> list[Cell]:
-    """List all cells, seed by seed: a comparison that is stopped early has results of all systems.
+    """List all cells seed by seed, so that an early stop leaves results of all systems.
 
     Raises:
         ValueError: an unknown value of `thinking`, or `"with"` for posts without rationales.
@@ -211,7 +211,7 @@ def make_cells(
 
 
 def can_read_rationales(system: str) -> bool:
-    """Whether a system reads rationales: MPT, TF-IDF, and baselines of text and image (paper, Table 4)."""
+    """Return whether a system reads rationales: MPT, TF-IDF, baselines of text and image."""
     if system in BASELINES:
         return system == "tfidf"
     return system == "mpt" or {"text", "image"} <= set(SYSTEMS[system][0].reads)
@@ -251,7 +251,7 @@ def tabulate(
     *,
     write: bool,
 ) -> ComparisonResult:
-    """Compare the finished cells; with `write`, save `comparison.md`, `.csv`, `.json` and `.png`."""
+    """Compare the finished cells; with `write`, save table, CSV, JSON and chart."""
     names = posts["train"].features["label"].names
     groups: dict[tuple[str, bool], list[Cell]] = {}
     for cell in finished:

@@ -1,4 +1,4 @@
-"""Linear baselines: majority label, and logistic regression on TF-IDF or on a frozen text encoder.
+"""Linear baselines: majority label, logistic regression on TF-IDF or a frozen encoder.
 
 The strength of the regularization is chosen on validation (weighted F1); test is scored once.
 """
@@ -79,7 +79,7 @@ def fit(features: dict[str, np.ndarray], splits: Splits) -> np.ndarray:
 
 
 def tfidf_regression(splits: Splits, folder: Path, rationales: bool) -> None:
-    """Run logistic regression on TF-IDF of the text, and of the rationales on request, in a folder."""
+    """Run logistic regression on TF-IDF of text and, on request, rationales, in a folder."""
     columns = rationale_columns(splits)
     _save(fit(tfidf(splits, ["text", *columns] if rationales else ["text"]), splits), splits["test"], folder)
 

@@ -1,4 +1,4 @@
-"""Recipes: YAML files of training arguments, and their combination with fields of the command line or of Python."""
+"""Recipes: YAML files of training arguments, combined with fields of a user."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -53,14 +53,14 @@ def recipe_path(recipe: str | Path) -> Path:
 
 
 def system_recipe(system: str, dataset: str = "") -> str:
-    """Name the recipe that a system starts from: its own, or for MPT that of the dataset (paper, Table 2)."""
+    """Name the recipe of a system: its own, or for MPT that of the dataset."""
     names = recipe_names()
     own = dataset if system == "mpt" else f"baselines/{system}"
     return own if own in names else "mvsa_single"
 
 
 def parse_training(argv: Sequence[str], *, base: str | Path | None = None, command: str = "train") -> TrainingSetup:
-    """Parse `[RECIPE] [--name value …]`: the command line overrides the recipe, which overrides the recipe `base`.
+    """Parse `[RECIPE] [--name value …]`; it overrides the recipe, which overrides `base`.
 
     Raises:
         ValueError: a recipe that does not exist, or an unknown or unusable argument.
@@ -102,7 +102,7 @@ def training_setup(recipes: Sequence[str | Path], fields: Mapping[str, Any]) -> 
 
 
 def _merge(layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Merge layers of arguments. A layer that names an encoder replaces that encoder of the earlier layers."""
+    """Merge layers of arguments; naming an encoder replaces that of earlier layers."""
     merged: dict[str, Any] = {}
     for layer in layers:
         for part in ("text", "vision", "cnn", "scene"):

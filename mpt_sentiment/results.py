@@ -1,4 +1,4 @@
-"""Results of a finished training: metrics, predictions, figures and model card in its output folder."""
+"""Results of a training: metrics, predictions, figures and model card."""
 
 import dataclasses
 import json
@@ -46,7 +46,7 @@ def write_results(
     settings: Mapping[str, Any],
     train_posts_per_second: float,
 ) -> dict[str, Any]:
-    """Write metrics, predictions, figures and card. `metrics.json` comes last and marks the run as finished.
+    """Write predictions, figures, card and, last, the metrics that mark the run as finished.
 
     Args:
         output_dir (`Path`): folder of the run.
@@ -131,7 +131,7 @@ def best_evaluation(log_history: list[dict[str, Any]], metric: str) -> dict[str,
 
 
 def scores_line(metrics: Mapping[str, Any]) -> str:
-    """Format the scores of a run with their intervals, or of several runs with mean and standard deviation."""
+    """Format scores with their intervals, or of several runs with their standard deviation."""
     parts = []
     for score in SCORES:
         value = metrics[score]

@@ -1,4 +1,4 @@
-"""Identity of a run: the settings that decide its result, and the state of a run found in its output folder."""
+"""Identity of a run: the settings that decide its result, compared with an earlier run."""
 
 import dataclasses
 import enum
@@ -58,7 +58,7 @@ def run_settings(setup: TrainingSetup, posts: DatasetDict) -> dict[str, Any]:
 
 
 def finished_metrics(output_dir: Path, settings: dict[str, Any], *, overwrite: bool, save: bool) -> dict | None:
-    """Prepare an output folder for a run and return the metrics of a finished run with the same settings.
+    """Prepare an output folder; return the metrics if the same run has finished there.
 
     A run with other settings is replaced if it left neither metrics nor a checkpoint, or if `overwrite` is set.
 

@@ -15,7 +15,7 @@ from transformers import Pipeline, set_seed
 
 from modeling_mpt.pretrained_mpt import SentimentPreTrainedModel
 from modeling_mpt.trainer_mpt import MPTTrainer, last_complete_checkpoint
-from mpt_sentiment.adapters import add_adapters
+from mpt_sentiment.adapters import add_adapters, check_adapters
 from mpt_sentiment.backbones import build_model, build_processor
 from mpt_sentiment.evaluation import TrainingData, aggregate_runs, write_metrics
 from mpt_sentiment.recipe import DEFAULT_RECIPE, TrainingSetup, system_recipe, training_setup
@@ -43,7 +43,7 @@ class TrainingResult:
 
     @property
     def test(self) -> dict[str, Any]:
-        """Scores on the test posts, with `intervals`; over several seeds `mean`, `std` and `values` of each score."""
+        """Scores on test with `intervals`; over several seeds, mean, std and values of each."""
         return self.metrics["test"]
 
     @functools.cached_property
@@ -107,7 +107,7 @@ def train(
 
 
 def default_recipes(system: str, dataset: str) -> list[str]:
-    """Name the recipes of a system on a dataset. The sample's is laid over them: its encoders need no download."""
+    """Name the recipes of a system on a dataset. The sample's recipe overrides its encoders."""
     return [system_recipe(system, dataset), *([DEFAULT_RECIPE] if dataset == DEFAULT_RECIPE else [])]
 
 
@@ -120,6 +120,7 @@ def train_runs(setup: TrainingSetup, posts: DatasetDict, data: TrainingData) -> 
         data ([`TrainingData`]): account of the posts.
     """
     setup = with_present_modalities(setup, posts)
+    check_adapters(setup.model, setup.lora)
     settings = run_settings(setup, posts)
     output_dir, seeds = Path(setup.training.output_dir), setup.run.seeds
     if seeds is None:
@@ -139,7 +140,7 @@ def train_runs(setup: TrainingSetup, posts: DatasetDict, data: TrainingData) -> 
 
 
 def with_present_modalities(setup: TrainingSetup, posts: DatasetDict) -> TrainingSetup:
-    """Choose the modalities that the posts have, unless the user named some, and log what is left out."""
+    """Choose the modalities that the posts have, unless the user named some."""
     if setup.model.model != "mpt" or setup.model.modalities is not None:
         return setup
     present = modalities_of(posts)
@@ -233,7 +234,7 @@ def describe(data: TrainingData, posts: DatasetDict, processor: MPTProcessor, mo
 
 
 def save_adapted(trainer: MPTTrainer, output_dir: Path, *, merge: bool) -> None:
-    """Save an adapted model: complete, with the adapters merged into its encoders, or adapters and configuration."""
+    """Save an adapted model: merged and complete, or the configuration for its adapters."""
     adapted = trainer.accelerator.unwrap_model(trainer.model)
     if merge:
         adapted.merge_and_unload().save_pretrained(output_dir)

@@ -1,4 +1,4 @@
-"""Posts of a run: loaded and split, with the account of them that results and model card show."""
+"""Posts of a run, loaded and split, and their description for results and card."""
 
 import collections
 
@@ -16,7 +16,7 @@ _NAMES = {"mpt_sample": "sample"}  # the column `source` of the sample: the name
 
 
 def load_splits(args: DataArguments) -> tuple[DatasetDict, TrainingData]:
-    """Load posts and split them into train, validation and test, unless they come with these splits.
+    """Load posts and split them, unless they come as train, validation and test.
 
     Returns:
         The posts, and the account of them for results and card.
@@ -34,9 +34,9 @@ def load_splits(args: DataArguments) -> tuple[DatasetDict, TrainingData]:
 
 
 def as_splits(posts: Dataset | DatasetDict) -> tuple[DatasetDict, TrainingData]:
-    """Accept posts from Python: a `DatasetDict` as it is, a `Dataset` split by the default protocol."""
+    """Split a `Dataset` by the default protocol; return a `DatasetDict` as it is."""
     if isinstance(posts, DatasetDict):
-        return posts, describe_posts(posts)
+        return posts, describe_posts(posts, protocol="as given")
     defaults = DataArguments()
     splits = split_posts(posts, protocol=defaults.split, seed=defaults.split_seed)
     return splits, describe_posts(splits, protocol=defaults.split, split_seed=defaults.split_seed)

@@ -1,4 +1,4 @@
-"""Conventions of the source: docstrings, vocabulary, file sizes and the direction of imports."""
+"""Conventions of the source: docstrings, vocabulary, file sizes, direction of imports."""
 
 import ast
 import re
@@ -9,7 +9,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("modeling_mpt", "processing_mpt", "dataset_scripts", "mpt_sentiment", "examples", "benchmarks", "tests")
 SOURCES = sorted(path.relative_to(ROOT) for name in PACKAGES for path in (ROOT / name).rglob("*.py"))
-PAGES = sorted(path.relative_to(ROOT) for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+PATTERNS = ("*.md", "docs/**/*.md", "mpt_sentiment/**/*.yaml", "dataset_scripts/**/*.yaml", "mpt_sentiment/**/*.md")
+PAGES = sorted(path.relative_to(ROOT) for pattern in PATTERNS for path in ROOT.glob(pattern))
 QUESTION_WORDS = ("What", "Which", "Of", "As", "How", "Whether", "Where", "That", "By")
 FIGURES_OF_SPEECH = re.compile(
     r"\b(mend(s|ed|ing)?|lies|lying|lain|stands?|stood|behind|beside|tongues?|guilt|guilty|deaths?|nobody|in vain"

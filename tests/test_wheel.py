@@ -1,4 +1,4 @@
-"""The built wheel, installed where no checkout is importable: Python interface and console script on the sample."""
+"""Built wheel in an environment without a checkout: Python interface and console script."""
 
 import json
 import os

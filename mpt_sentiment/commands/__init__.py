@@ -1,4 +1,4 @@
-"""Console script `mpt-sentiment`: one module per command, which parses arguments and calls the package."""
+"""Console script `mpt-sentiment`. Each module parses the arguments of one command."""
 
 import importlib
 import sys

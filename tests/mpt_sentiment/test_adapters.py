@@ -80,6 +80,11 @@ def test_saved_adapters_load_onto_their_encoder(posts, encoder, tmp_path):
     assert row["probability_positive"] == pytest.approx(scores[0], abs=1e-4)
 
 
+def test_adapters_of_random_encoders_are_refused_before_training(posts, tmp_path):
+    with pytest.raises(ValueError, match="`lora_merge` must be true: the text encoder starts at random"):
+        mpt.train(posts, tmp_path, **FIELDS | {"lora_merge": False})
+
+
 def test_nothing_to_adapt_is_one_line_with_a_remedy():
     with pytest.raises(ValueError, match="--lora_target_modules"):
         add_adapters(tiny_baselines.model("text_cnn"), LoraArguments(lora=True, lora_target_modules="nothing"))

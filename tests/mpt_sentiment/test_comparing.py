@@ -1,4 +1,4 @@
-"""Comparison of systems: cells that are trained once, failures that cost nothing else, and the table."""
+"""Comparison of systems: cells trained once, reported failures, and the table."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""Recipes and arguments: found by name, overridden in order, checked with the closest known name."""
+"""Recipes and arguments: lookup by name, order of overriding, and error messages."""
 
 import pytest
 import yaml

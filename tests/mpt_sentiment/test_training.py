@@ -14,6 +14,8 @@ from transformers import AutoModelForSequenceClassification, AutoProcessor
 import mpt_sentiment as mpt
 from helpers.train_command import SAMPLE_OPTIONS, TINY_FIELDS, arguments, run
 from modeling_mpt import MPTTrainer
+from mpt_sentiment.backbones import build_processor
+from mpt_sentiment.recipe import training_setup
 from mpt_sentiment.run_identity import NOT_IN_IDENTITY
 
 REPOSITORY = Path(__file__).parents[2]
@@ -182,6 +184,14 @@ def test_posts_without_a_modality_are_trained_on_the_others(posts, tmp_path, cap
     result = mpt.train(texts, tmp_path, **TINY_FIELDS | {"num_train_epochs": 1})
     assert result.metrics["system"]["modalities"] == ["text"]
     assert "No post has image or rationales" in caplog.text
+
+
+def test_a_cnn_alone_needs_no_vision_encoder_and_gets_images_of_its_own_size(posts):
+    cnn = {"model_type": "timm_wrapper", "architecture": "resnet18", "pretrained_cfg": {"input_size": [3, 48, 48]}}
+    fields = {"image_branches": ["cnn"], "cnn_config": cnn, "text_config": TINY_FIELDS["text_config"]}
+    for vision in ({}, {"vision_config": TINY_FIELDS["vision_config"]}):
+        setup = training_setup(["mvsa_single"], fields | vision)
+        assert build_processor(setup.model, posts["train"]).image_size == (48, 48)
 
 
 @pytest.mark.parametrize("name", ["bert", "late_fusion"])
