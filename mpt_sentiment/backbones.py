@@ -68,7 +68,7 @@ def encoder_sources(model: ModelArguments) -> dict[str, str | PreTrainedConfig |
 
 
 def encoders_read(model: ModelArguments) -> set[str]:
-    """List the encoders that the system reads, as fields of its configuration: `text_config`, `vision_config`, …"""
+    """List the encoders that the system reads, by the names of their configuration fields."""
     return set(_config_of(model).encoder_classes())
 
 
