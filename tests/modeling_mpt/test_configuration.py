@@ -78,9 +78,6 @@ def test_an_encoder_is_a_dict_an_object_or_the_default():
     assert isinstance(config.text_config, BertConfig) and config.text_config.hidden_size == 48
     assert config.vision_config.hidden_size == 96
     assert config.cnn_config is None
-
-
-def test_a_dict_may_name_a_timm_architecture_alone():
     config = MPTConfig(cnn_config={"model_type": "timm_wrapper", "architecture": "test_resnet"})
     assert isinstance(config.cnn_config, TimmWrapperConfig) and config.cnn_config.architecture == "test_resnet"
 
@@ -178,10 +175,6 @@ def test_encoders_that_the_network_does_not_read_are_not_configured():
     assert cnn_only.text_config is None and cnn_only.vision_config is None
     text_only = MPTConfig(modalities=["text"], vision_config=tiny.vision_config(), loss_weight_mlcl=0)
     assert text_only.text_config.model_type == "bert" and text_only.vision_config is None
-
-
-def test_mlcl_is_switched_off_by_a_weight_of_zero():
-    assert MPTConfig(modalities=["text"], loss_weight_mlcl=0).loss_weight_mlcl == 0
 
 
 def test_fields_set_after_construction_are_checked_by_the_model(tmp_path):

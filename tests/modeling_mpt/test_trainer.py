@@ -325,6 +325,18 @@ def test_training_ends_with_the_weights_of_the_best_epoch(tmp_path, resume):
     assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-4"]
 
 
+def test_training_with_lora_ends_with_the_weights_of_the_best_epoch(tmp_path):
+    model = get_peft_model(tiny_model(), LoraConfig(r=2, target_modules=["query"], modules_to_save=["classifier"]))
+    after_epoch = {}
+    keep = Call("on_evaluate", lambda state: after_epoch.setdefault(round(state.epoch), weights(model)))
+    options = {"eval_strategy": "epoch", "save_strategy": "epoch", "load_best_model_at_end": True}
+    args = arguments(tmp_path, num_train_epochs=3, learning_rate=1e-2, **options)
+    metrics = epochs_with_f1([0.2, 0.9, 0.3])
+    trainer = train(model, posts(8), args, [keep], eval_dataset=posts(8), compute_metrics=metrics)
+    assert different(after_epoch[3], after_epoch[2]) != []
+    assert different(weights(trainer.model), after_epoch[2]) == []
+
+
 # ---- Arguments ----
 
 

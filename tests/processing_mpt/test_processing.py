@@ -94,25 +94,19 @@ def test_half_a_surrogate_pair_is_read_as_a_question_mark():
 # --- truncation ------------------------------------------------------------------------------------------------------
 
 
-def test_what_is_cut_is_counted_and_logged_once(caplog):
+def test_truncated_texts_are_counted_and_logged_once(caplog):
     make = processor(max_length=4, rationale_max_length=5)
     with caplog.at_level(logging.WARNING):
         batch = make(
             text=["what a good day", "rain and"], rationales=[{"positive": "nothing but rain and a train"}] * 2
         )
-        make(text=["nothing but rain"])
+        make(text=["nothing but rain", "rain and"])  # the second has 4 tokens and is whole
     assert batch["input_ids"].shape == (2, 4) and batch["rationale_input_ids"].shape == (2, 3, 5)
     assert make.truncated == {"text": 2, "rationale": 2}
     messages = [record.getMessage() for record in caplog.records if "truncated" in record.getMessage()]
     assert len(messages) == 2
     assert "4 tokens" in messages[0] and "max_length" in messages[0]
     assert "rationale_max_length" in messages[1]
-
-
-def test_a_text_that_just_fits_does_not_count_as_cut():
-    make = processor(max_length=4)
-    make(text=["rain and"])
-    assert make.truncated["text"] == 0
 
 
 def test_the_tokenizer_s_own_limit_holds_too():
