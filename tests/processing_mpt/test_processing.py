@@ -295,9 +295,9 @@ torch.save(dict(batch), "batch.pt")
 processor.save_pretrained("again")
 """
     run_elsewhere(code, tmp_path)
-    found = torch.load(tmp_path / "batch.pt")
+    loaded = torch.load(tmp_path / "batch.pt")
     expected = make(images=[image(), None], text=TEXTS, rationales=[None, {"irony": "rain"}])
-    assert set(found) == set(expected) and all(found[name].equal(expected[name]) for name in expected)
+    assert set(loaded) == set(expected) and all(loaded[name].equal(expected[name]) for name in expected)
     names = [sorted(path.name for path in (tmp_path / folder).iterdir()) for folder in ("saved", "again")]
     assert names[0] == names[1] and {"processing_mpt.py", "pipeline_mpt.py"} <= set(names[0])
 
