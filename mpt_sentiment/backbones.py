@@ -4,7 +4,7 @@ import collections
 from typing import Any
 
 from datasets import Dataset
-from transformers import AutoConfig, AutoImageProcessor, PreTrainedConfig
+from transformers import AutoConfig, PreTrainedConfig
 
 from modeling_mpt import SYSTEMS
 from modeling_mpt.pretrained_mpt import SentimentPreTrainedModel
@@ -14,8 +14,6 @@ from processing_mpt import MPTProcessor
 # The encoders of the paper (§4.2), for a run that names none.
 TEXT_ENCODER = "google-bert/bert-base-uncased"
 VISION_ENCODER = "google/vit-base-patch16-224-in21k"
-# A detector's own processor pads to the largest image of a batch; with one size, all batches have the same shape.
-DETECTOR_SIZE = {"height": 512, "width": 512}
 
 
 def build_processor(model: ModelArguments, train: Dataset) -> MPTProcessor:
@@ -23,7 +21,7 @@ def build_processor(model: ModelArguments, train: Dataset) -> MPTProcessor:
     sources = encoder_sources(model)
     # Without a vision encoder, a CNN decides the size of the images; the plain ConvNet reads any size.
     only_cnn = sources["cnn"] is not None and "vision_config" not in encoders_read(model)
-    processor = MPTProcessor.from_backbones(
+    return MPTProcessor.from_backbones(
         sources["text"],
         None if only_cnn else sources["vision"],
         sources["cnn"],
@@ -33,11 +31,6 @@ def build_processor(model: ModelArguments, train: Dataset) -> MPTProcessor:
         max_length=model.max_length,
         rationale_max_length=model.rationale_max_length,
     )
-    if model.visual_provider == "detector" and isinstance(sources["vision"], str):
-        processor.image_processor = AutoImageProcessor.from_pretrained(
-            sources["vision"], size=DETECTOR_SIZE, do_pad=False
-        )
-    return processor
 
 
 def build_model(
