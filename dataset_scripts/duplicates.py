@@ -4,23 +4,27 @@ import hashlib
 import html
 import re
 import unicodedata
+from collections.abc import Sequence
 
+import numpy as np
 from datasets import Dataset, Image
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from dataset_scripts.reading.images import image_digest
 
 # A URL ends at the first character that is not ASCII: Chinese text may follow without a space.
-_URL = re.compile(r"https?[!-~]*|www\.[!-~]+", re.IGNORECASE)
-_MENTION = re.compile(r"[@＠]\w+")
-_RETWEET = re.compile(r"\brt\b")
+URL = re.compile(r"https?[!-~]*|www\.[!-~]+", re.IGNORECASE)
+MENTION = re.compile(r"[@＠]\w+")
+RETWEET = re.compile(r"\brt\b", re.IGNORECASE)
 _NOT_WORD = re.compile(r"[\W_]+")
 
 
 def normalize_text(text: str) -> str:
     """Reduce a text to lower-case words: no URLs, mentions, "RT", `#`, punctuation, emoji."""
     text = unicodedata.normalize("NFKC", html.unescape(text))
-    text = _MENTION.sub(" ", _URL.sub(" ", text)).lower()
-    return _NOT_WORD.sub(" ", _RETWEET.sub(" ", text)).strip()
+    text = MENTION.sub(" ", URL.sub(" ", text)).lower()
+    return _NOT_WORD.sub(" ", RETWEET.sub(" ", text)).strip()
 
 
 def group_ids(dataset: Dataset) -> list[int]:
@@ -32,23 +36,20 @@ def group_ids(dataset: Dataset) -> list[int]:
     Raises:
         ValueError: an image file of the posts cannot be read.
     """
-    parent = list(range(len(dataset)))
-
-    def root(row: int) -> int:
-        while parent[row] != row:
-            parent[row] = parent[parent[row]]  # path halving
-            row = parent[row]
-        return row
-
     first_row_with: dict[bytes, int] = {}
+    pairs = []
     columns = dataset.select_columns(["id", "image", "text"]).cast_column("image", Image(decode=False))
     for row, post in enumerate(columns):
         words = normalize_text(post["text"] or "")
         keys = [b"text" + hashlib.sha256(words.encode()).digest()] if words else []
         if post["image"] is not None:
             keys.append(b"image" + image_digest(post["image"], post["id"]))
-        for key in keys:
-            parent[root(row)] = root(first_row_with.setdefault(key, row))
+        pairs += [(row, first_row_with.setdefault(key, row)) for key in keys]
+    return connected_groups(pairs, len(dataset)).tolist()
 
-    numbers: dict[int, int] = {}
-    return [numbers.setdefault(root(row), len(numbers)) for row in range(len(dataset))]
+
+def connected_groups(pairs: Sequence[tuple[int, int]], size: int) -> np.ndarray:
+    """Assign group numbers to `size` items, (size,): connected items share one; in order of appearance."""
+    rows, columns = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+    _, groups = connected_components(coo_array((np.ones(len(rows)), (rows, columns)), shape=(size, size)), False)
+    return groups

@@ -107,16 +107,14 @@ def join_content(
     """
     if on_missing not in ("raise", "skip"):
         raise ValueError(f"`on_missing` must be 'raise' or 'skip', got {on_missing!r}.")
-    splits = published if isinstance(published, DatasetDict) else {"posts": published}
+    splits = _splits(published)
     for posts in splits.values():
         if any(column in posts.column_names for column in CONTENT):
             raise ValueError(
                 f"The posts already have {' or '.join(CONTENT)} (columns: {posts.column_names}); there is nothing to "
                 "join."
             )
-    original = load_posts(name, data_dir, **options)
-    if isinstance(original, DatasetDict):
-        original = concatenate_datasets(list(original.values()))
+    original = concatenate_datasets(list(_splits(load_posts(name, data_dir, **options)).values()))
     row_of = {post_id: row for row, post_id in enumerate(original["id"])}
     joined = {}
     for split, posts in splits.items():
@@ -180,7 +178,7 @@ def _load_published(
         (posts,) = posts.values()
     if data_dir is not None:
         posts = _with_content(posts, name, data_dir, on_error)
-    for split in posts.values() if isinstance(posts, DatasetDict) else [posts]:
+    for split in _splits(posts).values():
         missing = [column for column in features(perspectives=()) if column not in split.column_names]
         if missing == list(CONTENT):
             raise ValueError(
@@ -204,7 +202,7 @@ def _with_content(
     posts: Dataset | DatasetDict, name: str, data_dir: str | Path, on_error: str
 ) -> Dataset | DatasetDict:
     """Join the original download of the dataset that the column `source` names."""
-    splits = list(posts.values()) if isinstance(posts, DatasetDict) else [posts]
+    splits = _splits(posts).values()
     if any(column in split.column_names for split in splits for column in CONTENT):
         raise _needless_data_dir(name, data_dir)
     sources = sorted({str(source) for split in splits if "source" in split.column_names for source in split["source"]})
@@ -244,13 +242,17 @@ def _compare_labels(posts: Dataset, content: Dataset, download: str) -> None:
         )
 
 
+def _splits(posts: Dataset | DatasetDict) -> dict[str, Dataset]:
+    return posts if isinstance(posts, DatasetDict) else {"posts": posts}
+
+
 def _needless_data_dir(name: str, data_dir: str | Path) -> ValueError:
     return ValueError(f"load_posts({name!r}) takes no data_dir, got {str(data_dir)!r}; leave it out.")
 
 
 def _report_of(name: str, posts: Dataset | DatasetDict) -> BuildReport:
     report = BuildReport(source=name)
-    for split in posts.values() if isinstance(posts, DatasetDict) else [posts]:
+    for split in _splits(posts).values():
         report.read += len(split)
         label = split.features["label"]
         for value in split["label"]:

@@ -21,10 +21,8 @@ def features(labels: Sequence[str] = LABELS, perspectives: Sequence[str] = PERSP
     """Build the `datasets.Features` of every dataset.
 
     Args:
-        labels (sequence of `str`, defaults to positive, neutral, negative):
-            Class names; the position is the label id.
-        perspectives (sequence of `str`, defaults to positive, neutral, negative):
-            One rationale column per perspective.
+        labels (sequence of `str`): class names; the position is the label id.
+        perspectives (sequence of `str`): one rationale column per perspective.
 
     Returns:
         `id`, `text`, `language`, `source` are strings; `image`, every `rationale_*`, `label`, `text_label` and
@@ -52,38 +50,17 @@ def features(labels: Sequence[str] = LABELS, perspectives: Sequence[str] = PERSP
     )
 
 
-def post_row(
-    post_id: str,
-    *,
-    text: str,
-    image: str | dict[str, Any] | None,
-    label: str | None,
-    language: str,
-    source: str,
-    text_label: str | None = None,
-    image_label: str | None = None,
-    rationales: Mapping[str, str | None] | None = None,
-) -> dict[str, Any]:
-    """Build a row of `features`.
+def post_row(post_id: str, rationales: Mapping[str, str | None] | None = None, **columns: Any) -> dict[str, Any]:
+    """Build a row of `features`; columns that are not given are null.
 
     Args:
-        post_id, text, language, source (`str`): the columns of these names.
-        image (`str` or `dict`, *optional*): path of the image file, or `{"bytes": …, "path": None}`.
-        label, text_label, image_label (`str`, *optional*): class names.
+        post_id (`str`): the column `id`.
         rationales (mapping, *optional*): perspective -> rationale or None; by default None for each of `PERSPECTIVES`.
+        columns: the other columns. An image is a path or `{"bytes": …, "path": None}`; labels are class names.
     """
     rationales = dict.fromkeys(PERSPECTIVES) if rationales is None else rationales
-    return {
-        "id": post_id,
-        "image": image,
-        "text": text,
-        **{rationale_column(perspective): rationale for perspective, rationale in rationales.items()},
-        "label": label,
-        "text_label": text_label,
-        "image_label": image_label,
-        "language": language,
-        "source": source,
-    }
+    row = dict.fromkeys(("image", "text", "label", "text_label", "image_label", "language", "source")) | columns
+    return {"id": post_id} | row | {rationale_column(name): text for name, text in rationales.items()}
 
 
 def _names(argument: str, names: Sequence[str]) -> list[str]:

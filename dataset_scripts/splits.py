@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 from datasets import Dataset, DatasetDict, Image
 
 from dataset_scripts.duplicates import group_ids
@@ -71,24 +72,20 @@ def split_posts(
     if repeated:
         raise ValueError(f"{len(repeated)} ids occur more than once (first: {repeated[:3]}); ids must be unique.")
 
+    labels = _required_labels(dataset) if protocol != "clmlf" else []
     if protocol == "clmlf":
         split_of_row = _listed_splits(ids, id_lists, on_missing)
     elif protocol == "paper":
-        _required_labels(dataset)
         split_of_row = _random_splits(ids, seed)
     else:
-        labels = _required_labels(dataset)
         quotas = _fold_quotas(labels, dataset) if protocol == "folds" else _tenth_quotas(labels, dataset)
         split_of_row = _assign_groups(ids, labels, group_ids(dataset), quotas, seed)
         if protocol == "folds":
             split_of_fold = {fold: 2, (fold + 1) % NUM_FOLDS: 1}
             split_of_row = [split_of_fold.get(row_fold, 0) for row_fold in split_of_row]
 
-    rows: dict[str, list[int]] = {name: [] for name in SPLITS}
-    for row, split in enumerate(split_of_row):
-        if split is not None:
-            rows[SPLITS[split]].append(row)
-    return DatasetDict({name: dataset.select(indices) for name, indices in rows.items()})
+    rows_of = {name: np.flatnonzero(np.equal(split_of_row, side)).tolist() for side, name in enumerate(SPLITS)}
+    return DatasetDict({name: dataset.select(rows) for name, rows in rows_of.items()})
 
 
 def split_hash(splits: DatasetDict) -> str:
@@ -204,10 +201,8 @@ def _random_splits(ids: list[str], seed: int) -> list[int]:
         raise ValueError(f"{len(ids)} posts are too few for 8:1:1; at least 10 are needed.")
     order = sorted(range(len(ids)), key=lambda row: ids[row])
     random.Random(seed).shuffle(order)
-    split_of_row = [0] * len(ids)
-    for position, row in enumerate(order[: 2 * tenth]):
-        split_of_row[row] = 1 if position < tenth else 2
-    return split_of_row
+    split_of = dict(zip(order, [1] * tenth + [2] * tenth, strict=False))
+    return [split_of.get(row, 0) for row in range(len(ids))]
 
 
 def _with_agreeing_labels(dataset: Dataset) -> Dataset:
@@ -224,7 +219,8 @@ def _with_agreeing_labels(dataset: Dataset) -> Dataset:
 
 def _listed_splits(
     ids: list[str], id_lists: str | Path | Mapping[str, str | Path] | None, on_missing: str
-) -> list[int | None]:
+) -> list[int]:
+    """Return the index into `SPLITS` of each post, -1 for a post in no list."""
     if on_missing not in ("raise", "skip"):
         raise ValueError(f"`on_missing` must be 'raise' or 'skip', got {on_missing!r}.")
     split_of_id: dict[str, int] = {}
@@ -249,4 +245,4 @@ def _listed_splits(
                 f'{message}. Load the whole download and its lists, or leave them out with on_missing="skip".'
             )
         logger.warning("%s; left out", message)
-    return [split_of_id.get(post_id) for post_id in ids]
+    return [split_of_id.get(post_id, -1) for post_id in ids]

@@ -79,20 +79,16 @@ def build_dataset(
     an interruption it resumes.
 
     Args:
-        name (`str`): dataset, as for `load_posts`.
+        name, data_dir, rationales, on_error, num_proc: See [`load_posts`].
         output_dir (`str` or `Path`): folder of the result.
-        data_dir (`str` or `Path`, *optional*): original download, a folder or an archive.
-        rationales (`str` or `Path`, *optional*): table or store of rationales, joined by id.
         rationales_info (mapping, *optional*): origin of the rationales for the card: `{"model": …, "prompt": …}`.
         dataset_options (mapping, *optional*): options of the loader.
-        on_error (`str`, defaults to `"raise"`): `"skip"` leaves faulty posts out and counts them.
         split, split_seed, split_options: arguments of `split_posts`, for posts without splits of their own.
         config_name (`str`, *optional*): name of the configuration; defaults to that of the dataset.
-        license (`str`, *optional*): license id for the card; see `save_posts`.
+        license (`str`, *optional*): license id for the card; defaults to that of the dataset.
         with_content (`bool`, defaults to `True`): `False` omits texts and images.
         max_file_size (`int`, defaults to 300 MiB): maximum number of bytes in a file before compression.
         audit (`bool`, defaults to `False`): audit the posts; the files are saved in `OUTPUT_DIR-audit`.
-        num_proc (`int`, *optional*): number of images decoded in parallel.
 
     Raises:
         ValueError: a fault of the posts or an unknown option; the message names the fix.

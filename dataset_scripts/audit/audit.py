@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ from dataset_scripts.audit.images import (
     MAX_DISTANCE,
     MIN_CORRELATION,
     Fingerprint,
-    fingerprints,
+    fingerprint,
     near_duplicates,
 )
 from dataset_scripts.audit.report import AuditReport, FaultyPosts
@@ -33,6 +34,7 @@ from dataset_scripts.audit.sheet import Candidate, SheetSection, conflicting_pai
 from dataset_scripts.audit.texts import TEXT_FAULTS, TEXT_LEVELS, WORDS_ONLY, text_fault
 from dataset_scripts.rationales.quality.gate import HARD, SOFT, check_post, is_written
 from dataset_scripts.reading.report import did_you_mean
+from dataset_scripts.reading.threads import map_in_threads
 from dataset_scripts.splits import PROTOCOLS, split_hash
 
 IMAGE_BYTES = "image, same bytes"
@@ -89,7 +91,8 @@ def audit_posts(
     if num_proc < 1:
         raise ValueError(f"`num_proc` must be at least 1, got {num_proc}.")
     texts = _read_texts(rows)
-    images = list(fingerprints(tqdm(rows.images(), total=len(rows), desc="Reading images", unit=" images"), num_proc))
+    undecoded = tqdm(rows.images(), total=len(rows), desc="Reading images", unit=" images")
+    images = list(map_in_threads(fingerprint, undecoded, num_proc))
     digests = [image.digest for image in images]
     text_and_image = zip(next(iter(texts.keys.values())), digests, strict=True)
     levels = {TEXT_AND_IMAGE: groups_by_key(None if None in pair else pair for pair in text_and_image)}
@@ -102,25 +105,25 @@ def audit_posts(
     leaks, impossible = _leaks(rows, levels, given_hash, protocols, seed, id_lists)
     ids = Counter(rows.columns["id"])
     given = rows.split_of if rows.splits else None
+
+    def faulty(numbers: Iterable[int]) -> FaultyPosts:
+        return FaultyPosts.from_names(rows.names[number] for number in numbers)
+
     return AuditReport(
         posts=len(rows),
         splits={split: int((rows.split_of == index).sum()) for index, split in enumerate(rows.splits)},
         labels=_label_counts(rows),
-        repeated_ids=FaultyPosts.from_names(
-            name for name, post in zip(rows.names, rows.columns["id"], strict=True) if ids[post] > 1
-        ),
+        repeated_ids=faulty(row for row, post in enumerate(rows.columns["id"]) if ids[post] > 1),
         duplicates={
             level: count_duplicates(groups, rows.labels, given, rows.names) for level, groups in levels.items()
         },
         leakage=leaks,
         impossible=impossible,
-        texts=_by_fault(TEXT_FAULTS, texts.faults, rows.names),
-        images=_by_fault(IMAGE_FAULTS, [image.fault for image in images], rows.names),
+        texts={kind: faulty(row for row, fault in enumerate(texts.faults) if fault == kind) for kind in TEXT_FAULTS},
+        images={kind: faulty(row for row, image in enumerate(images) if image.fault == kind) for kind in IMAGE_FAULTS},
         rationale_coverage=_coverage(texts.rationales, len(rows)),
         rationales={
-            perspective: {
-                flag: FaultyPosts.from_names(rows.names[row] for row in flagged) for flag, flagged in flags.items()
-            }
+            perspective: {flag: faulty(flagged) for flag, flagged in flags.items()}
             for perspective, flags in texts.rationales.items()
         },
         settings={
@@ -178,8 +181,8 @@ def _near_posts(images: Sequence[Fingerprint], same_bytes: np.ndarray) -> list[t
 
     Posts with the same image bytes are represented by the first one.
     """
-    first = {group: row for row, group in reversed(list(enumerate(same_bytes.tolist())))}
-    rows = sorted(row for row in first.values() if images[row].thumbnail is not None)
+    _, first = np.unique(same_bytes, return_index=True)
+    rows = [row for row in sorted(first.tolist()) if images[row].thumbnail is not None]
     pairs = near_duplicates(np.array([images[row].thumbnail for row in rows]))
     pairs = [(rows[left], rows[right], correlation) for left, right, correlation in pairs]
     return sorted(pairs, key=lambda pair: (pair[2], pair[:2]))
@@ -215,26 +218,18 @@ def _leaks(
 
 def _coverage(rationales: dict[str, dict[str, list[int]]], num_posts: int) -> dict[str, int]:
     """Count posts with all, some and none of the rationales that any post has."""
-    missing = [flags["missing"] for flags in rationales.values() if len(flags["missing"]) < num_posts]
     if not rationales:
         return {}
-    by_post = Counter(row for rows in missing for row in rows)
-    none = sum(count == len(missing) for count in by_post.values()) if missing else num_posts
-    some = len(by_post) - none if missing else 0
-    return {"all": num_posts - some - none, "some": some, "none": none}
+    used = [flags["missing"] for flags in rationales.values() if len(flags["missing"]) < num_posts]
+    missing = np.bincount(list(itertools.chain(*used)), minlength=num_posts)
+    none = int((missing == len(used)).sum())
+    complete = int((missing == 0).sum()) if used else 0
+    return {"all": complete, "some": num_posts - complete - none, "none": none}
 
 
 def _label_counts(rows: AuditRows) -> dict[str, int]:
-    counts = {name: int((rows.labels == label).sum()) for label, name in enumerate(rows.class_names)}
-    unlabeled = int((rows.labels < 0).sum())
-    return counts | ({"no label": unlabeled} if unlabeled else {})
-
-
-def _by_fault(kinds: Iterable[str], faults: Sequence[str | None], names: Sequence[str]) -> dict[str, FaultyPosts]:
-    return {
-        kind: FaultyPosts.from_names(name for name, fault in zip(names, faults, strict=True) if fault == kind)
-        for kind in kinds
-    }
+    unlabeled, *counts = np.bincount(rows.labels + 1, minlength=len(rows.class_names) + 1).tolist()
+    return dict(zip(rows.class_names, counts, strict=True)) | ({"no label": unlabeled} if unlabeled else {})
 
 
 def _sheet(

@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 from datasets import Dataset, Features
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
+from dataset_scripts.duplicates import connected_groups
 from dataset_scripts.schema import features
 from dataset_scripts.splits import NUM_FOLDS, SPLITS, split_hash, split_posts
 
@@ -65,24 +64,17 @@ def groups_by_key(keys: Iterable[Hashable | None]) -> np.ndarray:
 
 def groups_by_pairs(groups: np.ndarray, pairs: Sequence[tuple[int, int]]) -> np.ndarray:
     """Merge the groups of the two posts of each pair, transitively."""
-    merged = groups.copy()
-    if pairs:
-        first, second = groups[np.array(pairs)].T
-        size = int(groups.max()) + 1
-        edges = coo_array((np.ones(len(pairs)), (first, second)), shape=(size, size))
-        _, component = connected_components(edges, directed=False)
-        merged[groups >= 0] = component[groups[groups >= 0]]
-    return merged
+    merged = connected_groups(groups[np.array(pairs, dtype=np.int64)], int(groups.max(initial=-1)) + 1)
+    return np.where(groups < 0, -1, merged[groups]) if len(merged) else groups
 
 
 def groups_by_any(levels: Sequence[np.ndarray]) -> np.ndarray:
     """Group posts that share a group in at least one level, transitively; others alone."""
-    merged = np.arange(len(levels[0]))
+    pairs: list[tuple[int, int]] = []
     for groups in levels:
         first: dict[int, int] = {}
-        pairs = [(first.setdefault(group, row), row) for row, group in enumerate(groups.tolist()) if group >= 0]
-        merged = groups_by_pairs(merged, pairs)
-    return merged
+        pairs += [(first.setdefault(group, row), row) for row, group in enumerate(groups.tolist()) if group >= 0]
+    return connected_groups(pairs, len(levels[0]))
 
 
 def group_members(groups: np.ndarray) -> list[np.ndarray]:

@@ -1,11 +1,8 @@
 """Fingerprints of images: blank and unreadable ones, and pairs of the same picture."""
 
-import concurrent.futures
 import dataclasses
 import hashlib
 import io
-from collections import deque
-from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -48,21 +45,6 @@ class Fingerprint:
     fault: str | None = None
     reason: str | None = None
     thumbnail: np.ndarray | None = None
-
-
-def fingerprints(images: Iterable[dict[str, Any] | None], num_proc: int) -> Iterator[Fingerprint]:
-    """Compute the fingerprints of undecoded images in order, in `num_proc` threads.
-
-    A few images at a time are in memory. Threads suffice because Pillow's decoders release the GIL.
-    """
-    with concurrent.futures.ThreadPoolExecutor(num_proc, thread_name_prefix="audit") as pool:
-        pending: deque[concurrent.futures.Future[Fingerprint]] = deque()
-        for image in images:
-            pending.append(pool.submit(fingerprint, image))
-            if len(pending) >= 4 * num_proc:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
 
 
 def fingerprint(image: dict[str, Any] | None) -> Fingerprint:

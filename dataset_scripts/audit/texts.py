@@ -3,20 +3,17 @@
 import re
 from collections.abc import Callable
 
-from dataset_scripts.duplicates import normalize_text
+from dataset_scripts.duplicates import MENTION, RETWEET, URL, normalize_text
 
-_URL = re.compile(r"https?[!-~]*|www\.[!-~]+", re.IGNORECASE)
-_MENTION = re.compile(r"[@＠]\w+")
-_RETWEET = re.compile(r"\brt\b", re.IGNORECASE)
 _HASHTAG = re.compile(r"[#＃]\w+[#＃]?")
 
 
 def _without_urls(text: str) -> str:
-    return _collapse_spaces(_URL.sub(" ", text.lower()))
+    return _collapse_spaces(URL.sub(" ", text.lower()))
 
 
 def _without_mentions(text: str) -> str:
-    return _collapse_spaces(_RETWEET.sub(" ", _MENTION.sub(" ", _without_urls(text))))
+    return _collapse_spaces(RETWEET.sub(" ", MENTION.sub(" ", _without_urls(text))))
 
 
 def _collapse_spaces(text: str) -> str:
@@ -43,7 +40,7 @@ def text_fault(text: str | None) -> str | None:
     """
     if not text or not text.strip():
         return "blank"
-    remainder = _RETWEET.sub(" ", _MENTION.sub(" ", _URL.sub(" ", text)))
+    remainder = RETWEET.sub(" ", MENTION.sub(" ", URL.sub(" ", text)))
     if not _has_letter(_HASHTAG.sub(" ", remainder)):
         if any(_has_letter(tag) for tag in _HASHTAG.findall(remainder)):
             return "only hashtags"

@@ -3,7 +3,7 @@
 import dataclasses
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from datasets import Dataset
@@ -35,6 +35,11 @@ class Layout:
     perspectives: tuple[str, ...]
     id_part: str
     language: str
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns, for messages."""
+        return ["label", "image path", "text", *(f"{name} rationale" for name in self.perspectives)]
 
 
 # The codes of the three-class files are not documented and differ between projects (0 is positive in one, negative in
@@ -71,7 +76,7 @@ def load_authors(
 
     Args:
         data_dir (`str` or `Path`): folder with the TSV, and the images under the paths in the TSV.
-        on_error (`str`, defaults to `"raise"`): or `"skip"`, for faulty rows.
+        on_error, num_proc: See [`load_posts`].
         dataset (`str`, defaults to `"ch_mits"`):
             `"ch_mits"` (two classes, positive and negative rationale; ids are folder names such as `n168`),
             `"mvsa_single"`, `"mvsa_multiple"` or `"memotion"` (three of each; ids are image names).
@@ -80,7 +85,6 @@ def load_authors(
             `False` leaves the image null: the released file comes without images.
         label_names (mapping, *optional*):
             Value of the label column -> class name, e.g. `{"0": "positive", "1": "neutral", "2": "negative"}`.
-        num_proc (`int`, *optional*): number of images that are decoded at a time; 1 by default.
 
     Returns:
         The dataset and the `BuildReport`. Perspectives of the paper that the file lacks are null.
@@ -105,20 +109,15 @@ def load_authors(
     inputs = [table]
     if images:
         with open(table, encoding=encoding_of(table), newline="") as lines:
-            records = tsv_records(lines, 3 + len(layout.perspectives))
-            inputs += [data_dir / relative_image_path(fields[1]) for _, fields, _ in records if fields is not None]
+            width = len(layout.columns)
+            records = tsv_records(lines, width)
+            inputs += [data_dir / relative_image_path(fields[1]) for _, fields in records if len(fields) == width]
     return build_dataset(
         dataset,
         _rows,
         features(layout.labels),
         inputs=inputs_digest(inputs),
-        options={
-            "table": str(table),
-            "data_dir": str(data_dir),
-            "dataset": dataset,
-            "images": images,
-            "label_names": names,
-        },
+        options=dict(table=str(table), data_dir=str(data_dir), dataset=dataset, images=images, label_names=names),
         on_error=on_error,
         num_proc=num_proc,
     )
@@ -128,28 +127,28 @@ def _rows(
     report: BuildReport, table: str, data_dir: str, dataset: str, images: bool, label_names: dict[str, str]
 ) -> Iterator[dict[str, Any] | UncheckedRow]:
     layout = LAYOUTS[dataset]
-    width = 3 + len(layout.perspectives)
+    width = len(layout.columns)
     checks = RowChecks(report)
     with open(table, encoding=encoding_of(Path(table)), newline="") as lines:
-        for number, fields, num_fields in tsv_records(lines, width):
-            if number == 1 and fields is not None and fields[0].strip().lower() in ("label", "labels"):
+        for number, fields in tsv_records(lines, width):
+            if number == 1 and len(fields) == width and fields[0].strip().lower() in ("label", "labels"):
                 continue
             report.read += 1
             location = f"{table}, line {number}"
-            if fields is None:
-                columns = ["label", "image path", "text", *(f"{name} rationale" for name in layout.perspectives)]
+            if len(fields) != width:
                 report.fail(
                     "malformed row",
-                    f"{location}: a row of {dataset} must have {width} fields ({', '.join(columns)}), got "
-                    f"{num_fields}; correct the row, or name the right dataset=….",
+                    f"{location}: a row of {dataset} must have {width} fields ({', '.join(layout.columns)}), got "
+                    f"{len(fields)}; correct the row, or name the right dataset=….",
                 )
                 continue
             code, path, text, *rationales = (field.strip() for field in fields)
             if not checks.is_known_label(code, label_names, location, f"Name its class: label_names={{{code!r}: …}}."):
                 continue
             image = relative_image_path(path)
-            post_id = _post_id(image, layout.id_part)
-            if post_id is None:
+            parts = PurePosixPath(image)
+            post_id = parts.parent.name if layout.id_part == "folder" else parts.stem
+            if not post_id:
                 report.fail("no id", f"{location}: the image path {path!r} has no {layout.id_part} for the id.")
                 continue
             if not checks.is_new_id(post_id, location):
@@ -176,10 +175,3 @@ def _rows(
             for note in notes:
                 report.note(note)
             yield row
-
-
-def _post_id(image: str, part: str) -> str | None:
-    pieces = [piece for piece in image.split("/") if piece]
-    if part == "folder":
-        return pieces[-2] if len(pieces) >= 2 else None
-    return Path(pieces[-1]).stem if pieces else None

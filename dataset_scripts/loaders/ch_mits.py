@@ -22,7 +22,7 @@ from datasets import Dataset
 from dataset_scripts.loaders.facts import DatasetFacts
 from dataset_scripts.reading.archives import ArchiveLimits, is_archive, unpack
 from dataset_scripts.reading.build import build_dataset
-from dataset_scripts.reading.files import NAME_DIFFERS_NOTE, FileNames, inputs_digest
+from dataset_scripts.reading.files import NAME_DIFFERS_NOTE, FileNames, files_in, inputs_digest
 from dataset_scripts.reading.image_checks import UncheckedRow
 from dataset_scripts.reading.report import BuildReport, PublishedCounts
 from dataset_scripts.reading.row_checks import RowChecks
@@ -77,8 +77,7 @@ def load_ch_mits(
     Args:
         data_dir (`str` or `Path`):
             Folder with the note folders (`p/p0`, `n/n0`, …) or their ZIP files, and with `cv_address.csv`.
-        on_error (`str`, defaults to `"raise"`): or `"skip"`, for notes without text or image, or with other faults.
-        num_proc (`int`, *optional*): number of images that are decoded at a time; 1 by default.
+        on_error, num_proc: See [`load_posts`].
         archive_limits (`ArchiveLimits`, *optional*): limits for each of the ZIP files.
 
     Returns:
@@ -90,11 +89,12 @@ def load_ch_mits(
     """
     data_dir = Path(data_dir).resolve()
     notes, addresses = _find_notes(data_dir, archive_limits)
+    files = (file for _, folder in sorted(notes.items()) for file in files_in(Path(folder)))
     return build_dataset(
         "ch_mits",
         _rows,
         features(POLARITIES),
-        inputs=inputs_digest([*([addresses] if addresses else []), *_files(notes)]),
+        inputs=inputs_digest([*([addresses] if addresses else []), *files]),
         options={"notes": notes, "addresses": addresses and str(addresses)},
         on_error=on_error,
         num_proc=num_proc,
@@ -135,11 +135,6 @@ def _walk(root: Path, notes: dict[str, str], addresses: list[Path], archives: li
             raise ValueError(f"The note {name!r} occurs twice: {notes[name]} and {folder}; remove one.")
         else:
             notes[name] = folder
-
-
-def _files(notes: dict[str, str]) -> Iterator[str]:
-    for _, folder in sorted(notes.items()):
-        yield from (os.path.join(folder, name) for name in sorted(os.listdir(folder)))
 
 
 def parse_note(text: str) -> tuple[str, str] | None:

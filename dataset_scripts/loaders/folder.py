@@ -50,7 +50,7 @@ def load_folder(
 
     Args:
         data_dir (`str` or `Path`): folder of the table; image paths are relative to it.
-        on_error (`str`, defaults to `"raise"`): or `"skip"`, for faulty rows.
+        on_error, num_proc: See [`load_posts`].
         file (`str`, *optional*): name of the table in `data_dir`, if there are several.
         text_column (`str`, defaults to `"text"`): every row needs a text.
         image_column (`str`, *optional*):
@@ -66,7 +66,6 @@ def load_folder(
             All class names, in the order of the label ids. By default those that occur: positive, neutral, negative
             in this order if there are no others, else sorted (integers by value).
         language, source (`str`): values of these columns.
-        num_proc (`int`, *optional*): number of images that are decoded at a time; 1 by default.
 
     Raises:
         ValueError: no or several tables, a missing column, or (unless skipped) a malformed row, blank id, duplicate
@@ -124,8 +123,7 @@ def _rationale_columns(table: Path, columns: list[str], given: Mapping[str, str]
         prefix = rationale_column("")
         present = {column.removeprefix(prefix): column for column in columns if column.startswith(prefix)}
         # Those of the paper first, so that the order of the table's columns does not change the schema.
-        order = [perspective for perspective in PERSPECTIVES if perspective in present]
-        return {perspective: present[perspective] for perspective in dict.fromkeys([*order, *present])}
+        return {name: present[name] for name in dict.fromkeys([*PERSPECTIVES, *present]) if name in present}
     for column in given.values():
         require_column(table, columns, column, "rationale_columns")
     return dict(given)
@@ -142,10 +140,8 @@ def _classes_in(table: Path, column: str) -> list[str]:
             f"{_MAX_CLASSES}. Name the column of labels with label_column=…, or all classes with labels=[…]."
         )
     if names <= set(LABELS):
-        return [label for label in LABELS if label in names]
-    if all(re.fullmatch(r"-?\d+", name) for name in names):
-        return sorted(names, key=int)
-    return sorted(names)
+        return sorted(names, key=LABELS.index)
+    return sorted(names, key=int if all(re.fullmatch(r"-?\d+", name) for name in names) else None)
 
 
 def _images(table: Path, data_dir: Path, column: str | None) -> Iterator[Path]:

@@ -15,7 +15,7 @@ from dataset_scripts.reading.image_checks import UncheckedRow
 from dataset_scripts.reading.report import BuildReport, PublishedCounts, did_you_mean
 from dataset_scripts.reading.row_checks import RowChecks
 from dataset_scripts.reading.tables import cell_text, table_columns, table_rows
-from dataset_scripts.schema import features, post_row
+from dataset_scripts.schema import LABELS, features, post_row
 
 MEMOTION = DatasetFacts(
     title="Memotion 7k",
@@ -36,13 +36,7 @@ MEMOTION = DatasetFacts(
 # Counts of the training file. The paper does not use the test set of the task.
 PUBLISHED = PublishedCounts(6992, {"positive": 4160, "neutral": 2201, "negative": 631})
 LABEL_FILE = "labels.csv"
-DEGREES = {
-    "very_negative": "negative",
-    "negative": "negative",
-    "neutral": "neutral",
-    "positive": "positive",
-    "very_positive": "positive",
-}
+DEGREES = {label: label for label in LABELS} | {"very_positive": "positive", "very_negative": "negative"}
 _COLUMNS = ("image_name", "text_corrected", "text_ocr", "overall_sentiment")
 _NULL = frozenset(("nan", "null", "none"))  # written for an empty cell; pandas reads them as null too
 
@@ -58,11 +52,10 @@ def load_memotion(
 
     Args:
         data_dir (`str` or `Path`): folder with `labels.csv` and the folder `images`.
-        on_error (`str`, defaults to `"raise"`): or `"skip"`, for faulty rows and images.
+        on_error, num_proc: See [`load_posts`].
         fill_truncated (`bool`, defaults to `True`):
             Keep a truncated JPEG, of which the download has some, with its missing part grey, and count it; `False`
             treats it as unreadable.
-        num_proc (`int`, *optional*): number of images that are decoded at a time; 1 by default.
 
     Returns:
         The dataset (6,992 posts from a full download) and the `BuildReport`.

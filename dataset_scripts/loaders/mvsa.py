@@ -70,11 +70,8 @@ def merge_labels(text_label: str, image_label: str) -> str | None:
 
     A polarity wins over neutral; opposite polarities give None, and the post is dropped.
     """
-    if text_label == image_label:
-        return text_label
-    if "neutral" in (text_label, image_label):
-        return image_label if text_label == "neutral" else text_label
-    return None
+    labels = {text_label, image_label} - {"neutral"} or {"neutral"}
+    return labels.pop() if len(labels) == 1 else None
 
 
 def majority(labels: Sequence[str]) -> str | None:
@@ -90,8 +87,7 @@ def load_mvsa_single(
 
     Args:
         data_dir (`str` or `Path`): folder with `labelResultAll.txt`, `data/ID.jpg` and `data/ID.txt`.
-        on_error (`str`, defaults to `"raise"`): or `"skip"`, for rows without image, text, or with other faults.
-        num_proc (`int`, *optional*): number of images that are decoded at a time; 1 by default.
+        on_error, num_proc: See [`load_posts`].
 
     Returns:
         The dataset (4,511 posts from a full download of 4,869) and the `BuildReport`.
@@ -112,17 +108,12 @@ def load_mvsa_multiple(
     dropped; then MultiSentiNet's rule applies. (Merging per annotator first gives other labels and other posts.)
 
     Args:
-        data_dir (`str` or `Path`): folder with `labelResultAll.txt`, `data/ID.jpg` and `data/ID.txt`.
-        on_error (`str`, defaults to `"raise"`): or `"skip"`, for rows without image, text, or with other faults.
+        data_dir, on_error, num_proc: See [`load_mvsa_single`], which also lists the errors.
         keep_unlisted (`bool`, defaults to `False`):
             Keep the posts 3910, 5995 and 15324, which the rule keeps and every published list lacks.
-        num_proc (`int`, *optional*): number of images that are decoded at a time; 1 by default.
 
     Returns:
         The dataset (17,024 posts from a full download of 19,600; 17,027 with `keep_unlisted`) and the `BuildReport`.
-
-    Raises:
-        ValueError: as `load_mvsa_single`.
     """
     excluded_ids, published = ((), MULTIPLE_WITH_UNLISTED) if keep_unlisted else (UNLISTED_IDS, MULTIPLE)
     return _load("mvsa_multiple", data_dir, on_error, num_proc, excluded_ids, published)
@@ -174,10 +165,10 @@ def label_rows(
                 continue
             if not checks.is_new_id(post_id, location):
                 continue
-            text_label, image_label = (majority(labels) for labels in zip(*votes, strict=True))
-            if text_label is None or image_label is None:
-                majorities = {"text": text_label, "image": image_label}
-                lacking = [modality for modality, label in majorities.items() if label is None]
+            text_label, image_label = map(majority, zip(*votes, strict=True))
+            majorities = {"text": text_label, "image": image_label}
+            lacking = [modality for modality, label in majorities.items() if label is None]
+            if lacking:
                 report.drop(f"no majority of the annotators ({' and '.join(lacking)})")
                 continue
             label = merge_labels(text_label, image_label)

@@ -172,30 +172,25 @@ class _Budget:
     def __init__(self, archive: Path, limits: ArchiveLimits) -> None:
         self.archive, self.limits = archive, limits
         self.files = self.bytes = 0
-        self.archive_size = archive.stat().st_size
+        self.archive_size = max(archive.stat().st_size, 1)
 
     def add(self, size: int) -> None:
         self.files += 1
         self.bytes += size
-        if self.files > self.limits.max_files:
-            self._refuse(f"{self.files:,} files or more", "max_files", self.limits.max_files)
-        if self.bytes > self.limits.max_bytes:
-            self._refuse(f"{self.bytes:,} bytes or more", "max_bytes", self.limits.max_bytes)
-        if self.bytes > max(_RATIO_FLOOR, self.archive_size * self.limits.max_ratio):
-            times = self.bytes / max(self.archive_size, 1)
-            self._refuse(f"{times:,.0f} times its size or more", "max_ratio", self.limits.max_ratio)
-
-    def _refuse(self, amount: str, limit: str, value: float) -> None:
-        raise ValueError(
-            f"{self.archive} unpacks to {amount}, the limit is {limit}={value:,}; it may be an archive bomb. If you "
-            f"trust it, raise the limit: ArchiveLimits({limit}=…)."
-        )
+        ratio = self.bytes / self.archive_size if self.bytes > _RATIO_FLOOR else 0
+        for limit, value, amount in (
+            ("max_files", self.files, f"{self.files:,} files"),
+            ("max_bytes", self.bytes, f"{self.bytes:,} bytes"),
+            ("max_ratio", ratio, f"{ratio:,.0f} times its size"),
+        ):
+            if value > (maximum := getattr(self.limits, limit)):
+                raise ValueError(
+                    f"{self.archive} unpacks to {amount} or more, the limit is {limit}={maximum:,}; it may be an "
+                    f"archive bomb. If you trust it, raise the limit: ArchiveLimits({limit}=…)."
+                )
 
 
 def _innermost_folder(folder: Path) -> Path:
     """Descend while a folder is the only entry, except those that macOS adds."""
-    while True:
-        entries = [entry for entry in folder.iterdir() if entry.name not in ("__MACOSX", ".DS_Store")]
-        if len(entries) != 1 or not entries[0].is_dir():
-            return folder
-        folder = entries[0]
+    entries = [entry for entry in folder.iterdir() if entry.name not in ("__MACOSX", ".DS_Store")]
+    return _innermost_folder(entries[0]) if len(entries) == 1 and entries[0].is_dir() else folder

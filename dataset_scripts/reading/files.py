@@ -2,18 +2,15 @@
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 NAME_DIFFERS_NOTE = "image found under another case or ending"
 
 
-def files_in(folder: Path) -> Iterator[str]:
-    """Yield the paths of the files in a folder, sorted by name; none without the folder."""
-    if folder.is_dir():
-        with os.scandir(folder) as entries:
-            names = sorted(entry.name for entry in entries if entry.is_file())
-        yield from (os.path.join(folder, name) for name in names)
+def files_in(folder: Path) -> list[str]:
+    """List the paths of the files in a folder, sorted by name; none without the folder."""
+    return sorted(str(path) for path in folder.glob("*") if path.is_file())
 
 
 def inputs_digest(files: Iterable[str | Path]) -> str:

@@ -1,11 +1,13 @@
 """Published lists of the post ids of each split."""
 
+import glob
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
-SPLITS = ("train", "validation", "test")
 _WORDS_IN_FILE_NAMES = {"train": {"train"}, "validation": {"validation", "valid", "val", "dev"}, "test": {"test"}}
+SPLITS = tuple(_WORDS_IN_FILE_NAMES)
 
 
 def read_id_list(file: str | Path) -> list[str]:
@@ -51,16 +53,10 @@ def id_list_files(id_lists: str | Path | Mapping[str, str | Path] | None) -> lis
         return [Path(id_lists[split]) for split in SPLITS]
     base = Path(id_lists)
     folder, prefix = (base, "") if base.is_dir() else (base.parent, base.name)
-    candidates = sorted(
-        file for file in folder.glob("*") if file.suffix in (".json", ".txt") and file.stem.startswith(prefix)
-    )
+    candidates = sorted(file for file in folder.glob(f"{glob.escape(prefix)}*") if file.suffix in (".json", ".txt"))
     files = []
-    for split in SPLITS:
-        matches = [
-            file
-            for file in candidates
-            if _WORDS_IN_FILE_NAMES[split] & set(file.stem.lower().replace("-", "_").split("_"))
-        ]
+    for split, words in _WORDS_IN_FILE_NAMES.items():
+        matches = [file for file in candidates if words & set(re.split("[-_]", file.stem.lower()))]
         if len(matches) != 1:
             names = ", ".join(file.name for file in matches) or "none"
             raise ValueError(

@@ -1,11 +1,11 @@
 """Images decoded in parallel before their rows are kept, with a log of the results."""
 
-import concurrent.futures
+import contextlib
 import dataclasses
 import hashlib
 import io
 import os
-from collections import deque
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
@@ -14,9 +14,10 @@ import PIL.Image
 
 from dataset_scripts.reading.images import DECODING_ERRORS
 from dataset_scripts.reading.report import BuildReport
+from dataset_scripts.reading.threads import map_in_threads
 
 _MISSING = "missing"
-_ROWS_AHEAD = 16  # per worker, so that all are busy while one decodes a large image
+_LOG_LINE = re.compile(r"([0-9a-f]{16})(?: (.+))?\n")  # hash of the image's path and version, and its fault
 
 
 @dataclasses.dataclass
@@ -58,32 +59,19 @@ def filled_jpeg(path: Path) -> bytes | None:
 class ImageCheckLog:
     """Results of image checks, one line each, appended as they are made.
 
-    A result holds for one path, size, modification time and version of Pillow. A sound image takes one number in
-    memory. An incomplete last line, left by a crash, is ignored.
+    A result holds for one path, size, modification time and version of Pillow. An incomplete last line, left by a
+    crash, is ignored.
     """
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        self._sound: set[int] = set()
-        self._faulty: dict[int, str] = {}
+        self._faults: dict[int, str | None] = {}
         self._lines: TextIO | None = None
         if file.is_file():
             with open(file, encoding="utf-8", errors="replace") as lines:
                 for line in lines:
-                    self._parse(line)
-
-    def _parse(self, line: str) -> None:
-        key, _, fault = line.rstrip("\n").partition(" ")
-        if not line.endswith("\n") or len(key) != 16:
-            return
-        try:
-            number = int(key, 16)
-        except ValueError:
-            return
-        if fault:
-            self._faulty[number] = fault
-        else:
-            self._sound.add(number)
+                    if match := _LOG_LINE.fullmatch(line):
+                        self._faults[int(match[1], 16)] = match[2]
 
     def check(self, path: Path) -> tuple[int | None, str | None]:
         """Look an image up, or decode it if the log has no result.
@@ -97,11 +85,7 @@ class ImageCheckLog:
             return None, _MISSING
         identity = f"{path}\0{status.st_size}\0{status.st_mtime_ns}\0{PIL.__version__}"
         key = int.from_bytes(hashlib.blake2b(identity.encode(errors="surrogateescape"), digest_size=8).digest(), "big")
-        if key in self._sound:
-            return None, None
-        if key in self._faulty:
-            return None, self._faulty[key]
-        return key, image_fault(path)
+        return (None, self._faults[key]) if key in self._faults else (key, image_fault(path))
 
     def record(self, key: int, fault: str | None) -> None:
         """Append a result to the file."""
@@ -122,44 +106,25 @@ def checked_rows(
 ) -> Iterator[dict[str, Any]]:
     """Yield the rows in order; rows with a missing or broken image are passed to `report.fail`.
 
-    Reads at most `16 * num_proc` rows ahead. The workers are threads: Pillow's decoders release the GIL.
+    Images are decoded in `num_proc` threads.
 
     Raises:
         ValueError: the error of the first faulty row, from `rows` or `report.fail`.
     """
-    source = iter(rows)
-    ahead: deque[tuple[dict[str, Any] | UncheckedRow, concurrent.futures.Future | None]] = deque()
-    end: BaseException | None = None
-    # Pillow registers its formats at first use, which is not thread-safe.
-    pool = concurrent.futures.ThreadPoolExecutor(num_proc, "image_checks", initializer=PIL.Image.init)
-    try:
-        while True:
-            while end is None and len(ahead) < _ROWS_AHEAD * num_proc:
-                try:
-                    row = next(source)
-                except (StopIteration, ValueError) as error:
-                    end = error  # raised after the rows before it
-                    break
-                unchecked = isinstance(row, UncheckedRow)
-                ahead.append((row, pool.submit(log.check, Path(row.row["image"])) if unchecked else None))
-            if not ahead:
-                break
-            row, result = ahead.popleft()
-            if result is None:
-                yield row
-                continue
-            key, fault = result.result()
+
+    def check(row: dict[str, Any] | UncheckedRow) -> tuple[Any, int | None, str | None]:
+        return (row, *log.check(Path(row.row["image"]))) if isinstance(row, UncheckedRow) else (row, None, None)
+
+    with contextlib.closing(log):
+        for row, key, fault in map_in_threads(check, rows, num_proc):
             if key is not None:
                 log.record(key, fault)
-            if fault is None or _is_repaired(report, row, fault):
+            if not isinstance(row, UncheckedRow):
+                yield row
+            elif fault is None or _is_repaired(report, row, fault):
                 for note in row.notes:
                     report.note(note)
                 yield row.row
-        if isinstance(end, ValueError):
-            raise end
-    finally:
-        pool.shutdown(cancel_futures=True)
-        log.close()
 
 
 def _is_repaired(report: BuildReport, unchecked: UncheckedRow, fault: str) -> bool:

@@ -1,7 +1,6 @@
 """Records of TSV files with quoted line breaks and stray quotes, in UTF-8 or GB18030."""
 
 import csv
-from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -25,47 +24,26 @@ def encoding_of(file: Path) -> str:
     raise ValueError(f"{file} is neither UTF-8 nor GB18030 ({fault}); save it as UTF-8.")
 
 
-def tsv_records(lines: Iterable[str], width: int) -> Iterator[tuple[int, list[str] | None, int]]:
-    """Yield records of `width` fields as (number of the first line, fields, number of fields).
+def tsv_records(lines: Iterable[str], width: int) -> Iterator[tuple[int, list[str]]]:
+    """Yield the records as (number of the first line, fields).
 
-    A quote at the start of a field that is not closed properly is part of the text. The fields are None where a
-    record does not have `width` fields with or without quoting; reading continues with the next line. Blank lines are
-    skipped.
+    A quote at the start of a field that is not closed properly is part of the text. A record has another number of
+    fields than `width` only if it does so with and without quoting; reading continues with the next line. Blank lines
+    are skipped.
     """
-    source = iter(lines)
-    pending: deque[str] = deque()
-    number = 1
-    while True:
-        record: list[str] = []
-        count = 0
-        fields = None
-        while len(record) < _MAX_LINES:
-            line = pending.popleft() if pending else next(source, None)
-            if line is None:
+    lines = list(lines)
+    start = 0
+    while start < len(lines):
+        stop, fields = start + 1, lines[start].rstrip("\r\n").split("\t")
+        for end in range(start + 1, min(start + _MAX_LINES, len(lines)) + 1):
+            quoted = _parse_quoted("".join(lines[start:end]), width)
+            if quoted is not None:  # else a quote is open or misplaced
+                if len(quoted) == width:
+                    stop, fields = end, quoted
                 break
-            record.append(line)
-            if len(record) == 1 and not line.strip():
-                break
-            quoted = _parse_quoted("".join(record), width)
-            if quoted is None:
-                continue  # a quote is open or misplaced: read the next line
-            if len(quoted) == width:
-                fields = quoted
-            count = len(quoted)
-            break
-        if not record:
-            return
-        if not record[0].strip():
-            number += 1
-            continue
-        if fields is None:
-            pending.extendleft(reversed(record[1:]))
-            record = record[:1]
-            unquoted = record[0].rstrip("\r\n").split("\t")
-            count = len(unquoted)
-            fields = unquoted if count == width else None
-        yield number, fields, count
-        number += len(record)
+        if lines[start].strip():
+            yield start + 1, fields
+        start = stop
 
 
 def _parse_quoted(text: str, width: int) -> list[str] | None:

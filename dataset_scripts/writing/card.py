@@ -151,8 +151,8 @@ def _terms(records: Sequence[BuildRecord]) -> list[str]:
         )
     for license in sorted({record.license for record in records} - {"other"}):
         names = ", ".join(f"`{record.config_name}`" for record in records if record.license == license)
-        unknown = license == "unknown"
-        terms.append(f"{names}: no license was named; ask the publisher." if unknown else f"{names}: `{license}`.")
+        statement = "no license was named; ask the publisher" if license == "unknown" else f"`{license}`"
+        terms.append(f"{names}: {statement}.")
     return terms
 
 

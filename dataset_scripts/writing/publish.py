@@ -5,6 +5,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 from collections import Counter
 from collections.abc import Mapping
@@ -22,7 +23,7 @@ from dataset_scripts.schema import CONTENT, rationale_column
 from dataset_scripts.splits import split_hash
 from dataset_scripts.writing.card import render_card
 from dataset_scripts.writing.parquet import ParquetPlan, plan_parquet, write_parquet
-from dataset_scripts.writing.record import RECORD_FILE, BuildRecord, is_config_name, read_records
+from dataset_scripts.writing.record import RECORD_FILE, BuildRecord, read_records
 
 logger = logging.getLogger(__name__)
 
@@ -127,7 +128,7 @@ def _check(splits: DatasetDict, config_name: str, max_file_size: int) -> None:
             f"`splits` must be a DatasetDict with at least one split, got {type(splits).__name__}. Use "
             "split_posts(posts) or DatasetDict({'test': posts})."
         )
-    if not is_config_name(config_name):
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", config_name):
         raise ValueError(
             "`config_name` must have letters, digits, '_', '-' and '.' only and begin with a letter or digit, got "
             f"{config_name!r}."
@@ -148,15 +149,13 @@ def _check(splits: DatasetDict, config_name: str, max_file_size: int) -> None:
 
 def _is_current(target: Path, record: BuildRecord | None, plans: dict[str, ParquetPlan]) -> bool:
     """Return whether `target` holds the files of `plans` with the recorded hashes and sizes."""
-    if record is None or list(record.files) != list(plans):
+    if record is None or record.content_hash != {split: plan.content_hash for split, plan in plans.items()}:
         return False
-    for split, plan in plans.items():
-        names = plan.file_names(split)
-        if record.content_hash[split] != plan.content_hash or list(record.files[split]) != names:
-            return False
-        if any(not (target / name).is_file() for name in names) or _file_sizes(target, names) != record.files[split]:
-            return False
-    return True
+    try:
+        sizes = {split: _file_sizes(target, plan.file_names(split)) for split, plan in plans.items()}
+    except OSError:
+        return False
+    return sizes == record.files
 
 
 def _partial_folder(target: Path, plans: dict[str, ParquetPlan]) -> Path:
@@ -171,13 +170,9 @@ def _partial_folder(target: Path, plans: dict[str, ParquetPlan]) -> Path:
     return partial
 
 
-def _previous_folder(target: Path) -> Path:
-    return target.with_name(f".{target.name}.before")
-
-
 def _replace(target: Path, replacement: Path) -> None:
     """Replace the folder `target`; a stop in between is undone by `_restore_previous`."""
-    previous = _previous_folder(target)
+    previous = target.with_name(f".{target.name}.before")
     if target.exists():
         os.replace(target, previous)
     os.replace(replacement, target)
@@ -186,12 +181,10 @@ def _replace(target: Path, replacement: Path) -> None:
 
 def _restore_previous(target: Path) -> None:
     """Restore the earlier build after a stop within `_replace`, or delete it if replaced."""
-    previous = _previous_folder(target)
-    if previous.exists():
-        if target.exists():
-            shutil.rmtree(previous)
-        else:
-            os.replace(previous, target)
+    previous = target.with_name(f".{target.name}.before")
+    if previous.exists() and not target.exists():
+        os.replace(previous, target)
+    shutil.rmtree(previous, ignore_errors=True)
 
 
 def _file_sizes(folder: Path, names: list[str]) -> dict[str, int]:

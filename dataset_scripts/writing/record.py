@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -93,8 +92,3 @@ def read_records(folder: Path) -> dict[str, BuildRecord]:
         except (ValueError, TypeError) as error:
             raise ValueError(f"{file} is damaged ({error}). Delete {file.parent} and build it again.") from None
     return records
-
-
-def is_config_name(name: str) -> bool:
-    """Return whether `name` is letters, digits, `_`, `-`, `.` after a first letter or digit."""
-    return re.fullmatch(r"[A-Za-z0-9][\w.-]*", name) is not None
