@@ -37,7 +37,7 @@ def join_rationales(
         posts (`Dataset` or `DatasetDict`): posts with the columns of `schema.features`.
         file (`str` or `Path`): has the column `id` and at least one `rationale_*`; TSV and CSV with header. Or the
             folder of a `RationaleStore`, also during a run. If a post has rows for several texts, the column
-            `text_sha256` selects the row of its present text.
+            `text_sha256` selects the row of its present text; of rows with different images, the last one counts.
         on_error (`str`, defaults to `"raise"`): or `"skip"`, for malformed rows, without id, or with a repeated id.
         report (`BuildReport`, *optional*): receives the counts of posts without row, and of rows without post.
 
@@ -52,12 +52,11 @@ def join_rationales(
     table, table_report = load_rationales(file, on_error=on_error)
     columns = [column for column in table.column_names if column.startswith(_PREFIX)]
     row_of: dict[str, int] = {}
-    row_of_version: dict[tuple[str, str | None], int] = {}  # of posts with several rows
+    versions: dict[str, dict[str | None, int]] = {}  # of posts with several rows: row by `text_sha256`
     texts = table["text_sha256"] if "text_sha256" in table.column_names else None
     for row, post_id in enumerate(table["id"]):
-        if post_id in row_of:
-            row_of_version.setdefault((post_id, texts[row_of[post_id]]), row_of[post_id])
-            row_of_version[post_id, texts[row]] = row
+        if post_id in row_of and texts is not None:
+            versions.setdefault(post_id, {texts[row_of[post_id]]: row_of[post_id]})[texts[row]] = row
         row_of[post_id] = row
     matched = sum(post_id in row_of for post_id in posts["id"])
     if matched == 0:
@@ -65,13 +64,12 @@ def join_rationales(
             f"{file}: none of its {len(row_of):,} ids (e.g. {next(iter(row_of))!r}) is the id of a post "
             f"(e.g. {posts['id'][0]!r}); are these the rationales of another dataset?"
         )
-    with_versions = {post_id for post_id, _ in row_of_version}
     table = table.select_columns(columns)
 
     def find_row(post_id: str, text: str | None) -> int | None:
-        if post_id not in with_versions:
+        if post_id not in versions:
             return row_of.get(post_id)
-        return row_of_version.get((post_id, content_hashes({"id": post_id, "text": text})[1]))
+        return versions[post_id].get(content_hashes({"id": post_id, "text": text})[1])
 
     def look_up(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
         rows = [find_row(post_id, text) for post_id, text in zip(batch["id"], batch["text"], strict=True)]
@@ -111,9 +109,7 @@ def load_rationales(file: str | Path, *, on_error: str = "raise") -> tuple[Datas
     """Load the rationales of a file or store without posts; blank is null.
 
     Args:
-        file (`str` or `Path`): as for `join_rationales`.
-        on_error (`str`, defaults to `"raise"`): or `"skip"`, for malformed rows, without id, or with a repeated id.
-            Rows of one id may differ in `text_sha256` or `image_sha256`; of two images, the last counts.
+        file, on_error: see `join_rationales`. Rows of one id may differ in `text_sha256` or `image_sha256`.
 
     Returns:
         The dataset (`id`, the rationale columns, and `language`, `provenance` and `text_sha256` if the file has them)
@@ -153,9 +149,8 @@ def load_rationales(file: str | Path, *, on_error: str = "raise") -> tuple[Datas
 
 def _column_order(column_names: list[str], available: list[str]) -> list[str]:
     """Order columns as in `column_names`, with all rationales together, the paper's first."""
-    rationales = [column for column in available if column.startswith(_PREFIX)]
-    known = [column for column in map(rationale_column, PERSPECTIVES) if column in rationales]
-    rationales = list(dict.fromkeys([*known, *rationales]))
+    known = [column for column in map(rationale_column, PERSPECTIVES) if column in available]
+    rationales = [*known, *(column for column in available if column.startswith(_PREFIX))]
     order = []
     for column in column_names:
         order += rationales if column.startswith(_PREFIX) else [column]

@@ -47,6 +47,11 @@ def test_every_format_joins_by_id_in_any_order(folder, name):
     }
 
 
+def test_of_rows_with_different_images_the_last_one_is_joined(folder):
+    rows = [{"id": "a", "rationale_positive": name, "image_sha256": name} for name in ("old", "new")]
+    assert load_posts("folder", folder, rationales=write(folder, rows))["rationale_positive"][0] == "new"
+
+
 def test_columns_keep_their_order_and_images_stay_stored_as_paths(folder, draw):
     draw(folder / "a.png")
     pandas.DataFrame({"id": ["a"], "text": ["A"], "image": ["a.png"]}).to_csv(folder / "p.csv")
@@ -108,21 +113,18 @@ def test_a_faulty_row_raises_or_is_skipped(folder, rows, reason, message):
 
 
 @pytest.mark.parametrize(
-    ("rows", "message"),
+    ("name", "content", "message"),
     [
-        ([{"ID": "a", "rationale_positive": "p"}], "no column 'id'; its columns are 'ID', .*Did you mean 'ID'"),
-        ([{"id": "a", "why": "p"}], "no column of rationales; its columns are 'id', 'why'"),
-        ([{"id": "99", "rationale_positive": "p"}], "none of its 1 ids .*is the id of a post .*another dataset"),
+        ("r.csv", "ID,rationale_positive\na,p\n", "no column 'id'; its columns are 'ID', .*Did you mean 'ID'"),
+        ("r.csv", "id,why\na,p\n", "no column of rationales; its columns are 'id', 'why'"),
+        ("r.csv", "id,rationale_positive\n99,p\n", "none of its 1 ids .*is the id of a post .*another dataset"),
+        ("r.csv", None, "does not exist"),
+        ("r.xlsx", "", "one of .csv, .tsv.*got '.xlsx'"),
+        (".", None, "generate-rationales"),  # a folder without a store
     ],
 )
-def test_a_file_that_cannot_be_joined_is_refused(folder, rows, message):
+def test_a_file_that_cannot_be_joined_is_refused(folder, name, content, message):
+    if content is not None:
+        (folder / name).write_text(content)
     with pytest.raises(ValueError, match=message):
-        load_posts("folder", folder, rationales=write(folder, rows))
-
-
-def test_a_missing_file_or_another_format_is_refused(folder):
-    with pytest.raises(ValueError, match="does not exist"):
-        load_posts("folder", folder, rationales=folder / "nowhere.tsv")
-    (folder.parent / "r.xlsx").write_bytes(b"")
-    with pytest.raises(ValueError, match="one of .csv, .tsv.*got '.xlsx'"):
-        load_posts("folder", folder, rationales=folder.parent / "r.xlsx")
+        load_posts("sample", num_posts=2, rationales=folder / name)
