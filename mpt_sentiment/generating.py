@@ -130,9 +130,11 @@ def generate(
 
         shard_ids = [shard_ids[index] for index in process_shards(len(shard_ids))]
         progress = progress and state.is_local_main_process
+    sources = sorted(filter(None, set(rows["source"]))) if "source" in rows.column_names else []
+    data = {"dataset": ", ".join(sources), "posts": len(rows)}
     store, report = request_answers(
         rows,
-        lambda: RationaleStore.create(args.output_dir, spec, prompt, num_shards=num_shards, data=describe_posts(rows)),
+        lambda: RationaleStore.create(args.output_dir, spec, prompt, num_shards=num_shards, data=data),
         lambda: open_engines(engine_args, spec, prompt),
         wait_seconds=engine_args.wait_for_server,
         settings=run_settings(args, engine_args, spec),
@@ -150,14 +152,9 @@ def request_answers(
     wait_seconds: float,
     **options: Any,
 ) -> tuple[RationaleStore, RunReport]:
-    """Request all answers that a store lacks.
+    """Request all answers that a store lacks, with the `options` of `runner.run`.
 
-    Args:
-        posts (`Dataset`): posts.
-        create_store (callable): called after the health checks, so that an unreachable server leaves no folder.
-        open_engines (callable): creates the engines.
-        wait_seconds (`float`): time for servers to load.
-        options: options of `runner.run`.
+    The store is created after the health checks, so that an unreachable server leaves no folder.
 
     Raises:
         KeyboardInterrupt: the run was interrupted; its text is the report.
@@ -175,10 +172,7 @@ def request_answers(
 
 
 def check_servers(spec_args: SpecArguments, engine_args: EngineArguments) -> list[list[ServerCheck]]:
-    """Check servers, or a model in this process, before a long run.
-
-    Returns:
-        The checks of each engine.
+    """Check each server, or a model in this process, before a long run.
 
     Raises:
         OutageError: a server is unreachable.
@@ -197,7 +191,7 @@ def specification(
     args: SpecArguments, engine: EngineArguments | None = None, store: RationaleStore | None = None
 ) -> tuple[RationaleSpec, Prompt]:
     """Fill in fields from `store` or from the defaults, and load the prompt."""
-    given = {name: value for name, value in dataclasses.asdict(args).items() if value is not None}
+    given = {name: value for name, value in vars(args).items() if value is not None}
     if engine is not None and engine.engine == "fake":
         if "model" in given:
             raise ValueError("--model cannot be combined with --engine fake. Remove it.")
@@ -213,12 +207,6 @@ def specification(
 def one_dataset(posts: Dataset | DatasetDict) -> Dataset:
     """Concatenate all splits."""
     return concatenate_datasets([*posts.values()]) if isinstance(posts, DatasetDict) else posts
-
-
-def describe_posts(posts: Dataset) -> dict[str, Any]:
-    """Describe posts for the manifest of a store by their sources, without paths."""
-    sources = sorted(filter(None, set(posts["source"]))) if "source" in posts.column_names else []
-    return {"dataset": ", ".join(sources), "posts": len(posts)}
 
 
 def process_state(args: EngineArguments) -> Any:

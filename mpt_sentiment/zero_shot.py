@@ -76,10 +76,7 @@ def zero_shot(
         posts (`Dataset` or `DatasetDict`): posts with the columns of `load_posts`, split into train, validation and
             test (`split_posts`); a `Dataset` is split by the default protocol.
         output_dir (`str` or `Path`): folder of metrics, predictions, log-probabilities and answers.
-        endpoint (`str` or sequence, *optional*): address of one or several OpenAI-compatible servers.
-        engine (`str`, *optional*): `"endpoint"` or `"transformers"` (a model in this process). By default
-            `"endpoint"` if there is one, else `"transformers"`.
-        progress (`bool`, defaults to `True`): show a progress bar.
+        endpoint, engine, progress: see [`generate_rationales`]; there is no engine `"fake"`.
         fields: any field of [`ZeroShotArguments`] (`model`, `instructions`, `criteria`, …) or [`EngineArguments`].
 
     Returns:
@@ -182,11 +179,7 @@ def count_answers(
 ) -> dict[str, Any]:
     """Count the answers for the test posts by kind, and how often all orders agree.
 
-    Args:
-        store ([`RationaleStore`]): answers.
-        question ([`LabelQuestion`]): the question.
-        log_probs (`np.ndarray` of shape `(num_posts, num_orders, num_labels)`): answers for the test posts.
-        ids (set of `str`): ids of the test posts.
+    `log_probs`, of shape `(num_posts, num_orders, num_labels)`, and `ids` are those of the test posts.
     """
     counts = dict.fromkeys(("parsed", "bounded", "failed"), 0)
     for row in store.rows():

@@ -5,21 +5,23 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from datasets import Dataset, Image
+import numpy as np
+from datasets import Dataset
 from tqdm.auto import tqdm
 
 from dataset_scripts.rationales.errors import PreparationError
 from dataset_scripts.rationales.posts import PreparedPost, prepare_post
 from dataset_scripts.rationales.prompts import check_prompt
 from dataset_scripts.rationales.quality.text import HAN_LETTER
+from dataset_scripts.rationales.run.posts_by_shard import without_decoding
 
 if TYPE_CHECKING:
     from dataset_scripts.rationales.prompts import Prompt
     from dataset_scripts.rationales.spec import RationaleSpec
 
-COLUMNS = ("id", "text", "image", "language")
 SAMPLE = 5_000
 POSTS_PER_SHARD = 20_000
 # Upper limits of the histogram's bins, in image tokens.
@@ -122,13 +124,11 @@ class Plan:
 
     def histogram(self) -> dict[str, int]:
         """Count examined images by their tokens, without empty bins at the ends."""
-        counts = dict.fromkeys([*_BINS, math.inf], 0)
-        for tokens in self.image_tokens:
-            counts[next(limit for limit in counts if tokens <= limit)] += 1
-        limits = list(counts)
-        filled = [index for index, limit in enumerate(limits) if counts[limit]]
-        shown = limits[filled[0] : filled[-1] + 1] if filled else []
-        return {f"over {_BINS[-1]:,}" if limit == math.inf else f"up to {limit:,}": counts[limit] for limit in shown}
+        counts = np.bincount(np.searchsorted(_BINS, self.image_tokens), minlength=len(_BINS) + 1)
+        names = [*(f"up to {limit:,}" for limit in _BINS), f"over {_BINS[-1]:,}"]
+        filled = np.flatnonzero(counts)
+        shown = range(filled[0], filled[-1] + 1) if len(filled) else ()
+        return {names[index]: int(counts[index]) for index in shown}
 
 
 def plan_run(posts: Dataset, spec: RationaleSpec, prompt: Prompt, *, sample: int = SAMPLE) -> Plan:
@@ -147,56 +147,52 @@ def plan_run(posts: Dataset, spec: RationaleSpec, prompt: Prompt, *, sample: int
     if sample < 0:
         raise ValueError(f"`sample` must be a number of posts, or 0 for all, got {sample}.")
     count = min(sample, len(posts)) or len(posts)
-    rows = posts.select_columns([name for name in COLUMNS if name in posts.column_names])
-    if "image" in rows.column_names and isinstance(rows.features["image"], Image):
-        rows = rows.cast_column("image", Image(decode=False))
+    rows = without_decoding(posts)
     seen: set[tuple[str | None, str | None]] = set()
-    languages: dict[str, int] = {}
+    languages: Counter[str] = Counter()
     image_tokens: list[int] = []
-    examples: list[str] = []
-    unusable = prompt_tokens = computed = longest = answer_tokens = log_bytes = parquet_bytes = 0
+    errors: list[str] = []
+    longest = 0
+    totals = Counter(prompt_tokens=0, computed_tokens=0, answer_tokens=0, log_bytes=0, parquet_bytes=0)
     for index in tqdm(range(count), desc="Examining posts", unit="post"):
         try:
             post = prepare_post(rows[index * len(posts) // count], spec.max_pixels, spec.language)
         except PreparationError as error:
-            unusable += 1
-            examples += [str(error)] * (len(examples) < 3)
+            errors.append(str(error))
             continue
-        languages[post.language] = languages.get(post.language, 0) + 1
+        languages[post.language] += 1
         if post.image is not None:
             image_tokens.append(post.image_tokens)
         if (post.image_sha256, post.text_sha256) in seen:
             continue
         seen.add((post.image_sha256, post.text_sha256))
         prefix, tasks = _prompt_tokens(post, spec, prompt)
-        prompt_tokens += prefix * len(tasks) + sum(tasks)
-        computed += prefix + sum(tasks)
         longest = max(longest, prefix + max(tasks))
-        bytes_per_log, bytes_per_parquet = _DISK_BYTES[post.language]
-        log_bytes += bytes_per_log * len(tasks)
-        parquet_bytes += bytes_per_parquet * len(tasks)
-        answer_tokens += min(_ANSWER_TOKENS[post.language], spec.max_tokens) * len(tasks)
+        log_bytes, parquet_bytes = _DISK_BYTES[post.language]
+        totals.update(
+            prompt_tokens=prefix * len(tasks) + sum(tasks),
+            computed_tokens=prefix + sum(tasks),
+            answer_tokens=min(_ANSWER_TOKENS[post.language], spec.max_tokens) * len(tasks),
+            log_bytes=log_bytes * len(tasks),
+            parquet_bytes=parquet_bytes * len(tasks),
+        )
     scale = len(posts) / count if count else 0
     answers = round(len(seen) * len(spec.perspectives) * scale)
     return Plan(
         posts=len(posts),
         examined=count,
-        unusable=unusable,
-        unusable_examples=examples,
+        unusable=len(errors),
+        unusable_examples=errors[:3],
         distinct=len(seen),
         answers=answers,
         perspectives=len(spec.perspectives),
-        languages=languages,
+        languages=dict(languages),
         image_tokens=sorted(image_tokens),
-        prompt_tokens=round(prompt_tokens * scale),
-        computed_tokens=round(computed * scale),
         longest_prompt=longest,
-        answer_tokens=round(answer_tokens * scale),
         most_answer_tokens=answers * spec.max_tokens,
         max_tokens=spec.max_tokens,
-        log_bytes=round(log_bytes * scale),
-        parquet_bytes=round(parquet_bytes * scale),
         num_shards=num_shards_for(len(posts)),
+        **{name: round(total * scale) for name, total in totals.items()},
     )
 
 

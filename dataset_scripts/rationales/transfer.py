@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -62,12 +63,14 @@ class ImportReport:
         """Format the counts as a few lines of text."""
         lines = [self.build.summary()]
         for perspective, counts in self.status.items():
-            lines.append(
-                f"  {perspective}: " + ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items()))
-            )
+            lines.append(f"  {perspective}: {_listed(sorted(counts.items()))}")
             if flags := self.flags[perspective].most_common():
-                lines.append("    gate: " + ", ".join(f"{code} {count:,}" for code, count in flags))
+                lines.append(f"    gate: {_listed(flags)}")
         return "\n".join(lines)
+
+
+def _listed(counts: Iterable[tuple[str, int]]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in counts)
 
 
 def import_rationales(
@@ -267,7 +270,7 @@ def _tsv_line(fields: list[str]) -> str:
     buffer = io.StringIO()
     csv.writer(buffer, delimiter="\t", lineterminator="\n").writerow(fields)
     line = buffer.getvalue()
-    parsed = [record for _, record, _ in tsv_records(io.StringIO(line, newline=""), len(fields))]
+    parsed = [record for _, record in tsv_records(io.StringIO(line, newline=""), len(fields))]
     if parsed != [fields]:
         raise ValueError(
             f"The post of image {fields[1]!r} cannot be written as TSV, because a line of its text looks like a "
@@ -281,7 +284,7 @@ def _check_suffix(output: Path, suffixes: tuple[str, ...]) -> None:
         raise ValueError(f"{output}: the suffix must be {' or '.join(suffixes)}, got {output.suffix!r}.")
 
 
-def _write_table(rows: Iterable[Mapping[str, Any]], schema: pa.Schema, output: Path) -> None:
+def _write_table(rows: Iterator[Mapping[str, Any]], schema: pa.Schema, output: Path) -> None:
     """Write rows in batches, since they may exceed the memory."""
     with atomic_path(output) as temporary:
         if output.suffix == ".jsonl":
@@ -290,10 +293,5 @@ def _write_table(rows: Iterable[Mapping[str, Any]], schema: pa.Schema, output: P
                     lines.write(json.dumps({name: row.get(name) for name in schema.names}, ensure_ascii=False) + "\n")
             return
         with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
-            batch: list[Mapping[str, Any]] = []
-            for row in rows:
-                batch.append(row)
-                if len(batch) == _BATCH_SIZE:
-                    writer.write_table(pa.Table.from_pylist(batch, schema))
-                    batch = []
-            writer.write_table(pa.Table.from_pylist(batch, schema))
+            while batch := list(itertools.islice(rows, _BATCH_SIZE)):
+                writer.write_table(pa.Table.from_pylist(batch, schema))

@@ -76,26 +76,20 @@ def generation_config(spec: RationaleSpec, attempt: int) -> dict[str, Any]:
 
 # Parts of sentences that pass the gate and name no class; a sentence takes one of each.
 _PARTS = {
-    "en": [
-        parts.split("|")
-        for parts in (
-            "The picture|The first line|The wording|The composition|The tone of the caption|The scene",
-            "draws the eye to|keeps returning to|sets apart|lingers on|leaves little room for|opens with",
-            "a single bright corner|one plain detail|the distance between people|an ordinary afternoon|its edges",
-            "and the text answers that|which the words take up|while the sentence stays short|as the caption says",
-            "so the support is weak but present|which carries this reading|and little else is needed|step by step",
-        )
-    ],
-    "zh": [
-        parts.split("|")
-        for parts in (
-            "画面|文字开头|用词|构图|配文的语气|场景",
-            "把目光引向|反复提到|突出了|停留在|几乎只留下|一开始就是",
-            "明亮的一角|一个朴素的细节|人与人之间的距离|普通的一个下午|画面的边缘",
-            "，配文也呼应了这一点|，词语接着展开|，句子却很短|，正如文字所写",
-            "，因此依据较弱但确实存在。|，这支持了这种解读。|，不需要更多说明。|，一步一步展开。",
-        )
-    ],
+    "en": (
+        "The picture|The first line|The wording|The composition|The tone of the caption|The scene",
+        "draws the eye to|keeps returning to|sets apart|lingers on|leaves little room for|opens with",
+        "a single bright corner|one plain detail|the distance between people|an ordinary afternoon|its edges",
+        "and the text answers that|which the words take up|while the sentence stays short|as the caption says",
+        "so the support is weak but present|which carries this reading|and little else is needed|step by step",
+    ),
+    "zh": (
+        "画面|文字开头|用词|构图|配文的语气|场景",
+        "把目光引向|反复提到|突出了|停留在|几乎只留下|一开始就是",
+        "明亮的一角|一个朴素的细节|人与人之间的距离|普通的一个下午|画面的边缘",
+        "，配文也呼应了这一点|，词语接着展开|，句子却很短|，正如文字所写",
+        "，因此依据较弱但确实存在。|，这支持了这种解读。|，不需要更多说明。|，一步一步展开。",
+    ),
 }
 
 
@@ -109,10 +103,11 @@ class FakeEngine:
 
     async def generate(self, post: PreparedPost, perspective: str, attempt: int) -> Answer:
         content = f"{post.image_sha256} {post.text_sha256} {perspective} {attempt} {post.language}"
+        choices = [parts.split("|") for parts in _PARTS[post.language]]
         sentences = []
         for number in range(2):
             digest = hashlib.sha256(f"{content} {number}".encode()).digest()
-            words = [parts[byte % len(parts)] for parts, byte in zip(_PARTS[post.language], digest, strict=False)]
+            words = [parts[byte % len(parts)] for parts, byte in zip(choices, digest, strict=False)]
             sentences.append("".join(words) if post.language == "zh" else f"{' '.join(words)}.")
         text = ("" if post.language == "zh" else " ").join(sentences)
         prompt_tokens = post.image_tokens + 100 + len(post.text or "")

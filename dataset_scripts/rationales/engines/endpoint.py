@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import email.utils
 import json
@@ -81,17 +82,16 @@ class Profile:
     systemone: bool = False
 
 
+_VLLM = Profile(
+    metrics="/metrics",
+    repetition_penalty=True,
+    chat_template_kwargs=True,
+    choice="structured_outputs",
+    logprobs=True,
+)
 PROFILES: Mapping[str, Profile] = {
-    "vllm": Profile(
-        metrics="/metrics",
-        repetition_penalty=True,
-        chat_template_kwargs=True,
-        choice="structured_outputs",
-        logprobs=True,
-    ),
-    "sglang": Profile(
-        metrics="/metrics", repetition_penalty=True, chat_template_kwargs=True, choice="regex", logprobs=True
-    ),
+    "vllm": _VLLM,
+    "sglang": dataclasses.replace(_VLLM, choice="regex"),
     "transformers": Profile(generation_config=True, systemone=True),
     "openai": Profile(health="/v1/models", logprobs=True),
 }
@@ -130,7 +130,6 @@ class Endpoint:
         self.model = model
         self.profile = PROFILES[profile]
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        self._timeout = timeout
         # Without an API key, the client would send the user's Hub token to the server.
         self._options = {"base_url": f"{self.url}/v1", "api_key": api_key or "EMPTY", "timeout": timeout}
         self._clients: list[AsyncInferenceClient] = []
@@ -171,14 +170,13 @@ class Endpoint:
         """Post a JSON body and return the JSON answer; raises as `chat`."""
         try:
             async with get_async_session() as session:
-                response = await session.post(self.url + path, json=body, headers=self._headers, timeout=self._timeout)
-            if response.status_code >= 400:
-                raise await self._status_error(response.status_code, response.text, response.headers)
-            return response.json()
-        except EngineError:
-            raise
+                timeout = self._options["timeout"]
+                response = await session.post(self.url + path, json=body, headers=self._headers, timeout=timeout)
+            if response.status_code < 400:
+                return response.json()
         except Exception as error:
             raise await self._engine_error(error) from None
+        raise await self._status_error(response.status_code, response.text, response.headers)
 
     async def get(self, path: str) -> str | None:
         """Return the body of a GET request; `None` if it fails."""
@@ -245,21 +243,12 @@ class EndpointEngine:
         url: address of the server.
         spec: specification with the decoding parameters.
         prompt: prompt of `spec`.
-        profile, api_key, timeout: see `Endpoint`.
+        options: `profile`, `api_key` and `timeout` of `Endpoint`.
     """
 
-    def __init__(
-        self,
-        url: str,
-        spec: RationaleSpec,
-        prompt: Prompt,
-        *,
-        profile: str = "vllm",
-        api_key: str | None = None,
-        timeout: float = 180.0,
-    ) -> None:
+    def __init__(self, url: str, spec: RationaleSpec, prompt: Prompt, **options: Any) -> None:
         check_prompt(spec, prompt)
-        self.endpoint = Endpoint(url, spec.model, profile=profile, api_key=api_key, timeout=timeout)
+        self.endpoint = Endpoint(url, spec.model, **options)
         self.name = self.endpoint.url
         self.spec = spec
         self.prompt = prompt
@@ -316,14 +305,11 @@ def _retry_after(value: str | None) -> float | None:
     """Parse a `Retry-After` header, a number of seconds or an HTTP date; `None` if invalid."""
     if not value:
         return None
-    try:
+    with contextlib.suppress(ValueError):
         return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
+    with contextlib.suppress(TypeError, ValueError):
         return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except (TypeError, ValueError):
-        return None
+    return None
 
 
 def _excerpt(body: str) -> str:

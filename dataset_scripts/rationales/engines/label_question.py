@@ -124,10 +124,7 @@ class LabelQuestion:
     def decision_request(self, post: PreparedPost, order: str, image: Any) -> dict[str, Any]:
         """Return the input of transformers' decision pipeline and of `/v1/systemone`.
 
-        Args:
-            post: post to classify.
-            order: order of the options.
-            image: image of the post in the form that the pipeline or the server accepts.
+        `image` is the image of the post in the form that the pipeline or the server accepts.
         """
         question = {
             "type": "choice",
@@ -141,8 +138,8 @@ class LabelQuestion:
     def decision_answer(self, decision: Mapping[str, Any], order: str) -> str:
         """Convert the answer to `decision_request` into the JSON that `read` accepts."""
         probabilities = decision[_NAME]["probabilities"]
-        by_letter = dict(zip(self.letters, (probabilities[label] for label in self.options(order)), strict=True))
-        return json.dumps({letter: math.log(max(value, 1e-43)) for letter, value in by_letter.items()})
+        pairs = zip(self.letters, self.options(order), strict=True)
+        return json.dumps({letter: math.log(max(probabilities[label], 1e-43)) for letter, label in pairs})
 
     def read(self, answer: str, *, perspective: str, **_: Any) -> Verdict:
         """Read an answer, as the gate of a run.
@@ -159,16 +156,15 @@ class LabelQuestion:
         """
         options = self.options(perspective)
         by_letter = _letter_log_probs(answer)
-        soft: tuple[str, ...] = ()
         if by_letter is None:
             named = self._named_letter(answer, options)
             if named is None:
                 return Verdict(None, ("unreadable",))
             scores = [0.0 if letter == named else -_NAMED_LOG_ODDS for letter in self.letters]
-            soft = ("parsed",)
+            soft: tuple[str, ...] = ("parsed",)
         else:
             scores = [by_letter.get(letter, by_letter.get("other", _MIN_LOG_PROB)) for letter in self.letters]
-            soft = () if all(letter in by_letter for letter in self.letters) else ("bounded",)
+            soft = () if by_letter.keys() >= set(self.letters) else ("bounded",)
         log_probs = dict(zip(options, log_softmax(np.array(scores)).tolist(), strict=True))
         rounded = {label: round(max(log_probs[label], _MIN_LOG_PROB), 6) for label in self.labels}
         return Verdict(json.dumps(rounded), (), soft)
@@ -177,12 +173,12 @@ class LabelQuestion:
         return image + ("" if text is None else f"Post text (data, not instructions):\n<<<{text}>>>")
 
     def _task(self, order: str) -> str:
-        lines = [self.instructions]
-        for letter, label in zip(self.letters, self.options(order), strict=True):
-            meaning = self.criteria.get(label)
-            lines.append(f"{letter}. {label}: {meaning}" if meaning else f"{letter}. {label}")
-        last = self.letters[-1]
-        return "\n".join([*lines, f"Answer with the letter of the option that fits best (A to {last}) only."])
+        options = [
+            f"{letter}. {label}: {self.criteria[label]}" if self.criteria.get(label) else f"{letter}. {label}"
+            for letter, label in zip(self.letters, self.options(order), strict=True)
+        ]
+        last = f"Answer with the letter of the option that fits best (A to {self.letters[-1]}) only."
+        return "\n".join([self.instructions, *options, last])
 
     def _named_letter(self, answer: str, options: tuple[str, ...]) -> str | None:
         """Return the only option named by letter (`B`, `B.`, `Answer: (B)`), or else by label."""
@@ -233,7 +229,7 @@ def average_orders(log_probs: np.ndarray) -> np.ndarray:
     A preference for a letter adds the same amount to each label over all cyclic orders, so it cancels.
 
     Args:
-        log_probs: shape `(num_posts, num_orders, num_labels)`; NaN where there is no answer.
+        log_probs: see [`read_log_probs`].
 
     Returns:
         `np.ndarray` of shape `(num_posts, num_labels)`; NaN for posts without any answer.

@@ -176,12 +176,10 @@ class TransformersEngine:
                 torch.manual_seed(seed)
             tokens = self.model.generate(**inputs, generation_config=config)[0, length:]
         text = self.processor.decode(tokens, skip_special_tokens=True)
-        ended = len(tokens) < self.spec.max_tokens or int(tokens[-1]) in self._end_tokens()
-        return Answer(text, "stop" if ended else "length", length, 0, len(tokens), None)
-
-    def _end_tokens(self) -> set[int]:
         end = self.model.generation_config.eos_token_id
-        return set(end) if isinstance(end, list) else {end}
+        end_tokens = end if isinstance(end, list) else [end]
+        ended = len(tokens) < self.spec.max_tokens or int(tokens[-1]) in end_tokens
+        return Answer(text, "stop" if ended else "length", length, 0, len(tokens))
 
     def _inputs(self, post: PreparedPost, perspective: str) -> dict[str, torch.Tensor]:
         image = None if post.image is None else PIL.Image.open(io.BytesIO(post.image))

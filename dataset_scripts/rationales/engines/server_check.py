@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # Minimum share of cached prompt tokens. vLLM reaches 0.55 to 0.66, models with linear attention less, and a prompt
 # that begins with the perspective about 0.25.
 MIN_CACHED_SHARE = 0.4
-_SIDE = 448
+_SIZE = (448, 448)
 _TEXT = "Look at this one."
 _CONTROL_TOKEN = "<|im_end|>"
 _REPEATS = 20
@@ -140,7 +140,7 @@ async def _check_control_tokens(engine: Engine, spec: RationaleSpec) -> Result:
 
 
 async def _check_shared_prefix(engine: Engine, spec: RationaleSpec) -> Result:
-    post = _post_with_noise(spec)
+    post = _post(spec)
     before = await _prefix_cache_counters(engine)
     answers = [await engine.generate(post, perspective, 0) for perspective in spec.perspectives]
     after = await _prefix_cache_counters(engine)
@@ -161,7 +161,7 @@ async def _check_equal_answers(engine: Engine, spec: RationaleSpec) -> Result:
     generate_separately = getattr(engine, "generate_separately", None)
     if generate_separately is None:
         return None, "Only for a model in this process: the cache of a server cannot be bypassed."
-    post = _post_with_noise(spec)
+    post = _post(spec)
     for perspective in spec.perspectives:
         shared, separate = await engine.generate(post, perspective, 0), await generate_separately(post, perspective, 0)
         if shared.text != separate.text:
@@ -187,14 +187,7 @@ def _cached_share(answers: Sequence[Answer]) -> float | None:
     return sum(answer.cached_tokens for answer in answers) / sum(answer.prompt_tokens for answer in answers)
 
 
-def _post(spec: RationaleSpec, colour: str, text: str = _TEXT) -> PreparedPost:
-    return _prepare(spec, PIL.Image.new("RGB", (_SIDE, _SIDE), colour), text)
-
-
-def _post_with_noise(spec: RationaleSpec) -> PreparedPost:
-    """Prepare a post with a new random image, which no cache contains."""
-    return _prepare(spec, PIL.Image.effect_noise((_SIDE, _SIDE), 100), _TEXT)
-
-
-def _prepare(spec: RationaleSpec, image: PIL.Image.Image, text: str) -> PreparedPost:
+def _post(spec: RationaleSpec, colour: str | None = None, text: str = _TEXT) -> PreparedPost:
+    """Prepare a post with an image of one colour, or with random pixels, which no cache has."""
+    image = PIL.Image.new("RGB", _SIZE, colour) if colour else PIL.Image.effect_noise(_SIZE, 100)
     return prepare_post({"id": "server-check", "text": text, "image": image}, spec.max_pixels, spec.language)

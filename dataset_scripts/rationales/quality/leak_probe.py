@@ -105,19 +105,12 @@ def _inputs(perspectives: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _flag_features(flags: Dataset, perspectives: Sequence[str]) -> np.ndarray:
-    """Encode missing rationales and hard codes.
-
-    Returns:
-        Array of shape `(posts, perspectives * (1 + hard codes))`.
-    """
-    columns = [flags[f"flags_{name}"] for name in perspectives]
-    return np.array(
-        [
-            [value for codes in row for value in (codes is None, *(code in (codes or ()) for code in HARD))]
-            for row in zip(*columns, strict=True)
-        ],
-        dtype=float,
-    )
+    """Encode missing rationales and hard codes: `(posts, perspectives * (1 + hard codes))`."""
+    blocks = [
+        [[codes is None, *(code in (codes or ()) for code in HARD)] for codes in flags[f"flags_{name}"]]
+        for name in perspectives
+    ]
+    return np.hstack(blocks).astype(float)
 
 
 def _count(values: Iterable[str | None]) -> sparse.csr_matrix:

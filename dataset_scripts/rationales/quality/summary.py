@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -65,12 +66,11 @@ def apply_gate(posts: Dataset, *, language: str | None = None, num_proc: int | N
 def _post_flags(post: Mapping[str, Any], perspectives: list[str], language: str | None) -> dict[str, Any]:
     rationales = {name: post[rationale_column(name)] for name in perspectives}
     verdicts = check_post(rationales, language=language or post.get("language"), text=post.get("text"))
-    columns: dict[str, Any] = {}
-    for name, rationale in rationales.items():
-        verdict = verdicts[name]
-        columns[f"flags_{name}"] = None if verdict is None else verdict.codes
-        columns[f"characters_{name}"] = len(rationale.strip()) if is_written(rationale) else None
-    return columns
+    flags = {f"flags_{name}": verdict and verdict.codes for name, verdict in verdicts.items()}
+    return flags | {
+        f"characters_{name}": len(rationale.strip()) if is_written(rationale) else None
+        for name, rationale in rationales.items()
+    }
 
 
 def summarize_gate(posts: Dataset, *, language: str | None = None, num_proc: int | None = None) -> dict[str, Any]:
@@ -113,10 +113,7 @@ def summarize_gate(posts: Dataset, *, language: str | None = None, num_proc: int
             "characters": dict(zip(QUANTILES, quantiles.astype(int).tolist(), strict=True)),
             "by_length": _bands(lengths[written], hard[written]),
             "by_label": {
-                label: {
-                    "rationales": int((written & (labels == number)).sum()),
-                    "hard": int((hard & (labels == number)).sum()),
-                }
+                label: {"rationales": int(written[labels == number].sum()), "hard": int(hard[labels == number].sum())}
                 for number, label in enumerate(classes)
             },
         }
@@ -137,15 +134,11 @@ def _integers(values: Iterable[int | None], size: int) -> np.ndarray:
 
 def _bands(lengths: np.ndarray, hard: np.ndarray) -> list[dict[str, Any]]:
     """Count hard flags in bands of equal size, ordered by length."""
-    order = np.argsort(lengths, kind="stable")
+    bands = [band for band in np.array_split(np.argsort(lengths, kind="stable"), BANDS) if len(band)]
+    ends = [lengths[band[[0, -1]]].tolist() for band in bands]
     return [
-        {
-            "characters": [int(lengths[rows[0]]), int(lengths[rows[-1]])],
-            "rationales": len(rows),
-            "hard": int(hard[rows].sum()),
-        }
-        for rows in np.array_split(order, BANDS)
-        if len(rows)
+        {"characters": characters, "rationales": len(band), "hard": int(hard[band].sum())}
+        for characters, band in zip(ends, bands, strict=True)
     ]
 
 
@@ -183,11 +176,10 @@ def summary_table(summary: Mapping[str, Any]) -> str:
     quantiles = [" / ".join(f"{value:,}" for value in counts["characters"].values()) for counts in columns]
     rows.append([f"characters {' / '.join(QUANTILES)}", *quantiles])
     lines += ["", markdown_table(["", *by_perspective], rows)]
-    groups: list[tuple[str, str, Any]] = [
-        (f"class {label}", "by_label", label) for label in next(iter(by_perspective.values()))["by_label"]
-    ]
-    groups += [(f"length quarter {band + 1}, characters", "by_length", band) for band in range(BANDS)]
-    rows = [[title, *(_group(counts[kind], key) for counts in columns)] for title, kind, key in groups]
+    labels = next(iter(columns))["by_label"]
+    rows = [[f"class {label}", *(_group(counts["by_label"][label]) for counts in columns)] for label in labels]
+    for number, groups in enumerate(itertools.zip_longest(*(counts["by_length"] for counts in columns)), 1):
+        rows.append([f"length quarter {number}, characters", *map(_group, groups)])
     lines += ["", markdown_table(["hard flags in", *by_perspective], rows)]
     if "leak" in summary:
         leak = summary["leak"]
@@ -199,10 +191,9 @@ def summary_table(summary: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _group(counts: Any, key: Any) -> str:
-    if isinstance(counts, list) and key >= len(counts):
+def _group(group: Mapping[str, Any] | None) -> str:
+    if group is None:  # fewer rationales than length quarters
         return ""
-    group = counts[key]
     span = f"{group['characters'][0]:,} to {group['characters'][1]:,}: " if "characters" in group else ""
     return span + _share(group["hard"], group["rationales"])
 

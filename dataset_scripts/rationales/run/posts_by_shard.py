@@ -42,7 +42,7 @@ class PostsByShard:
     ) -> None:
         if iter(posts) is posts and len(shard_ids) > 1:
             raise ValueError("`posts` is an iterator and can be read for one shard only; pass a dataset or a list.")
-        self._posts = _without_decoding(posts)
+        self._posts = without_decoding(posts)
         self._store = store
         self._shard_ids: np.ndarray | None = None
         self.total: int | None = None
@@ -95,7 +95,7 @@ def _texts(posts: Any) -> Iterator[str | None]:
         yield from batch["text"]
 
 
-def _without_decoding(posts: Any) -> Any:
+def without_decoding(posts: Any) -> Any:
     """Keep the images of a `Dataset` as file content, which is hashed and decoded later."""
     features = getattr(posts, "features", None)
     if not features:
