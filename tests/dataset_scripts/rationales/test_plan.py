@@ -8,7 +8,7 @@ import pytest
 from datasets import Dataset
 
 from dataset_scripts import features
-from dataset_scripts.rationales.plan import Prices, num_shards_for, plan_run, plan_table, text_tokens
+from dataset_scripts.rationales.plan import Prices, num_shards_for, plan_run, plan_table
 from dataset_scripts.rationales.prompts import load_prompt
 from dataset_scripts.rationales.spec import RationaleSpec
 
@@ -76,6 +76,8 @@ def test_the_cost_follows_from_tokens_or_hours(tmp_path):
     assert plan.cost(Prices(hour=3)) is None and plan.cost(Prices()) is None
     # without a price of cached tokens, they cost as much as others
     assert plan.cost(Prices(prompt=4)) == pytest.approx(plan.prompt_tokens * 4 / 1e6)
+    written = json.loads(json.dumps(plan.to_dict(Prices(prompt=4))))
+    assert written["image_tokens"] == {"up to 64": 2} and written["cost"] == plan.cost(Prices(prompt=4))
 
 
 def test_an_empty_dataset_costs_nothing(tmp_path):
@@ -86,15 +88,5 @@ def test_an_empty_dataset_costs_nothing(tmp_path):
         plan_run(posts(tmp_path, [("x", None)]), dataclasses.replace(SPEC, perspectives=("sarcasm",)), PROMPT)
 
 
-def test_the_plan_has_json_values(tmp_path):
-    plan = plan_run(posts(tmp_path, [("a", 56)]), SPEC, PROMPT)
-    written = json.loads(json.dumps(plan.to_dict(Prices(prompt=1))))
-    assert written["image_tokens"] == {"up to 64": 1} and written["cost"] == plan.cost(Prices(prompt=1))
-
-
 def test_shards_have_at_most_20000_posts():
     assert [num_shards_for(count) for count in (0, 1, 20_000, 20_001, 50_000_000)] == [1, 1, 1, 2, 2_500]
-
-
-def test_text_tokens_depend_on_the_script():
-    assert (text_tokens("x" * 400), text_tokens("好" * 100)) == (100, 60)

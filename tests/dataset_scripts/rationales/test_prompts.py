@@ -1,6 +1,5 @@
 """Prompts: perspectives share a prefix, no label is revealed, own prompt files work."""
 
-import asyncio
 import itertools
 import json
 import os
@@ -8,13 +7,9 @@ import re
 
 import PIL.Image
 import pytest
-from transformers import AutoProcessor
 
-from dataset_scripts import join_rationales, load_posts
-from dataset_scripts.rationales.engines.base import FakeEngine
 from dataset_scripts.rationales.posts import prepare_post
 from dataset_scripts.rationales.prompts import load_prompt
-from dataset_scripts.rationales.run.runner import run
 from dataset_scripts.rationales.spec import RationaleSpec
 from dataset_scripts.rationales.store.store import RationaleStore
 
@@ -51,23 +46,6 @@ def test_the_reading_is_at_the_end_of_the_default_prompt(language):
     assert all(len(text) - len(os.path.commonprefix(tasks)) <= longest for text in tasks)
 
 
-@pytest.mark.parametrize(("name", "language"), PROMPTS)
-def test_perspectives_share_all_tokens_of_system_image_and_text(name, language, lmm_folder):
-    processor = AutoProcessor.from_pretrained(lmm_folder)
-    prompt = load_prompt(name, language)
-    rows = []
-    for perspective in prompt.perspectives:
-        messages = prompt.messages(post(), perspective)
-        content = [{"type": "image", "image": PIL.Image.new("RGB", (90, 60))}, *messages[1]["content"][1:]]
-        messages = [messages[0], {"role": "user", "content": content}]
-        text = processor.apply_chat_template(messages, add_generation_prompt=True)
-        rows.append(processor(text=[text], images=[content[0]["image"]])["input_ids"][0])
-    shared = sum(1 for _ in itertools.takewhile(lambda ids: len(set(ids)) == 1, zip(*rows, strict=False)))
-    delimiter = processor.tokenizer(">>>\n\n")["input_ids"]
-    start = next(index for index in range(len(rows[0])) if rows[0][index : index + len(delimiter)] == delimiter)
-    assert shared >= start + len(delimiter)
-
-
 def test_the_task_names_only_what_the_post_has():
     prompt = load_prompt("default", "en")
     assert "relation between image and text" in task(prompt, post("words", True), "neutral")
@@ -76,11 +54,11 @@ def test_the_task_names_only_what_the_post_has():
     assert "<<<" not in json.dumps(prompt.messages(post(text=" "), "positive"))
 
 
-@pytest.mark.parametrize("perspective", ["positive", "neutral", "negative"])
-def test_neither_label_nor_id_nor_path_is_in_a_prompt(perspective):
+@pytest.mark.parametrize(("name", "language"), PROMPTS)
+def test_neither_label_nor_id_nor_path_is_in_a_prompt(name, language):
     row = dict(label=2, text_label="SECRET", image_label="SECRET", source="SECRET", rationale_positive="SECRET")
-    for name, language in PROMPTS:
-        prompt = load_prompt(name, language)
+    prompt = load_prompt(name, language)
+    for perspective in prompt.perspectives:
         request = json.dumps(prompt.messages(post(**row), perspective), ensure_ascii=False)
         assert "SECRET" not in request and "p0" not in request
         assert request == json.dumps(prompt.messages(post(), perspective), ensure_ascii=False)
@@ -130,30 +108,14 @@ def test_the_hash_depends_on_the_wording_in_the_requested_languages(tmp_path):
     assert load_own(tmp_path, lambda text: f"# comment\n{text}".replace("120字", "121字")).hash == same
 
 
-def test_a_run_uses_the_perspectives_of_an_own_prompt_file(tmp_path):
-    def sarcasm(text):
-        for positive, neutral, negative in (
-            ("    positive: approving", "    neutral: informing", "    negative: disapproving"),
-            ("    positive: 表示赞赏", "    neutral: 只是", "    negative: 表示不满"),
-        ):
-            text = text.replace(positive, positive.replace("positive", "sarcasm"))
-            text = text.replace(negative, negative.replace("negative", "sincere"))
-            text = re.sub(rf"{neutral}.*\n", "", text)
-        return text
-
-    prompt = load_own(tmp_path, sarcasm, "auto")
-    assert prompt.perspectives == ("sarcasm", "sincere")
-    with pytest.raises(ValueError, match="neutral, only for sarcasm, sincere.*`readings`"):
+def test_the_perspectives_are_those_of_the_prompt_file(tmp_path):
+    prompt = load_own(tmp_path, lambda text: re.sub("(?m)^    neutral: .*\n", "", text), "auto")
+    assert prompt.perspectives == ("positive", "negative")
+    with pytest.raises(ValueError, match="neutral, only for positive, negative.*`readings`"):
         prompt.messages(post(), "neutral")
-    fields = {"model": "fake", "prompt": prompt.name, "prompt_hash": prompt.hash}
-    with pytest.raises(ValueError, match="positive, neutral, negative, only for sarcasm, sincere.*`perspectives`"):
-        RationaleStore.create(tmp_path / "refused", RationaleSpec(**fields), prompt)
-    posts = load_posts("sample", num_posts=3)
-    store = RationaleStore.create(tmp_path / "s", RationaleSpec(**fields, perspectives=prompt.perspectives), prompt)
-    report = asyncio.run(run(posts, store, [FakeEngine()], progress=False))
-    assert report.ok == 6
-    joined = join_rationales(posts, tmp_path / "s")
-    assert all(joined["rationale_sarcasm"]) and all(joined["rationale_sincere"])
+    spec = RationaleSpec(model="fake", prompt=prompt.name, prompt_hash=prompt.hash)
+    with pytest.raises(ValueError, match="neutral, only for positive, negative.*`perspectives`"):
+        RationaleStore.create(tmp_path / "refused", spec, prompt)
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def test_flags_are_counted_and_no_row_is_dropped(tmp_path):
 
 def test_the_gate_reads_text_and_language_of_the_posts(tmp_path):
     file = write_jsonl(tmp_path / "r.jsonl", [{"id": "a", "rationale_positive": ENGLISH}])
-    row = dict.fromkeys(features()) | {"id": "a", "text": "今天出去玩"}
+    row = dict.fromkeys(features()) | {"id": "a", "text": "今天出去玩", "rationale_neutral": "own"}
     chinese = Dataset.from_list([row], features=features())
     import_rationales(file, tmp_path / "alone.jsonl")
     import_rationales(file, tmp_path / "post.jsonl", posts=chinese)
@@ -78,6 +78,8 @@ def test_the_gate_reads_text_and_language_of_the_posts(tmp_path):
     copied = Dataset.from_list([row | {"text": ENGLISH}], features=features())
     import_rationales(file, tmp_path / "copied.jsonl", posts=copied)
     assert "copy" in read_jsonl(tmp_path / "copied.jsonl")[0]["flags_positive"]
+    joined = join_rationales(copied, tmp_path / "copied.jsonl")
+    assert (joined["rationale_positive"][0], joined["rationale_neutral"][0]) == (ENGLISH, "own")
 
 
 def test_the_provenance_of_a_row_overrides_that_of_the_file(tmp_path):
@@ -91,15 +93,6 @@ def test_the_provenance_of_a_row_overrides_that_of_the_file(tmp_path):
     assert export_table(tmp_path / "out.jsonl", tmp_path / "again.parquet") == 2
     import_rationales(tmp_path / "again.parquet", tmp_path / "twice.jsonl")
     assert read_jsonl(tmp_path / "twice.jsonl") == read_jsonl(tmp_path / "out.jsonl")
-
-
-def test_an_imported_file_joins_the_posts(tmp_path):
-    posts = load_posts("sample", num_posts=3)
-    file = write_jsonl(tmp_path / "r.jsonl", [{"id": posts[1]["id"], "rationale_positive": ENGLISH}])
-    import_rationales(file, tmp_path / "out.parquet", posts=posts)
-    joined = join_rationales(posts, tmp_path / "out.parquet")
-    assert joined["rationale_positive"] == [None, ENGLISH, None]
-    assert joined["rationale_neutral"] == posts["rationale_neutral"]
 
 
 def store_of(folder, answers, *, publish=False) -> RationaleStore:
@@ -146,29 +139,13 @@ def test_rationales_of_the_present_text_of_a_post_are_joined(tmp_path):
     assert join_rationales(posts, tmp_path / "out.jsonl")["rationale_positive"] == ["new", "kept"]
 
 
-def test_a_folder_without_a_store_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="generate-rationales"):
-        join_rationales(load_posts("sample", num_posts=2), tmp_path)
-
-
 @pytest.mark.parametrize("classes", [("positive", "negative"), ("positive", "neutral", "negative")])
 def test_the_format_of_the_authors_is_read_as_it_was_written(tmp_path, classes):
     rows = [
-        {
-            "id": "p0",
-            "text": 'say "hi"\nand\tgo',
-            "label": 0,
-            "rationale_positive": '"quoted" at first',
-            "rationale_negative": None,
-        },
-        {
-            "id": "n7",
-            "text": 'a lone " quote',
-            "label": 1,
-            "rationale_positive": "one\n\ntwo",
-            "rationale_negative": "an 'other'",
-        },
+        {"id": "p0", "text": 'say "hi"\nand\tgo', "label": 0, "rationale_positive": '"quoted" at first'},
+        {"id": "n7", "text": 'a lone " quote', "label": 1, "rationale_positive": "one\n\ntwo"},
     ]
+    rows[1]["rationale_negative"] = "an 'other'"
     schema = features(classes)
     posts = Dataset.from_list([dict.fromkeys(schema) | row for row in rows], features=schema)
     layout = export_authors(posts, tmp_path / "out.tsv")
@@ -211,12 +188,3 @@ def test_a_file_without_rationales_and_another_suffix_are_refused(tmp_path):
         export_table(file, tmp_path / "out.parquet")
     with pytest.raises(ValueError, match=".parquet or .jsonl, got '.csv'"):
         import_rationales(file, tmp_path / "out.csv")
-
-
-def test_the_released_file_of_ch_mits_is_imported(real_data, tmp_path):
-    report = import_rationales(real_data / "chmits_llm_result.tsv", tmp_path / "out.parquet", authors="ch_mits")
-    assert report.build.kept == 2_023
-    for perspective in ("positive", "negative"):
-        assert sum(report.status[perspective].values()) == 2_023
-    # models mostly refuse to argue for the negative perspective
-    assert report.status["negative"]["flagged"] > 2 * report.status["positive"]["flagged"] > 0

@@ -1,13 +1,12 @@
-"""Fake engine and decoding parameters."""
+"""Fake engine: deterministic answers that pass the gate."""
 
 import asyncio
 
 import pytest
 
-from dataset_scripts.rationales.engines.base import FakeEngine, generation_config, temperature_and_seed
+from dataset_scripts.rationales.engines.base import FakeEngine
 from dataset_scripts.rationales.posts import prepare_post
 from dataset_scripts.rationales.quality import gate
-from dataset_scripts.rationales.spec import RationaleSpec
 
 PERSPECTIVES = ("positive", "neutral", "negative")
 TEXTS = {"en": "an ordinary post number {}", "zh": "普通的一条微博，第{}条"}
@@ -36,10 +35,3 @@ def test_answers_pass_the_gate(language):
             codes += gate.check(text, finish_reason="stop", **options).hard
     # Few answers, or both sentences of one, are similar by chance.
     assert set(codes) <= {"sibling_same", "loop"} and len(codes) < 15
-
-
-def test_later_attempts_have_a_higher_temperature_and_another_seed():
-    spec = RationaleSpec(model="m", prompt_hash="h", temperature=0.2, seed=9)
-    assert temperature_and_seed(spec, 0) == (0.2, 9) and temperature_and_seed(spec, 2) == (0.7, 11)
-    assert generation_config(RationaleSpec(model="m", prompt_hash="h"), 0)["do_sample"] is False
-    assert generation_config(spec, 1)["temperature"] == 0.7

@@ -47,34 +47,26 @@ def vision_passes(engine):
     hook.remove()
 
 
-def answers(engine, posts, attempt=0, separately=False):
+def answers(engine, posts, attempt=0, separately=False, alternate=False):
+    requests = [(post, perspective) for post in posts for perspective in engine.spec.perspectives]
+    if alternate:  # between posts
+        requests.sort(key=lambda request: engine.spec.perspectives.index(request[1]))
+
     async def generate_all():
         generate = engine.generate_separately if separately else engine.generate
-        tasks = [generate(post, perspective, attempt) for post in posts for perspective in engine.spec.perspectives]
-        return await asyncio.gather(*tasks)
+        return await asyncio.gather(*(generate(*request, attempt) for request in requests))
 
     return asyncio.run(generate_all())
 
 
-@pytest.mark.parametrize("attempt", [0, 1], ids=["greedy", "sampled"])
-def test_a_shared_prefix_gives_the_tokens_of_separate_calls(engine, attempt):
-    shared, separate = answers(engine, POSTS, attempt), answers(engine, POSTS, attempt, separately=True)
+@pytest.mark.parametrize(
+    ("attempt", "alternate"), [(0, False), (0, True), (1, False)], ids=["greedy", "alternating", "sampled"]
+)
+def test_a_shared_prefix_gives_the_tokens_of_separate_calls(engine, attempt, alternate):
+    shared = answers(engine, POSTS, attempt, alternate=alternate)
+    separate = answers(engine, POSTS, attempt, separately=True, alternate=alternate)
     assert [dataclasses.replace(answer, cached_tokens=0) for answer in shared] == separate
     assert len({answer.text for answer in shared}) > len(POSTS)
-
-
-def test_requests_of_different_posts_may_alternate(engine):
-    expected = {post.post_id: answers(engine, [post], separately=True) for post in POSTS}
-
-    async def alternate():
-        return {
-            (post.post_id, number): await engine.generate(post, perspective, 0)
-            for number, perspective in enumerate(engine.spec.perspectives)
-            for post in POSTS
-        }
-
-    for (name, number), answer in asyncio.run(alternate()).items():
-        assert answer.text == expected[name][number].text
 
 
 def test_an_image_is_encoded_once_for_all_perspectives_and_attempts(engine, vision_passes):

@@ -22,8 +22,8 @@ def hard(answer, perspective="negative", language="zh", **options):
     return check(answer, perspective=perspective, language=language, **options).hard
 
 
-def soft(answer, perspective="negative", language="zh", **options):
-    return check(answer, perspective=perspective, language=language, **options).soft
+def soft(answer, **options):
+    return check(answer, perspective="negative", language="zh", **options).soft
 
 
 def test_check_post_uses_text_and_siblings_and_skips_what_it_cannot_check():
@@ -48,8 +48,7 @@ def test_a_valid_rationale_passes_unchanged(language):
 @pytest.mark.parametrize(
     ("language", "answer", "code"),
     [
-        ("zh", "", "empty"),
-        ("en", " \n“…” 123 \U0001f600", "empty"),
+        *((language, text, "empty") for language in VALID for text in ("", " \n“…” 12 \U0001f600", "\x00", "``````")),
         ("zh", "这条微博让人难过。", "short"),
         ("en", "It is a sad picture.", "short"),
         ("zh", ZH["negative"].rstrip("。"), "truncated"),
@@ -57,31 +56,15 @@ def test_a_valid_rationale_passes_unchanged(language):
         ("zh", EN["negative"], "language"),
         ("en", ZH["negative"], "language"),
         ("zh", "图中的ゴミ箱旁边堆满了垃圾，灯光昏暗，让人感到作者对这里的环境十分失望，心情低落。", "script"),
-        (
-            "en",
-            "The street is full of мусор, the sky is grey, and the author seems to be tired of this place.",
-            "script",
-        ),
+        ("en", "The street is full of мусор, the sky is grey, and the author seems to be tired of it.", "script"),
         ("zh", "抱歉，我无法回答这个问题，因为图片里没有任何可以用来说明这种解读的细节和文字。", "refusal"),
         ("zh", "作为一个AI语言模型，我没有情绪，所以很难说明作者在写这段文字时的真实感受是什么。", "refusal"),
-        (
-            "en",
-            "I'm sorry, but I can't say why the author of this post would be displeased with the party.",
-            "refusal",
-        ),
+        ("en", "I'm sorry, but I can't say why the author of this post would dislike the party.", "refusal"),
         ("en", "As an AI language model, I have no feelings about this picture and its balloons at all.", "refusal"),
         ("zh", "图中的椅子都空着，灯光昏暗。根据题目要求，我们需要找到失望的理由，例如客人一直没有来。", "meta"),
         ("zh", "根据你给出的规则，图中的空椅子可以解释为等待，文字里的叹息也让人感到作者的失望。", "meta"),
-        (
-            "en",
-            "According to the instructions, the empty chairs can be read as a sign of a long wait for the guests.",
-            "meta",
-        ),
-        (
-            "en",
-            "Here is the explanation: the empty chairs suggest that the author is tired of waiting for guests.",
-            "meta",
-        ),
+        ("en", "According to the instructions, the empty chairs can be read as a sign of a long wait.", "meta"),
+        ("en", "Here is the explanation: the empty chairs suggest that the author is tired of waiting.", "meta"),
         ("zh", "气球破了，" * 20 + "作者很失望。", "loop"),
         ("en", "The balloon is broken and sad. " * 12, "loop"),
         ("zh", ZH["negative"] + "<|im_end|>", "control"),
@@ -90,7 +73,8 @@ def test_a_valid_rationale_passes_unchanged(language):
     ],
 )
 def test_each_fault_gets_its_code(language, answer, code):
-    assert code in hard(answer, language=language)
+    verdict = check(answer, perspective="negative", language=language)
+    assert code in verdict.hard and (verdict.text is None) == (code == "empty")
 
 
 def test_truncation_is_detected_by_finish_reason_and_by_the_last_character():
@@ -220,12 +204,6 @@ def test_a_class_name_in_the_last_sentence_and_great_length_are_soft():
     assert (hard(named), soft(named)) == ((), ("label_named",))
     long = "".join(f"第{number}把椅子空着，颜色是{chr(0x4E00 + 37 * number)}。" for number in range(40))
     assert "long" in soft(long)
-
-
-@pytest.mark.parametrize("answer", ["", "   ", "\x00", "!?。", "<|im_end|>", "\U0001f600", "``````"])
-def test_an_answer_without_letters_has_no_text(answer):
-    verdict = check(answer, perspective="positive", language="zh")
-    assert verdict.text is None and "empty" in verdict.hard
 
 
 @pytest.mark.parametrize(

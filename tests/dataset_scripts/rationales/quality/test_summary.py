@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections import Counter
 
 import pytest
 from datasets import Dataset
@@ -27,20 +28,15 @@ def dataset(rows: list[dict]) -> Dataset:
 
 @pytest.fixture
 def posts() -> Dataset:
-    return dataset(
-        [
-            {"text": "a", "label": 0, "rationale_positive": GOOD.format("Ann"), "rationale_negative": "So sad."},
-            {
-                "text": "b",
-                "label": 0,
-                "rationale_positive": GOOD.format("Bob"),
-                "rationale_negative": DENIAL.format("it"),
-            },
-            {"text": "c", "label": 2, "rationale_positive": " ", "rationale_negative": GOOD.format("Cy") + "\n"},
-            {"text": "d", "label": None},
-            {"text": "e", "label": 1, "language": "de", "rationale_positive": "Die Gäste lachen."},
-        ]
-    )
+    good, denial = GOOD.format("Ann"), DENIAL.format("it")
+    rows = [
+        {"text": "a", "label": 0, "rationale_positive": good, "rationale_negative": "So sad."},
+        {"text": "b", "label": 0, "rationale_positive": GOOD.format("Bob"), "rationale_negative": denial},
+        {"text": "c", "label": 2, "rationale_positive": " ", "rationale_negative": GOOD.format("Cy") + "\n"},
+        {"text": "d", "label": None},
+        {"text": "e", "label": 1, "language": "de", "rationale_positive": "Die Gäste lachen."},
+    ]
+    return dataset(rows)
 
 
 def test_apply_gate_gives_the_codes_of_each_rationale(posts):
@@ -49,10 +45,7 @@ def test_apply_gate_gives_the_codes_of_each_rationale(posts):
     assert flags["flags_positive"][:] == [[], [], None, None, None]
     assert flags["flags_negative"][:] == [["short"], ["wrong_side"], ["outer"], None, None]
     assert flags["characters_negative"][:] == [7, len(DENIAL.format("it")), len(GOOD.format("Cy")), None, None]
-
-
-def test_the_gate_needs_neither_labels_nor_images(posts):
-    assert apply_gate(posts.remove_columns(["label", "image"])).to_dict() == apply_gate(posts).to_dict()
+    assert apply_gate(posts.remove_columns(["label", "image"])).to_dict() == flags.to_dict()
 
 
 def test_the_summary_counts_posts_rationales_codes_and_classes(posts):
@@ -63,11 +56,7 @@ def test_the_summary_counts_posts_rationales_codes_and_classes(posts):
     assert summary["posts_hard"] == 2
     negative = summary["perspectives"]["negative"]
     assert (negative["rationales"], negative["missing"], negative["hard"]) == (3, 2, 2)
-    assert {code: count for code, count in negative["codes"].items() if count} == {
-        "short": 1,
-        "wrong_side": 1,
-        "outer": 1,
-    }
+    assert +Counter(negative["codes"]) == {"short": 1, "wrong_side": 1, "outer": 1}
     assert negative["by_label"] == {
         "positive": {"rationales": 2, "hard": 2},
         "neutral": {"rationales": 0, "hard": 0},
@@ -79,14 +68,11 @@ def test_the_summary_counts_posts_rationales_codes_and_classes(posts):
     assert json.loads(json.dumps(summary)) == summary
 
 
-def test_a_given_language_replaces_that_of_the_posts(posts):
+def test_language_and_labels_of_the_posts_are_optional(posts):
     summary = summarize_gate(posts, language="zh")
     assert summary["not_judged"] == {}
     assert summary["perspectives"]["positive"]["codes"]["language"] == 3
     assert summarize_gate(posts, language="fr")["not_judged"] == {"fr": 4}
-
-
-def test_posts_without_labels_and_without_rationales(posts):
     summary = summarize_gate(posts.select_columns(["id", "text", "rationale_negative"]), language="en")
     assert summary["perspectives"]["negative"]["by_label"] == {}
     with pytest.raises(ValueError, match=r"No post has a rationale.*join"):
@@ -202,15 +188,8 @@ def test_released_ch_mits_rationales_mostly_fail_when_they_argue_against_the_lab
 
 def test_text_and_rationales_of_ch_mits_predict_the_label_about_equally(ch_mits):
     scores = {name: score["accuracy"] for name, score in leak_probe(ch_mits, folds=2)["inputs"].items()}
-    expected = {
-        "majority": 0.506,
-        "text": 0.93,
-        "positive rationale": 0.895,
-        "negative rationale": 0.86,
-        "all rationales": 0.915,
-        "text + rationales": 0.95,
-        "gate flags": 0.595,
-    }
+    expected = {"majority": 0.506, "text": 0.93, "text + rationales": 0.95, "gate flags": 0.595}
+    expected |= {"positive rationale": 0.895, "negative rationale": 0.86, "all rationales": 0.915}
     assert scores == pytest.approx(expected, abs=0.02)
 
 
