@@ -6,27 +6,14 @@ import sys
 import pytest
 from datasets import Dataset, load_dataset
 
-from dataset_scripts import (
-    LABELS,
-    content_hash,
-    features,
-    join_content,
-    load_posts,
-    load_posts_with_report,
-    split_posts,
-)
+from dataset_scripts import content_hash, features, join_content, load_posts, load_posts_with_report, split_posts
 from dataset_scripts.writing.publish import save_posts
+from helpers.mvsa import write_mvsa
 
 
 def test_importing_the_package_imports_neither_torch_nor_datasets():
     code = "import sys, dataset_scripts; print([name for name in ('torch', 'datasets') if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
-
-
-def test_the_sample_needs_no_files():
-    posts, report = load_posts_with_report("sample", num_posts=12)
-    assert len(posts) == report.read == sum(report.labels.values()) == 12
-    assert posts.features == features()
 
 
 @pytest.mark.parametrize(
@@ -64,18 +51,7 @@ def test_a_published_folder_with_other_columns_is_refused(tmp_path):
 
 @pytest.fixture
 def download(tmp_path, draw):
-    """Write an MVSA-Single of 30 posts."""
     return write_mvsa(tmp_path / "download", draw)
-
-
-def write_mvsa(folder, draw, count=30):
-    lines = ["ID\ttext,image"]
-    for number in range(1, count + 1):
-        draw(folder / "data" / f"{number}.jpg", 4 * number)
-        (folder / "data" / f"{number}.txt").write_text(f"nothing but text {number}", encoding="utf-8")
-        lines.append(f"{number}\t{LABELS[number % 3]},{LABELS[number % 3]}")
-    (folder / "labelResultAll.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return folder
 
 
 def test_posts_saved_without_content_get_it_from_the_download(download, tmp_path):
@@ -83,7 +59,7 @@ def test_posts_saved_without_content_get_it_from_the_download(download, tmp_path
     out = tmp_path / "out"
     save_posts(splits, out, "mvsa_single", with_content=False)
     saved = b"".join(path.read_bytes() for path in out.rglob("*.*") if path.is_file())
-    assert b"nothing but text" not in saved and b"PNG" not in saved
+    assert b"tweet" not in saved and b"PNG" not in saved
     published = load_dataset(str(out), "mvsa_single")
     joined = join_content(published, "mvsa_single", download)
     assert joined["train"].features == features()

@@ -1,7 +1,7 @@
 """Columns that every dataset shares."""
 
 import pytest
-from datasets import ClassLabel, Dataset, Image, Value
+from datasets import ClassLabel, Image, Value
 
 from dataset_scripts.schema import features, rationale_column
 
@@ -30,12 +30,6 @@ def test_any_perspectives_and_labels_are_allowed():
     assert schema["label"].names == ["sad", "glad"]
     assert [column for column in schema if column.startswith("rationale")] == ["rationale_visual", "rationale_ironic"]
     assert rationale_column("ironic") == "rationale_ironic"
-
-
-def test_image_rationales_and_labels_may_be_null():
-    row = dict.fromkeys(features()) | {"id": "1", "text": "hello", "language": "en", "source": "mine"}
-    (stored,) = Dataset.from_list([row], features=features())
-    assert stored["image"] is None and stored["label"] is None and stored["rationale_positive"] is None
 
 
 @pytest.mark.parametrize(

@@ -9,19 +9,14 @@ from dataset_scripts import load_posts, load_posts_with_report
 from dataset_scripts.reading import image_checks
 from dataset_scripts.reading.image_checks import ImageCheckLog, UncheckedRow, checked_rows
 from dataset_scripts.reading.report import BuildReport
+from helpers.mvsa import write_mvsa
 
 POSTS = 60
 
 
 @pytest.fixture
 def download(tmp_path, draw):
-    lines = ["ID\ttext,image"]
-    for post in range(POSTS):
-        draw(tmp_path / "data" / f"{post}.jpg", shade=post)
-        (tmp_path / "data" / f"{post}.txt").write_text(f"post {post}")
-        lines.append(f"{post}\tpositive,neutral")
-    (tmp_path / "labelResultAll.txt").write_text("\n".join(lines))
-    return tmp_path
+    return write_mvsa(tmp_path, draw, POSTS)
 
 
 @pytest.fixture
@@ -49,7 +44,7 @@ def test_two_images_are_decoded_at_the_same_time(download, monkeypatch):
 
 def test_the_number_of_workers_changes_neither_rows_nor_cache(download):
     one, four = load_posts("mvsa_single", download), load_posts("mvsa_single", download, num_proc=4)
-    assert four["id"] == one["id"] == [str(post) for post in range(POSTS)]
+    assert four["id"] == one["id"] == [str(post) for post in range(1, POSTS + 1)]
     assert four.cache_files == one.cache_files
 
 
@@ -58,7 +53,7 @@ def test_the_error_is_that_of_the_first_faulty_row(download, num_proc):
     (download / "data" / "20.jpg").write_bytes(b"no image")
     (download / "data" / "25.jpg").write_bytes(b"no image")
     (download / "data" / "22.txt").unlink()  # noticed while image 20 may still be decoded
-    with pytest.raises(ValueError, match=r"line 22: the image .*20\.jpg cannot be decoded"):
+    with pytest.raises(ValueError, match=r"line 21: the image .*20\.jpg cannot be decoded"):
         load_posts("mvsa_single", download, num_proc=num_proc)
     posts, report = load_posts_with_report("mvsa_single", download, on_error="skip", num_proc=num_proc)
     assert report.skipped == {"unreadable image": 2, "missing text": 1} and len(posts) == POSTS - 3
@@ -84,12 +79,12 @@ def test_an_interrupted_build_continues_without_decoding_twice(download, monkeyp
     monkeypatch.setattr(image_checks, "image_fault", lambda image: again.update([image.name]) or decode(image))
     assert len(load_posts("mvsa_single", download, num_proc=num_proc)) == POSTS
     # Any of the images that are decoded at the same time may be the fortieth; those before it in the rows are logged.
-    assert again == Counter(f"{number}.jpg" for number in range(POSTS - again.total(), POSTS))
+    assert again == Counter(f"{number}.jpg" for number in range(POSTS - again.total() + 1, POSTS + 1))
     assert POSTS - 39 - (num_proc - 1) <= again.total() <= POSTS - 39 + 16 * num_proc
 
 
 def test_skip_after_a_raised_error_does_not_decode_again(download, decoded):
-    (download / "data" / f"{POSTS - 1}.jpg").write_bytes(b"no image")
+    (download / "data" / f"{POSTS}.jpg").write_bytes(b"no image")
     with pytest.raises(ValueError, match="cannot be decoded"):
         load_posts("mvsa_single", download)
     load_posts("mvsa_single", download, on_error="skip")
@@ -103,7 +98,7 @@ def test_only_changed_images_are_decoded_again(download, decoded, draw):
     draw(download / "data" / "7.jpg", shade=200, size=9)
     (download / "data" / "8.txt").write_text("another text")
     posts = load_posts("mvsa_single", download)
-    assert posts["text"][8] == "another text" and posts[7]["image"].size == (9, 9)
+    assert posts["text"][7] == "another text" and posts[6]["image"].size == (9, 9)
     assert decoded["7.jpg"] == 2 and decoded.total() == POSTS + 1
 
 
