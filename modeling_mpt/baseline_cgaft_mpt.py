@@ -9,10 +9,11 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from .baselines_attention_mpt import TransformerLayer, check_heads
-from .baselines_configuration_mpt import BaselineOutput, ignored_at_inference
+from .baselines_configuration_mpt import BaselineOutput
 from .baselines_modeling_mpt import BaselineConfig, BaselineForSentimentClassification, Posts, Tokens
 from .baselines_visual_mpt import VitPatches, as_tokens
 from .packing_mpt import masked_mean
+from .pretrained_mpt import ignored_at_inference
 
 MIXABLE = ("vit", "deit", "dinov2", "dinov2_with_registers", "clip_vision_model", "siglip_vision_model")
 
@@ -65,10 +66,6 @@ class AdaptiveVit(VitPatches):
     $$x_{l+1} = w_l\, \Phi^{\mathrm{tuned}}_l(x_l) + (1 - w_l)\, \Phi^{\mathrm{frozen}}_l(x_l)$$
 
     Embeddings and final normalization are those of the tuned network.
-
-    Args:
-        encoder ([`PreTrainedModel`]): network to tune and to copy.
-        config ([`CGAFTSentimentConfig`])
     """
 
     def __init__(self, encoder: PreTrainedModel, config: CGAFTSentimentConfig) -> None:

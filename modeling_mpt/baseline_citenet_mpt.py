@@ -8,10 +8,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from .baselines_attention_mpt import TransformerLayer, check_heads
-from .baselines_configuration_mpt import BaselineOutput, ignored_at_inference
+from .baselines_configuration_mpt import BaselineOutput
 from .baselines_modeling_mpt import BaselineConfig, BaselineForSentimentClassification, Tokens
 from .loss_mpt import classification_loss, instance_contrastive_loss
 from .packing_mpt import masked_mean
+from .pretrained_mpt import ignored_at_inference
 
 MIN_DEVIATION = 1e-2  # bounds the divergence, which divides by deviations
 
@@ -103,11 +104,7 @@ def normal_divergence(mean: torch.Tensor, deviation: torch.Tensor) -> torch.Tens
     $$\frac14 \sum_d \frac{\sigma_{p,d}^2 + (\mu_{p,d} - \mu_{q,d})^2}{\sigma_{q,d}^2}
       + \frac{\sigma_{q,d}^2 + (\mu_{p,d} - \mu_{q,d})^2}{\sigma_{p,d}^2} - 2$$
 
-    Args:
-        mean, deviation (`torch.Tensor` of shape `(2, batch, dimensions)`): μ and σ of p and of q.
-
-    Returns:
-        `torch.Tensor` of shape `(batch,)`, at least 0.
+    `mean` and `deviation` `(2, batch, dimensions)` are those of p and of q; the result is `(batch,)`, at least 0.
     """
     square = (mean[0] - mean[1]) ** 2
     variance_p, variance_q = deviation[0] ** 2, deviation[1] ** 2

@@ -7,10 +7,11 @@ import torch
 from torch import nn
 
 from .baselines_attention_mpt import TransformerLayer, check_heads
-from .baselines_configuration_mpt import BaselineOutput, ignored_at_inference
+from .baselines_configuration_mpt import BaselineOutput
 from .baselines_modeling_mpt import BaselineConfig, BaselineForSentimentClassification, Posts, Tokens
 from .fusion_mpt import masked_softmax
 from .loss_mpt import instance_contrastive_loss, supervised_contrastive_loss
+from .pretrained_mpt import ignored_at_inference
 
 
 @dataclass

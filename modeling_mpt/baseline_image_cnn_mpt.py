@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from .baselines_modeling_mpt import BaselineConfig, BaselineForSentimentClassification, Tokens
-from .baselines_visual_mpt import VisualProvider
+from .baselines_visual_mpt import CnnGrid
 
 
 class ImageCNNSentimentConfig(BaselineConfig):
@@ -40,7 +40,7 @@ class ImageCNNSentimentConfig(BaselineConfig):
         super().__init__(cnn_channels=cnn_channels, visual_provider=visual_provider, **kwargs)
 
 
-class FlattenedCnn(VisualProvider):
+class FlattenedCnn(CnnGrid):
     """Plain CNN whose whole feature map goes through one linear layer.
 
     Each layer is a 3×3 convolution, ReLU and 2×2 max pooling. The linear layer has nearly all of the 38.5 million
@@ -57,10 +57,6 @@ class FlattenedCnn(VisualProvider):
         self.grid = nn.AdaptiveAvgPool2d(config.grid_size)
         self.projection = nn.Linear(config.cnn_channels[-1] * config.grid_size**2, config.hidden_size)
         self.size = config.hidden_size
-
-    def freeze(self, config: ImageCNNSentimentConfig) -> None:
-        if config.freeze_cnn:
-            self.cnn.requires_grad_(False)
 
     def encode_images(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None]:
         features = self.projection(self.grid(self.cnn(pixel_values)).flatten(1))

@@ -1,11 +1,11 @@
 """ITIN baseline: region-word alignment with gating, attention pooling and context fusion."""
 
-import math
 from typing import Any
 
 import torch
 from torch import nn
 
+from .baselines_attention_mpt import SingleHeadAttention
 from .baselines_modeling_mpt import BaselineConfig, BaselineForSentimentClassification, Tokens
 from .baselines_words_mpt import run_rnn
 from .fusion_mpt import masked_softmax
@@ -52,34 +52,6 @@ class ITINSentimentConfig(BaselineConfig):
             raise ValueError(f"`visual_share` must be between 0 and 1, got {self.visual_share}.")
 
 
-class CrossAttention(nn.Module):
-    """Single-head cross-attention whose values are the memory itself.
-
-    u_i = Σ_j α_ij m_j with α_i = softmax_j((W_q q_i)ᵀ(W_k m_j) / √d).
-
-    Args:
-        size (`int`): size d of queries and memory entries.
-    """
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.query, self.key = nn.Linear(size, size), nn.Linear(size, size)
-
-    def forward(self, queries: torch.Tensor, memory: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Read a memory for each query.
-
-        Args:
-            queries (`torch.Tensor` of shape `(batch, queries, d)`)
-            memory (`torch.Tensor` of shape `(batch, entries, d)`)
-            mask (`torch.BoolTensor` of shape `(batch, entries)`)
-
-        Returns:
-            `torch.Tensor` of shape `(batch, queries, d)`, zero for an empty memory.
-        """
-        scores = self.query(queries) @ self.key(memory).transpose(1, 2) / math.sqrt(memory.shape[-1])
-        return masked_softmax(scores, mask.unsqueeze(1)).to(memory.dtype) @ memory
-
-
 class ITINForSentimentClassification(BaselineForSentimentClassification):
     """Image-text interaction network with the equations of the published inference code.
 
@@ -105,7 +77,7 @@ class ITINForSentimentClassification(BaselineForSentimentClassification):
             self.text_size, size, num_layers=2, dropout=config.dropout, batch_first=True, bidirectional=True
         )
         self.regions = nn.Linear(self.image_size, size)
-        self.align, self.relate = CrossAttention(size), CrossAttention(size)
+        self.align, self.relate = (SingleHeadAttention(size, project_values=False) for _ in range(2))
         self.mix = nn.Linear(2 * size, size, bias=False)
         self.scorer = nn.Sequential(nn.Linear(size, size), nn.ReLU(), nn.Linear(size, config.num_heads))
         self.in_image = nn.Linear(size + self.scene_size, config.context_size)

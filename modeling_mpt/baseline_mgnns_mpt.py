@@ -101,12 +101,7 @@ class MGNNSSentimentConfig(BaselineConfig):
 
 
 class SentimentAttention(nn.Module):
-    """Attention from one trained query per label to the class nodes of an image.
-
-    Args:
-        config ([`MGNNSSentimentConfig`])
-        size (`int`): size of a node.
-    """
+    """Attention from one trained query per label to the class nodes of an image."""
 
     def __init__(self, config: MGNNSSentimentConfig, size: int) -> None:
         super().__init__()
@@ -118,15 +113,7 @@ class SentimentAttention(nn.Module):
         self.join = nn.Linear(config.num_labels * reduced, hidden)
 
     def forward(self, nodes: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
-        """Reduce weighted nodes to one vector per image.
-
-        Args:
-            nodes (`torch.Tensor` of shape `(batch, classes, size)`)
-            present (`torch.BoolTensor` of shape `(batch,)`): whether a post has an image.
-
-        Returns:
-            `torch.Tensor` of shape `(batch, hidden)`, zero for a post without an image.
-        """
+        """Reduce nodes `(batch, classes, size)` to `(batch, hidden)`, zero without an image."""
         values = self.values(nodes)
         queries = self.sentiments.weight.to(values.dtype).expand(len(nodes), -1, -1)
         attended, _ = self.attention(queries, values, values, need_weights=False)
@@ -134,11 +121,7 @@ class SentimentAttention(nn.Module):
 
 
 class GuidedAttention(nn.Module):
-    """Stacked attention of one vector q to a memory: q ← LayerNorm(q + MultiHead(q, memory)).
-
-    Args:
-        config ([`MGNNSSentimentConfig`])
-    """
+    """Stacked attention of one vector q to a memory: q ← LayerNorm(q + MultiHead(q, memory))."""
 
     def __init__(self, config: MGNNSSentimentConfig) -> None:
         super().__init__()
@@ -151,15 +134,9 @@ class GuidedAttention(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, query: torch.Tensor, memory: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Read a memory, layer by layer.
+        """Read a memory `(batch, entries, size)` with a query `(batch, size)`, layer by layer.
 
-        Args:
-            query (`torch.Tensor` of shape `(batch, size)`)
-            memory (`torch.Tensor` of shape `(batch, entries, size)`)
-            mask (`torch.BoolTensor` of shape `(batch, entries)`)
-
-        Returns:
-            `torch.Tensor` of shape `(batch, size)`: the normalized query for an empty memory.
+        An empty memory gives the normalized query.
         """
         padding, present = ~nonempty_mask(mask).bool(), mask.any(dim=1).view(-1, 1, 1)
         query = query.unsqueeze(1)

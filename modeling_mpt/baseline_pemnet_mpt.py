@@ -1,6 +1,5 @@
 """PEMNet baseline: two feature extractors per modality, fused by LAFF (CIKM 2024)."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,11 +7,12 @@ import torch
 from torch import nn
 
 from .baseline_image_cnn_mpt import FlattenedCnn
+from .baselines_attention_mpt import SingleHeadAttention
 from .baselines_modeling_mpt import BaselineConfig, BaselineForSentimentClassification, Posts
 from .baselines_words_mpt import final_states, run_rnn
 from .branches_mpt import SelectiveKernel
 from .configuration_base_mpt import as_list
-from .fusion_mpt import LightweightAttentionFusion, masked_softmax
+from .fusion_mpt import LightweightAttentionFusion
 
 
 class PEMNetSentimentConfig(BaselineConfig):
@@ -58,33 +58,6 @@ class PEMNetSentimentConfig(BaselineConfig):
             raise ValueError(f"`sknet_kernel_sizes` must be odd numbers, e.g. [3, 5], got {self.sknet_kernel_sizes}.")
 
 
-class SelfAttention(nn.Module):
-    """Single-head self-attention softmax(Q Kᵀ / √size) V, without residual and normalization.
-
-    Args:
-        size (`int`): size of a token's state.
-    """
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.query, self.key, self.value = nn.Linear(size, size), nn.Linear(size, size), nn.Linear(size, size)
-
-    def forward(self, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Attend among the real tokens.
-
-        Args:
-            states (`torch.Tensor` of shape `(batch, tokens, size)`)
-            mask (`torch.BoolTensor` of shape `(batch, tokens)`)
-
-        Returns:
-            `torch.Tensor` of shape `(batch, tokens, size)`, zero at the padding.
-        """
-        scores = self.query(states) @ self.key(states).transpose(1, 2) / math.sqrt(states.shape[-1])
-        values = self.value(states)
-        weights = masked_softmax(scores, mask.unsqueeze(1)).to(values.dtype)
-        return weights @ values * mask.unsqueeze(-1)
-
-
 class PEMNetForSentimentClassification(BaselineForSentimentClassification):
     """PEMNet as one network, trained end to end.
 
@@ -108,7 +81,7 @@ class PEMNetForSentimentClassification(BaselineForSentimentClassification):
     def __init__(self, config: PEMNetSentimentConfig, **encoders: Any) -> None:
         super().__init__(config, **encoders)
         size = config.hidden_size
-        self.attention = SelfAttention(self.text_size)
+        self.attention = SingleHeadAttention(self.text_size, project_values=True)
         self.sknet = SelectiveKernel(self.text_size, size, config.sknet_kernel_sizes, config.sknet_reduction)
         self.lstm = nn.LSTM(self.text_size, size, batch_first=True)
         self.flattened = FlattenedCnn(config)
@@ -129,7 +102,7 @@ class PEMNetForSentimentClassification(BaselineForSentimentClassification):
         """
         tokens = self.encode(posts)
         text, image = tokens["text"], tokens["image"]
-        states = self.attention(text.states, text.mask)
+        states = self.attention(text.states, text.states, text.mask) * text.mask.unsqueeze(-1)
         lstm_state = final_states(run_rnn(self.lstm, states, text.mask), text.mask, bidirectional=False)
         text_embeds = torch.cat([self.sknet(states, text.mask), lstm_state], dim=-1)
         cnn_vector = self.flattened(posts.pixel_values, posts.image_mask).summary

@@ -1,9 +1,12 @@
-"""Transformer layer of the baselines, with masked multi-head attention."""
+"""Attention of the baselines: single-head, and a Transformer layer with masked heads."""
+
+import math
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from .fusion_mpt import masked_softmax
 from .packing_mpt import nonempty_mask
 
 
@@ -12,6 +15,28 @@ def check_heads(hidden_size: int, head_size: int) -> None:
     if head_size < 1 or hidden_size % head_size:
         example = next(size for size in (64, 32, 16, 8, 4, 2, 1) if hidden_size % size == 0)
         raise ValueError(f"`head_size` must divide `hidden_size` {hidden_size}, e.g. {example}, got {head_size}.")
+
+
+class SingleHeadAttention(nn.Module):
+    """Attention of queries to a memory, without residual and normalization.
+
+    u_i = Σ_j α_ij v_j with α_i = softmax_j((W_q q_i)ᵀ(W_k m_j) / √size). The values v are W_v m, or m itself without
+    `project_values`.
+    """
+
+    def __init__(self, size: int, project_values: bool) -> None:
+        super().__init__()
+        self.query, self.key = nn.Linear(size, size), nn.Linear(size, size)
+        self.value = nn.Linear(size, size) if project_values else nn.Identity()
+
+    def forward(self, queries: torch.Tensor, memory: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Read a memory `(batch, entries, size)` for each query `(batch, queries, size)`.
+
+        The result is `(batch, queries, size)`, zero for an empty memory.
+        """
+        scores = self.query(queries) @ self.key(memory).transpose(1, 2) / math.sqrt(memory.shape[-1])
+        values = self.value(memory)
+        return masked_softmax(scores, mask.unsqueeze(1)).to(values.dtype) @ values
 
 
 class TransformerLayer(nn.Module):
@@ -24,11 +49,6 @@ class TransformerLayer(nn.Module):
 
     Queries come from the states; keys and values come from a context. If both are the same, this is self-attention. An
     empty context adds nothing.
-
-    Args:
-        size (`int`): size of the states and of the context.
-        head_size (`int`): size of a head; divides `size`.
-        dropout (`float`)
     """
 
     def __init__(self, size: int, head_size: int, dropout: float) -> None:
@@ -41,15 +61,9 @@ class TransformerLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, states: torch.Tensor, context: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Attend from `states` to `context`.
+        """Attend from states `(batch, queries, size)` to the context `(batch, keys, size)`.
 
-        Args:
-            states (`torch.Tensor` of shape `(batch, queries, size)`)
-            context (`torch.Tensor` of shape `(batch, keys, size)`)
-            mask (`torch.BoolTensor` of shape `(batch, keys)`): false at the padding of the context.
-
-        Returns:
-            `torch.Tensor` of shape `(batch, queries, size)`. The caller masks padding among the queries.
+        `mask` is false at the padding of the context. The caller masks padding among the queries.
         """
         query, key, value = (
             layer(tokens).unflatten(-1, (-1, self.head_size)).transpose(1, 2)  # (batch, heads, tokens, head_size)

@@ -1,6 +1,6 @@
 """Base configuration and output of the baselines."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from transformers import (
 )
 
 from .configuration_base_mpt import MODALITIES, SentimentConfig, check_choice
-from .pretrained_mpt import MPTOutput
+from .pretrained_mpt import MPTOutput, ignored_at_inference
 
 TEXT_PROVIDERS = ("encoder", "embeddings")
 VISUAL_PROVIDERS = ("vit_patches", "cnn_grid", "detector", "places")
@@ -32,11 +32,6 @@ class BaselineOutput(MPTOutput):
     """
 
     system_weights: torch.Tensor | None = None
-
-
-def ignored_at_inference(output_class: type) -> list[str]:
-    """List all fields of an output but loss and logits, which a Trainer gathers."""
-    return [field.name for field in fields(output_class) if field.name not in ("loss", "logits")]
 
 
 class BaselineConfig(SentimentConfig):
@@ -105,8 +100,8 @@ class BaselineConfig(SentimentConfig):
 
     @property
     def providers(self) -> dict[str, str]:
-        chosen = {"text": self.text_provider, "image": self.visual_provider}
-        chosen["scene"] = self.scene_provider or self.visual_provider
+        scene = self.scene_provider or self.visual_provider
+        chosen = {"text": self.text_provider, "image": self.visual_provider, "scene": scene}
         return {name: chosen[name] for name in self.reads}
 
     @property
@@ -114,7 +109,6 @@ class BaselineConfig(SentimentConfig):
         return ["perspective_weights"] if self.use_rationales else []
 
     def encoder_classes(self) -> dict[str, type]:
-        """Map the configuration fields of the encoders that the network has to their Auto classes."""
         classes = {}
         if "text" in self.reads or self.use_rationales:
             classes["text_config"] = AutoModel

@@ -23,10 +23,9 @@ def pair_keys(sources: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 class PairCounter:
-    """Counter of the text windows in which words and pairs of words occur.
+    """Counter of text windows of `width` words in which words and pairs of words occur.
 
-    Args:
-        width (`int`): window size in words. A shorter text is one window.
+    A shorter text is one window.
     """
 
     def __init__(self, width: int) -> None:
@@ -79,11 +78,7 @@ class TextGraph(nn.Module):
 
     @torch.no_grad()
     def add_edges(self, counter: PairCounter, min_count: int) -> int:
-        """Give the associated pairs of the train posts their own edges.
-
-        Returns:
-            The number of directed pairs that have their own edge.
-        """
+        """Give the associated pairs of the train posts their own edges; return their number."""
         pairs = counter.associated(min_count)
         keys = [key for a, b in pairs for key in {(a, b), (b, a)}]
         if len(keys) > len(self.pairs):
@@ -104,14 +99,9 @@ class TextGraph(nn.Module):
         return self.edges(torch.where(self.pairs[rows] == keys, rows, len(self.pairs))).squeeze(-1)
 
     def forward(self, text: Tokens, input_ids: torch.Tensor) -> torch.Tensor:
-        """Compute the text vector of each post.
+        """Compute t `(batch, output_size)`, zero for a post without text.
 
-        Args:
-            text ([`Tokens`]): real words first.
-            input_ids (`torch.LongTensor` of shape `(batch, seq_len)`): ids of the words at the same positions.
-
-        Returns:
-            t, `torch.Tensor` of shape `(batch, output_size)`, zero for a post without text.
+        `input_ids` `(batch, seq_len)` are the ids of the words, real words first.
         """
         states, mask = text.states, text.mask
         positions = torch.arange(mask.shape[1], device=mask.device)
@@ -154,10 +144,8 @@ class ClassGraph(nn.Module):
     def add_edges(self, regions: torch.Tensor, present: torch.Tensor | None = None) -> None:
         """Count co-occurring classes in the train images and initialize the nodes by class means.
 
-        Args:
-            regions (`torch.Tensor` of shape `(images, regions, size)`)
-            present (`torch.BoolTensor` of shape `(images, classes)`, *optional*): classes of each image, from a
-                provider that predicts classes. By default the classes are clusters of the regions.
+        `regions` are `(images, regions, size)`. `present` `(images, classes)` are the classes of each image, by
+        default clusters of the regions.
         """
         device = self.counts.device
         if present is None:
@@ -186,12 +174,9 @@ class ClassGraph(nn.Module):
         return scale.unsqueeze(1) * weights * scale
 
     def forward(self, image: Tokens) -> torch.Tensor:
-        """Weight the nodes by the class scores of each image.
+        """Weight the nodes by the class scores of each image, `(batch, classes, size)`.
 
-        The features of an image are the maximum over its regions, per channel.
-
-        Returns:
-            `torch.Tensor` of shape `(batch, classes, size)`, zero for a post without an image.
+        The features of an image are the maximum over its regions, per channel; zero without an image.
         """
         adjacency = self.adjacency().to(self.nodes.weight.dtype)
         nodes = nn.functional.leaky_relu(adjacency @ self.inner(self.nodes.weight), 0.2)
@@ -205,13 +190,9 @@ class ClassGraph(nn.Module):
 def k_means(
     points: torch.Tensor, clusters: int, device: torch.device, max_rounds: int = 10
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cluster points by Lloyd's algorithm, with a fixed seed. An empty cluster keeps its center.
+    """Cluster points `(points, size)` on the CPU by Lloyd's algorithm, with a fixed seed.
 
-    Args:
-        points (`torch.Tensor` of shape `(points, size)`): on the CPU, in any precision.
-        clusters (`int`): limited to the number of points.
-        device (`torch.device`): device of the computation.
-        max_rounds (`int`, defaults to 10): maximum number of updates.
+    An empty cluster keeps its center. The number of clusters is limited to that of the points.
 
     Returns:
         Centers `(clusters, size)` on the device, and the nearest center of each point `(points,)` on the CPU.

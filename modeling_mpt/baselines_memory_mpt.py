@@ -10,9 +10,6 @@ class MemoryRead(nn.Module):
     """Additive attention of a query q over a memory m.
 
     r = Σ α_i m_i with α = softmax_i wᵀ tanh(W m_i + U q).
-
-    Args:
-        size (`int`): size of the query, of a memory entry and of the result.
     """
 
     def __init__(self, size: int) -> None:
@@ -22,15 +19,9 @@ class MemoryRead(nn.Module):
         self.scorer = nn.Linear(size, 1, bias=False)  # a bias would cancel in the softmax
 
     def forward(self, memory: torch.Tensor, mask: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
-        """Read the memory.
+        """Read a memory `(batch, entries, size)` with a query `(batch, size)`.
 
-        Args:
-            memory (`torch.Tensor` of shape `(batch, entries, size)`)
-            mask (`torch.BoolTensor` of shape `(batch, entries)`)
-            query (`torch.Tensor` of shape `(batch, size)`)
-
-        Returns:
-            r, `torch.Tensor` of shape `(batch, size)`, zero for an empty memory.
+        r is `(batch, size)`, zero for an empty memory.
         """
         hidden = torch.tanh(self.memory(memory) + self.question(query).unsqueeze(1))
         weights = masked_softmax(self.scorer(hidden).squeeze(-1), mask)
@@ -38,26 +29,12 @@ class MemoryRead(nn.Module):
 
 
 class QueryUpdate(nn.Module):
-    """GRU cell that computes the query of the next hop: q ← GRU(r, q).
-
-    Args:
-        read_size (`int`): size of r.
-        size (`int`): size of q.
-    """
+    """GRU cell that computes the query of the next hop: q ← GRU(r, q)."""
 
     def __init__(self, read_size: int, size: int) -> None:
         super().__init__()
         self.cell = nn.GRUCell(read_size, size)
 
     def forward(self, read: torch.Tensor, query: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
-        """Update the query.
-
-        Args:
-            read (`torch.Tensor` of shape `(batch, read_size)`)
-            query (`torch.Tensor` of shape `(batch, size)`)
-            present (`torch.BoolTensor` of shape `(batch,)`): whether a post has the modality of the query.
-
-        Returns:
-            q, `torch.Tensor` of shape `(batch, size)`, zero for a missing modality.
-        """
+        """Update the query `(batch, size)`, to zero where the post lacks its modality."""
         return self.cell(read, query) * present.unsqueeze(-1)

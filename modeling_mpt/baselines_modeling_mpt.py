@@ -15,7 +15,7 @@ from .configuration_base_mpt import MODALITIES
 from .fusion_mpt import LightweightAttentionFusion, PerspectiveAttention
 from .loss_mpt import classification_loss
 from .packing_mpt import compact, compact_rationales, masked_mean, token_states
-from .pretrained_mpt import SentimentPreTrainedModel, batch_and_device
+from .pretrained_mpt import ENCODERS, SentimentPreTrainedModel, batch_and_device
 
 
 class Posts(NamedTuple):
@@ -64,12 +64,10 @@ class BaselineForSentimentClassification(SentimentPreTrainedModel):
         super().__init__(config)
         config.check()
         self.num_labels = config.num_labels
-        given = {"text_config": text_encoder, "vision_config": vision_encoder}
-        given |= {"cnn_config": cnn, "scene_config": scene_encoder}
-        encoders = {}
-        for field, auto_class in config.encoder_classes().items():
-            encoders[field] = given[field]
-            if given[field] is None and getattr(config, field) is not None and field != "text_config":
+        encoders = dict(zip(ENCODERS, (text_encoder, vision_encoder, cnn, scene_encoder), strict=True))
+        classes = config.encoder_classes()
+        for field, auto_class in classes.items():
+            if encoders[field] is None and getattr(config, field) is not None and field != "text_config":
                 encoders[field] = auto_class.from_config(getattr(config, field))
             if encoders[field] is not None and auto_class is AutoModel:
                 remove_pooler(encoders[field])
@@ -79,14 +77,15 @@ class BaselineForSentimentClassification(SentimentPreTrainedModel):
                 self.text_encoder = WordEmbeddings(config.text_config, text_encoder)
             else:
                 self.text_encoder = text_encoder or self._new_text_encoder()
-        if config.use_rationales and not self._shares_text_encoder():
+        shared = "text" in config.reads and config.text_provider == "encoder" and config.share_text_encoder
+        if config.use_rationales and not shared:
             self.rationale_encoder = self._new_text_encoder()
             if text_encoder is not None:
                 self.rationale_encoder.load_state_dict(text_encoder.state_dict())
         if "image" in config.reads:
-            provider = PROVIDERS[config.visual_provider]
-            self.visual = provider(encoders.get("vision_config") or encoders.get("cnn_config"), config)
-        if "scene_config" in encoders:
+            field = "cnn_config" if config.visual_provider == "cnn_grid" else "vision_config"
+            self.visual = PROVIDERS[config.visual_provider](encoders[field], config)
+        if "scene_config" in classes:
             self.scene = PROVIDERS[config.scene_provider](encoders["scene_config"], config)
 
     @torch.no_grad()
@@ -101,18 +100,11 @@ class BaselineForSentimentClassification(SentimentPreTrainedModel):
         remove_pooler(encoder)
         return encoder
 
-    def _shares_text_encoder(self) -> bool:
-        config = self.config
-        return "text" in config.reads and config.text_provider == "encoder" and config.share_text_encoder
-
     @property
     def text_size(self) -> int:
         """Return the size of a word's state."""
-        return self.text_encoder.size if isinstance(self.text_encoder, WordEmbeddings) else self._encoder_size
-
-    @property
-    def _encoder_size(self) -> int:
-        return self.config.text_config.hidden_size
+        config = self.config
+        return self.text_encoder.size if config.text_provider == "embeddings" else config.text_config.hidden_size
 
     @property
     def image_size(self) -> int:
@@ -136,8 +128,8 @@ class BaselineForSentimentClassification(SentimentPreTrainedModel):
             classifier = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(pooled_size, config.num_labels))
         self.classifier = classifier
         if config.use_rationales:
-            perspectives = len(config.perspectives)
-            self.perspective_attention = PerspectiveAttention(perspectives, self._encoder_size, pooled_size)
+            rationale_size = config.text_config.hidden_size
+            self.perspective_attention = PerspectiveAttention(len(config.perspectives), rationale_size, pooled_size)
             self.rationale_fusion = LightweightAttentionFusion(2, pooled_size)
         self.freeze()
         self.post_init()
@@ -191,8 +183,9 @@ class BaselineForSentimentClassification(SentimentPreTrainedModel):
         if "image" in self.config.reads:
             tokens["image"] = self.visual(posts.pixel_values, posts.image_mask)
         if "scene" in self.config.reads:
-            has_network = self.scene is not None
-            tokens["scene"] = self.scene(posts.pixel_values, posts.image_mask) if has_network else tokens["image"]
+            tokens["scene"] = tokens["image"]
+            if self.scene is not None:
+                tokens["scene"] = self.scene(posts.pixel_values, posts.image_mask)
         return tokens
 
     def encode_text(self, input_ids: torch.LongTensor, attention_mask: torch.Tensor) -> Tokens:
@@ -234,10 +227,11 @@ class BaselineForSentimentClassification(SentimentPreTrainedModel):
         posts = Posts(input_ids, attention_mask.bool(), pixel_values, image_mask.bool())
         fused, extras = self.represent(posts)
         outputs = dict(extras)
-        absent = torch.zeros(batch, dtype=torch.bool, device=device)
-        present = {"text": posts.attention_mask.any(dim=1), "image": posts.image_mask}
-        present = {name: mask if name in config.reads else absent for name, mask in present.items()}
-        present["rationales"] = absent
+        present = dict.fromkeys(MODALITIES, torch.zeros(batch, dtype=torch.bool, device=device))
+        if "text" in config.reads:
+            present["text"] = posts.attention_mask.any(dim=1)
+        if "image" in config.reads:
+            present["image"] = posts.image_mask
         if config.use_rationales:
             embeds, weights, present["rationales"] = self._rationales(
                 fused, rationale_input_ids, rationale_attention_mask
@@ -256,12 +250,7 @@ class BaselineForSentimentClassification(SentimentPreTrainedModel):
     def _rationales(
         self, pooled: torch.Tensor, input_ids: torch.Tensor | None, attention_mask: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Encode the rationales.
-
-        Returns:
-            r' `(batch, pooled_size)`, weights `(batch, num_perspectives)`, and the mask of posts that have a rationale
-            `(batch,)`.
-        """
+        """Return r' `(batch, pooled_size)`, its weights, and the mask of posts with rationales."""
         shape = (len(pooled), len(self.config.perspectives))
         if input_ids is None:
             return torch.zeros_like(pooled), pooled.new_zeros(shape), pooled.new_zeros(len(pooled), dtype=torch.bool)

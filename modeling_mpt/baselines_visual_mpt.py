@@ -43,10 +43,6 @@ class VisualProvider(nn.Module):
 
     It encodes present images and returns masked zeros for missing ones.
 
-    Args:
-        encoder ([`PreTrainedModel`], *optional*): network of the provider.
-        config ([`BaselineConfig`])
-
     Attributes:
         size (`int`): size of a token's state.
         num_scores (`int`): number of classes that the provider predicts, 0 if none.
@@ -73,11 +69,7 @@ class VisualProvider(nn.Module):
     def encode_images(
         self, pixel_values: torch.Tensor, **by_image: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-        """Encode images.
-
-        Args:
-            pixel_values (`torch.Tensor` of shape `(images, 3, height, width)`)
-            by_image (`torch.Tensor` of shape `(images, …)`): further inputs of a provider.
+        """Encode pixels `(images, 3, height, width)`, with further inputs `(images, …)`.
 
         Returns:
             States `(images, regions, size)`, summary `(images, size)`, and scores `(images, num_scores)` or `None`.
@@ -85,12 +77,9 @@ class VisualProvider(nn.Module):
         raise NotImplementedError
 
     def forward(self, pixel_values: torch.Tensor | None, image_mask: torch.Tensor, **by_post: torch.Tensor) -> Tokens:
-        """Encode the images of a batch of posts.
+        """Encode the images `(batch, 3, height, width)` of posts that have one by `image_mask`.
 
-        Args:
-            pixel_values (`torch.Tensor` of shape `(batch, 3, height, width)`, *optional*)
-            image_mask (`torch.BoolTensor` of shape `(batch,)`): false for a post without an image.
-            by_post (`torch.Tensor` of shape `(batch, …)`): further inputs of `encode_images`.
+        `by_post` `(batch, …)` are further inputs of `encode_images`.
         """
         weight = next(self.parameters())
         if torch.compiler.is_compiling():  # data-dependent shapes break the graph: encode all images
@@ -100,16 +89,15 @@ class VisualProvider(nn.Module):
             return Tokens(states * present.unsqueeze(-1), present.expand(states.shape[:2]), summary * present, scores)
         rows = image_mask.nonzero().squeeze(-1)
         if len(rows) == 0:
-            parts = [weight.new_zeros(1, 1, self.size), weight.new_zeros(1, self.size)]
-            parts.append(weight.new_zeros(1, self.num_scores) if self.num_scores else None)
-            parts = [part if part is None else part.expand(len(image_mask), *part.shape[1:]) for part in parts]
+            posts = len(image_mask)
+            states, summary = weight.new_zeros(posts, 1, self.size), weight.new_zeros(posts, self.size)
+            scores = weight.new_zeros(posts, self.num_scores) if self.num_scores else None
         else:
             by_image = {name: values[rows] for name, values in by_post.items()}
-            parts = [
+            states, summary, scores = (
                 part if part is None else part.new_zeros(len(image_mask), *part.shape[1:]).index_copy(0, rows, part)
                 for part in self.encode_images(pixel_values[rows].to(weight.dtype), **by_image)
-            ]
-        states, summary, scores = parts
+            )
         return Tokens(states, image_mask.unsqueeze(1).expand(states.shape[:2]), summary, scores)
 
 
@@ -205,15 +193,7 @@ PROVIDERS = {
 
 
 def as_tokens(states: torch.Tensor, first: int) -> torch.Tensor:
-    """Convert a feature map or token states to region states.
-
-    Args:
-        states (`torch.Tensor` of shape `(images, dim, height, width)` or `(images, tokens, dim)`)
-        first (`int`): number of leading tokens to remove.
-
-    Returns:
-        `torch.Tensor` of shape `(images, regions, dim)`.
-    """
+    """Convert a feature map, or states from token `first` on, to `(images, regions, dim)`."""
     return states.flatten(2).transpose(1, 2) if states.dim() == 4 else states[:, first:]
 
 

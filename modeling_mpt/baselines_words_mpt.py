@@ -21,12 +21,7 @@ class UniformEmbedding(nn.Embedding):
 
 
 class NormalEmbedding(nn.Embedding):
-    """Embedding that is initialized from a normal distribution.
-
-    Args:
-        count, size (`int`): shape of the weight.
-        mean, std (`float`, default 0 and 1): parameters of the distribution.
-    """
+    """Embedding that is initialized from a normal distribution."""
 
     def __init__(self, count: int, size: int, mean: float = 0.0, std: float = 1.0) -> None:
         super().__init__(count, size)
@@ -70,15 +65,9 @@ class WordEmbeddings(nn.Module):
 
 
 def run_rnn(rnn: nn.RNNBase, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Run an LSTM or GRU over the real tokens of each row.
+    """Run an LSTM or GRU with `batch_first=True` over the real tokens of each row.
 
-    Args:
-        rnn (`nn.LSTM` or `nn.GRU` with `batch_first=True`)
-        states (`torch.Tensor` of shape `(batch, seq_len, dim)`): real tokens first.
-        mask (`torch.BoolTensor` of shape `(batch, seq_len)`)
-
-    Returns:
-        `torch.Tensor` of shape `(batch, seq_len, directions · hidden)`, zero at the padding.
+    These come first. States are `(batch, seq_len, dim)`, outputs `(batch, seq_len, directions · hidden)`, zero at the padding.
     """
     lengths = mask.sum(dim=1).clamp(min=1).cpu()  # packing needs one token in an empty row; its output is masked
     packed = pack_padded_sequence(states, lengths, batch_first=True, enforce_sorted=False)
@@ -89,8 +78,7 @@ def run_rnn(rnn: nn.RNNBase, states: torch.Tensor, mask: torch.Tensor) -> torch.
 def final_states(outputs: torch.Tensor, mask: torch.Tensor, bidirectional: bool) -> torch.Tensor:
     """Select the final hidden state of each direction from the outputs of [`run_rnn`].
 
-    Returns:
-        `torch.Tensor` of shape `(batch, directions · hidden)`, zero for an empty row.
+    The result is `(batch, directions · hidden)`, zero for an empty row.
     """
     last = (mask.sum(dim=1) - 1).clamp(min=0)
     forward = outputs[torch.arange(outputs.shape[0], device=outputs.device), last]

@@ -21,11 +21,7 @@ class SelectiveKernel(nn.Module):
 
     The content of the whole text determines the mix (Li et al., *Selective Kernel Networks*; h1 of the paper's Eq. 1).
 
-    Args:
-        input_size (`int`): size E of a token's state.
-        output_size (`int`): size of h1.
-        kernel_sizes (`list[int]`): odd widths in tokens.
-        reduction (`int`): E is squeezed to `max(E // reduction, 32)`.
+    The kernel sizes are odd widths in tokens; the `input_size` E is squeezed to `max(E // reduction, 32)`.
     """
 
     def __init__(self, input_size: int, output_size: int, kernel_sizes: list[int], reduction: int) -> None:
@@ -37,15 +33,9 @@ class SelectiveKernel(nn.Module):
         self.projection = nn.Linear(input_size, output_size)
 
     def forward(self, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """
-        Extract h1.
+        """Extract h1 `(batch, output_size)` from states `(batch, seq_len, input_size)`.
 
-        Args:
-            states (`torch.Tensor` of shape `(batch, seq_len, input_size)`): zero at the padding.
-            mask (`torch.BoolTensor` of shape `(batch, seq_len)`)
-
-        Returns:
-            h1, `torch.Tensor` of shape `(batch, output_size)`.
+        The states are zero at the padding.
         """
         branches = [torch.relu(conv(states.transpose(1, 2))).transpose(1, 2) for conv in self.convolutions]
         # Pooling is linear: the mean of the weighted sum is the weighted sum of the means.
@@ -56,12 +46,7 @@ class SelectiveKernel(nn.Module):
 
 
 class TextBranches(nn.Module):
-    """Text features t' = [h1; h2]: SKNet and LSTM on token states (paper, Eq. 1 and 2).
-
-    Args:
-        config ([`MPTConfig`])
-        input_size (`int`): size E of a token's state.
-    """
+    """Text features t' = [h1; h2]: SKNet and LSTM on token states (paper, Eq. 1 and 2)."""
 
     def __init__(self, config, input_size: int) -> None:
         super().__init__()
@@ -73,15 +58,9 @@ class TextBranches(nn.Module):
             self.lstm = nn.LSTM(input_size, size, batch_first=True)
 
     def forward(self, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """
-        Extract t'.
+        """Extract t' `(batch, hidden)` from states `(batch, seq_len, input_size)`.
 
-        Args:
-            states (`torch.Tensor` of shape `(batch, seq_len, input_size)`): real tokens first, zero at the padding.
-            mask (`torch.BoolTensor` of shape `(batch, seq_len)`)
-
-        Returns:
-            t', `torch.Tensor` of shape `(batch, hidden)`.
+        Real tokens come first, and the states are zero at the padding.
         """
         features = []
         if self.sknet is not None:
@@ -97,9 +76,6 @@ class ConvNet(nn.Module):
     """Plain CNN with global average pooling.
 
     Each layer has a 3×3 convolution, group normalization (no batch statistics), ReLU and max pooling.
-
-    Args:
-        channels (`list[int]`): channels of the layers; the last one is the size of the result.
     """
 
     def __init__(self, channels: list[int]) -> None:
@@ -155,15 +131,9 @@ class ImageBranches(nn.Module):
         return self
 
     def forward(self, pixel_values: torch.Tensor, **kwargs) -> tuple[torch.Tensor, dict]:
-        """
-        Extract v'.
+        """Extract v' `(batch, hidden)` from pixels `(batch, 3, height, width)`.
 
-        Args:
-            pixel_values (`torch.Tensor` of shape `(batch, 3, height, width)`)
-            kwargs: `output_attentions`, `output_hidden_states` for the vision encoder.
-
-        Returns:
-            v', `torch.Tensor` of shape `(batch, hidden)`, and the output of the vision encoder (empty without one).
+        `kwargs` and the second result are arguments and output (empty without one) of the vision encoder.
         """
         features, output = [], {}
         if self.cnn is not None:

@@ -18,8 +18,7 @@ def missing_from_checkpoint(folder: str | os.PathLike) -> list[str]:
         json.loads((folder / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         missing.append(TRAINER_STATE_NAME)
-    sharded = any(path.is_dir() for path in folder.glob("*"))  # the layout of DeepSpeed and FSDP
-    if not sharded:
+    if not any(path.is_dir() for path in folder.glob("*")):  # DeepSpeed and FSDP save folders of shards
         patterns = (OPTIMIZER_NAME, SCHEDULER_NAME, "rng_state*.pth")
         missing += [pattern for pattern in patterns if not any(folder.glob(pattern))]
         if not any(folder.glob("*model*.safetensors")) and not any(folder.glob("*model*.bin")):
@@ -29,14 +28,10 @@ def missing_from_checkpoint(folder: str | os.PathLike) -> list[str]:
 
 def last_complete_checkpoint(output_dir: str | os.PathLike) -> str | None:
     """Return the newest complete `checkpoint-STEP` in a folder, or `None`; log the ones skipped."""
-    steps = {}
-    for path in Path(output_dir).glob("checkpoint-*"):
-        step = path.name.removeprefix("checkpoint-")
-        if step.isdecimal() and path.is_dir():
-            steps[int(step)] = path
-    for step in sorted(steps, reverse=True):
-        missing = missing_from_checkpoint(steps[step])
+    paths = {path.name.removeprefix("checkpoint-"): path for path in Path(output_dir).glob("checkpoint-*")}
+    for step in sorted(filter(str.isdecimal, paths), key=int, reverse=True):
+        missing = missing_from_checkpoint(paths[step])
         if not missing:
-            return str(steps[step])
-        logger.warning("Skipping the incomplete checkpoint %s: it lacks %s.", steps[step], missing)
+            return str(paths[step])
+        logger.warning("Skipping the incomplete checkpoint %s: it lacks %s.", paths[step], missing)
     return None

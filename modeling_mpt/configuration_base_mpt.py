@@ -192,17 +192,16 @@ class SentimentConfig(PreTrainedConfig):
         Raises:
             ValueError: For a value outside the documented range.
         """
-        for name in self.numbers:
-            if not isinstance(getattr(self, name), Real) or isinstance(getattr(self, name), bool):
-                raise ValueError(
-                    f"`{name}` must be a number, got {getattr(self, name)!r}. (YAML reads 1e-8 as text: write 1.0e-8.)"
-                )
-        for name in self.counts:
-            if not isinstance(getattr(self, name), int) or isinstance(getattr(self, name), bool):
-                raise ValueError(f"`{name}` must be an integer, got {getattr(self, name)!r}.")
-        for name in self.switches:
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"`{name}` must be true or false, got {getattr(self, name)!r}.")
+        yaml_hint = " (YAML reads 1e-8 as text: write 1.0e-8.)"
+        for names, kind, description, hint in (
+            (self.numbers, Real, "a number", yaml_hint),
+            (self.counts, int, "an integer", ""),
+            (self.switches, bool, "true or false", ""),
+        ):
+            for name in names:
+                value = getattr(self, name)
+                if not isinstance(value, kind) or isinstance(value, bool) is not (kind is bool):
+                    raise ValueError(f"`{name}` must be {description}, got {value!r}.{hint}")
         check_choice("vision_pooling", self.vision_pooling, VISION_POOLINGS)
         if not self.perspectives or len(set(self.perspectives)) < len(self.perspectives):
             raise ValueError(
@@ -213,7 +212,7 @@ class SentimentConfig(PreTrainedConfig):
             raise ValueError(
                 f"`cnn_channels` must be positive integers, e.g. [64, 128, 256], got {self.cnn_channels}."
             )
-        for name in ("dropout", "rationale_dropout", "label_smoothing"):
+        for name in SentimentConfig.numbers:
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise ValueError(f"`{name}` must be at least 0 and below 1, got {getattr(self, name)}.")
         if self.class_weights is not None and (

@@ -5,16 +5,11 @@ from typing import Any
 from transformers import AutoConfig, AutoModel
 
 from .configuration_base_mpt import MODALITIES, SentimentConfig, as_list, check_choice, check_subset
+from .pretrained_mpt import MPTOutput, ignored_at_inference
 
 TEXT_BRANCHES = ("sknet", "lstm")
 IMAGE_BRANCHES = ("cnn", "vit")
 CONTRASTIVE_VIEWS = ("cross_modal", "fused")
-
-AUTO_MAP = {
-    "AutoConfig": "configuration_mpt.MPTConfig",
-    "AutoModel": "modeling_mpt.MPTModel",
-    "AutoModelForSequenceClassification": "modeling_mpt.MPTForSentimentClassification",
-}
 
 
 class MPTConfig(SentimentConfig):
@@ -64,21 +59,7 @@ class MPTConfig(SentimentConfig):
     counts = (*SentimentConfig.counts, "sknet_reduction")
     without_rationales = "leave 'rationales' out of `modalities`"
     sub_configs = {"text_config": AutoConfig, "vision_config": AutoConfig, "cnn_config": AutoConfig}
-    keys_to_ignore_at_inference = [
-        "loss_ce",
-        "loss_mlcl",
-        "fused_embeds",
-        "text_embeds",
-        "image_embeds",
-        "rationale_embeds",
-        "modality_mask",
-        "modality_weights",
-        "perspective_weights",
-        "text_hidden_states",
-        "text_attentions",
-        "vision_hidden_states",
-        "vision_attentions",
-    ]
+    keys_to_ignore_at_inference = ignored_at_inference(MPTOutput)
 
     def __init__(
         self,
@@ -107,20 +88,23 @@ class MPTConfig(SentimentConfig):
         super().__init__(**kwargs)
 
     def encoder_classes(self) -> dict[str, type]:
-        classes = {}
-        if "text" in self.modalities or "rationales" in self.modalities:
-            classes["text_config"] = AutoModel
-        if "image" in self.modalities:
-            branches = {"vit": "vision_config", "cnn": "cnn_config"}
-            classes |= {branches[name]: AutoModel for name in self.image_branches if name in branches}
-        return classes
+        read = {
+            "text_config": "text" in self.modalities or "rationales" in self.modalities,
+            "vision_config": "image" in self.modalities and "vit" in self.image_branches,
+            "cnn_config": "image" in self.modalities and "cnn" in self.image_branches,
+        }
+        return {field: AutoModel for field, is_read in read.items() if is_read}
 
     @property
     def weights_returned(self) -> list[str]:
         return ["modality_weights"] + ["perspective_weights"] * ("rationales" in self.modalities)
 
     def own_auto_map(self) -> dict[str, str]:
-        return dict(AUTO_MAP)
+        return {
+            "AutoConfig": "configuration_mpt.MPTConfig",
+            "AutoModel": "modeling_mpt.MPTModel",
+            "AutoModelForSequenceClassification": "modeling_mpt.MPTForSentimentClassification",
+        }
 
     def check(self) -> None:
         super().check()

@@ -5,12 +5,7 @@ from torch import nn
 
 
 def masked_softmax(scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Compute the softmax over the entries of the last axis in `mask`; 0 elsewhere.
-
-    Args:
-        scores (`torch.Tensor` of shape `(..., n)`)
-        mask (`torch.BoolTensor` of shape `(..., n)`)
-    """
+    """Compute the softmax over the entries of the last axis in `mask`; 0 elsewhere."""
     scores = scores.float().masked_fill(~mask, torch.finfo(torch.float32).min)
     return torch.softmax(scores, dim=-1) * mask
 
@@ -20,10 +15,6 @@ class LightweightAttentionFusion(nn.Module):
 
     Each modality has its own tanh(linear) into that space, and one learned scorer gives the weights (paper, Eq. 6;
     Hu et al., *Lightweight Attentional Feature Fusion*).
-
-    Args:
-        num_inputs (`int`): number M of vectors to fuse.
-        hidden_size (`int`): size H of each, and of the result.
     """
 
     def __init__(self, num_inputs: int, hidden_size: int) -> None:
@@ -32,12 +23,9 @@ class LightweightAttentionFusion(nn.Module):
         self.scorer = nn.Linear(hidden_size, 1, bias=False)  # a bias would cancel in the softmax
 
     def forward(self, vectors: list[torch.Tensor], mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """
-        Fuse the vectors of each post.
+        """Fuse the M vectors `(batch, hidden)` of each post.
 
-        Args:
-            vectors (`list` of M `torch.Tensor` of shape `(batch, hidden)`)
-            mask (`torch.BoolTensor` of shape `(batch, M)`): false for a missing vector, which gets no weight.
+        A vector that `mask` `(batch, M)` excludes gets no weight.
 
         Returns:
             The fused vector `(batch, hidden)` and the weights α `(batch, M)`, which sum to 1 (to 0 for an empty post).
@@ -54,11 +42,6 @@ class PerspectiveAttention(nn.Module):
 
     Each perspective has its own linear layer, because a sum of equally transformed vectors would not tell which words
     argue for which polarity.
-
-    Args:
-        num_perspectives (`int`): number P of rationales of a post.
-        input_size (`int`): size E of a rationale's vector.
-        hidden_size (`int`): size H of the result.
     """
 
     def __init__(self, num_perspectives: int, input_size: int, hidden_size: int) -> None:
@@ -67,12 +50,7 @@ class PerspectiveAttention(nn.Module):
         self.scorer = nn.Linear(hidden_size, 1, bias=False)
 
     def forward(self, rationales: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """
-        Combine the rationales of each post.
-
-        Args:
-            rationales (`torch.Tensor` of shape `(batch, num_perspectives, input_size)`)
-            mask (`torch.BoolTensor` of shape `(batch, num_perspectives)`): false for a missing rationale.
+        """Combine rationales `(batch, num_perspectives, input_size)`, without those not in `mask`.
 
         Returns:
             r' `(batch, hidden)` and the weights of the perspectives `(batch, num_perspectives)`.

@@ -69,7 +69,7 @@ class AccumulatedStep:
         self.batches = batches
         self.losses: dict[str, torch.Tensor] | None = None
         self._random_states: list[tuple] = []
-        self._gradients: list[dict[str, torch.Tensor]] = []
+        self._gradients: dict[str, tuple[torch.Tensor, ...]] = {}
         self._position = 0
 
     def embed(
@@ -81,10 +81,7 @@ class AccumulatedStep:
     ) -> None:
         """Run the first pass and set `losses`, the detached losses of the whole step.
 
-        Args:
-            model: the model with its wrapper for data parallelism.
-            network: the model without it.
-            prepare_inputs: moves a batch to the model's device.
+        `network` is the model without its wrapper for data parallelism.
         """
         labels, embedded = [], []
         buffers = [(buffer, buffer.clone()) for buffer in network.buffers()]
@@ -101,13 +98,19 @@ class AccumulatedStep:
             name: None if rows is None else torch.cat([outputs[name] for outputs in embedded])
             for name, rows in embedded[0].items()
         }
-        leaves = {name: rows.requires_grad_() for name, rows in inputs.items() if _is_differentiable(rows)}
+        leaves = {
+            name: rows.requires_grad_()
+            for name, rows in inputs.items()
+            if rows is not None and rows.is_floating_point()
+        }
         losses = gathered_losses(network, torch.cat(labels), inputs, accelerator)
         gradients = torch.autograd.grad(losses["loss"], list(leaves.values()), allow_unused=True)
-        used = {name: gradient for name, gradient in zip(leaves, gradients, strict=True) if gradient is not None}
         sizes = [len(rows) for rows in labels]
-        parts = {name: gradient.split(sizes) for name, gradient in used.items()}
-        self._gradients = [{name: parts[name][index] for name in parts} for index in range(len(sizes))]
+        self._gradients = {
+            name: gradient.split(sizes)
+            for name, gradient in zip(leaves, gradients, strict=True)
+            if gradient is not None
+        }
         self.losses = {name: value.detach() for name, value in losses.items()}
 
     def backpropagate(self, model: nn.Module, inputs: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, Any]:
@@ -122,14 +125,9 @@ class AccumulatedStep:
         """
         _set_random_state(self._random_states[self._position], self.losses["loss"].device)
         outputs = model(**inputs)
-        gradients = self._gradients[self._position]
-        share = sum((outputs[name] * gradient).sum() for name, gradient in gradients.items())
+        share = sum((outputs[name] * parts[self._position]).sum() for name, parts in self._gradients.items())
         self._position += 1
         return (share - share.detach()) * len(self.batches) + self.losses["loss"], outputs
-
-
-def _is_differentiable(rows: torch.Tensor | None) -> bool:
-    return rows is not None and rows.is_floating_point()
 
 
 def _random_state(model: nn.Module, device: torch.device) -> tuple[torch.Tensor, Any]:

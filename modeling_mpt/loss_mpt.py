@@ -7,14 +7,7 @@ from torch.nn import functional as F
 
 
 def label_mask(labels: torch.Tensor) -> torch.Tensor:
-    """Return the pairs of posts with the same label (paper, Algorithm 1).
-
-    Args:
-        labels (`torch.LongTensor` of shape `(batch,)`)
-
-    Returns:
-        `torch.BoolTensor` of shape `(batch, batch)`.
-    """
+    """Return the pairs `(batch, batch)` of posts with the same label (paper, Algorithm 1)."""
     return labels.unsqueeze(0) == labels.unsqueeze(1)
 
 
@@ -34,13 +27,7 @@ def cross_modal_contrastive_loss(
     exists for positive pairs alone. Two additions: the mean over i, as a sum would let the batch size change the
     weight λ2, and the temperature τ (1 in the paper).
 
-    Args:
-        text_embeds (`torch.Tensor` of shape `(batch, hidden)`)
-        image_embeds (`torch.Tensor` of shape `(batch, hidden)`)
-        labels (`torch.LongTensor` of shape `(batch,)`)
-
-    Returns:
-        A scalar; 0 for an empty batch.
+    Vectors are `(batch, hidden)`, labels `(batch,)`. The loss of an empty batch is 0.
     """
     similarity = _cosines(text_embeds, image_embeds) / temperature  # (texts t, images i)
     # Sum over j ≠ i in log space: columns before i, and columns after i. Subtracting exp(s[t, i]) from the full sum
@@ -55,14 +42,8 @@ def cross_modal_contrastive_loss(
 def supervised_contrastive_loss(embeds: torch.Tensor, labels: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
     """Compute the supervised contrastive loss, averaged over the batch.
 
-    L_out of Khosla et al., *Supervised Contrastive Learning*. A post without another one of its label adds 0.
-
-    Args:
-        embeds (`torch.Tensor` of shape `(batch, hidden)`)
-        labels (`torch.LongTensor` of shape `(batch,)`)
-
-    Returns:
-        A scalar; 0 for an empty batch.
+    L_out of Khosla et al., *Supervised Contrastive Learning*, of vectors `(batch, hidden)`. A post without another one
+    of its label adds 0. The loss of an empty batch is 0.
     """
     similarity = _cosines(embeds, embeds) / temperature
     own = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
@@ -78,13 +59,7 @@ def instance_contrastive_loss(queries: torch.Tensor, keys: torch.Tensor, tempera
 
     $$\frac{1}{N}\sum_i -\log\frac{\exp(s_{i,i}/\tau)}{\sum_j \exp(s_{i,j}/\tau)}$$
 
-    with cosines s between query i and key j.
-
-    Args:
-        queries, keys (`torch.Tensor` of shape `(batch, hidden)`)
-
-    Returns:
-        A scalar; 0 for an empty batch.
+    with cosines s between query i and key j, both `(batch, hidden)`. The loss of an empty batch is 0.
     """
     similarity = _cosines(queries, keys) / temperature
     own = torch.arange(len(queries), device=queries.device)
@@ -97,12 +72,7 @@ def classification_loss(
     class_weights: list[float] | None = None,
     label_smoothing: float = 0.0,
 ) -> torch.Tensor:
-    """Compute the cross-entropy of the classifier in fp32.
-
-    Args:
-        logits (`torch.Tensor` of shape `(batch, num_labels)`)
-        labels (`torch.LongTensor` of shape `(batch,)`)
-    """
+    """Compute the cross-entropy of logits `(batch, num_labels)` in fp32."""
     weight = None if class_weights is None else torch.tensor(class_weights, device=logits.device)
     return F.cross_entropy(logits.float(), labels, weight=weight, label_smoothing=label_smoothing)
 

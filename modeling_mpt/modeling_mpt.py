@@ -1,7 +1,5 @@
 """MPT: sentiment of image+text posts, with multi-perspective rationales as a third modality."""
 
-from typing import Any
-
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -50,14 +48,13 @@ class MPTModel(MPTPreTrainedModel):
         token_size = getattr(config.text_config, "hidden_size", None)
         self.text_encoder = self.rationale_encoder = self.text_branches = None
         self.image_branches = self.perspective_attention = None
-        shared = config.share_text_encoder or "text" not in reads
         if "text" in reads or "rationales" in reads:
             self.text_encoder = text_encoder or AutoModel.from_config(config.text_config)
             remove_pooler(self.text_encoder)
         if "text" in reads:
             self.text_branches = TextBranches(config, token_size)
         if "rationales" in reads:
-            if not shared:
+            if "text" in reads and not config.share_text_encoder:
                 self.rationale_encoder = AutoModel.from_config(config.text_config)
                 remove_pooler(self.rationale_encoder)
                 if text_encoder is not None:
@@ -134,45 +131,44 @@ class MPTModel(MPTPreTrainedModel):
             input_ids=input_ids, pixel_values=pixel_values, rationale_input_ids=rationale_input_ids
         )
         absent = torch.zeros(batch, dtype=torch.bool, device=device)
-        embeds, masks, outputs = {}, dict.fromkeys(MODALITIES, absent), {}
+        embeds, masks, vision_output = {}, dict.fromkeys(MODALITIES, absent), {}
 
         text, rationales = self._tokens(input_ids, attention_mask, rationale_input_ids, rationale_attention_mask)
         text_states, rationale_states, text_output = self._states(text, rationales, extras)
-        outputs["text"] = text_output
         if text_states is not None:
             masks["text"] = text[1].any(dim=1)
             embeds["text"] = self.text_branches(text_states, text[1]) * masks["text"].unsqueeze(-1)
         perspective_weights = None
         if rationale_states is not None:
             mask = rationales[1]  # (batch · perspectives, rationale_len)
-            shape = (batch, len(config.perspectives))
-            pooled = masked_mean(rationale_states, mask).view(*shape, -1)
-            has_rationale = mask.any(dim=1).view(shape)
+            pooled = masked_mean(rationale_states, mask).view(batch, len(config.perspectives), -1)
+            has_rationale = mask.any(dim=1).view(pooled.shape[:2])
             masks["rationales"] = has_rationale.any(dim=1)
             embeds["rationales"], perspective_weights = self.perspective_attention(pooled, has_rationale)
         if pixel_values is not None and self.image_branches is not None:
             masks["image"] = ~absent if image_mask is None else image_mask.bool()
-            embeds["image"], outputs["image"] = self._image(pixel_values, masks["image"], extras)
+            embeds["image"], vision_output = self._image(pixel_values, masks["image"], extras)
 
-        modality_mask = torch.stack([masks[name] & (name in config.modalities) for name in MODALITIES], dim=1)
+        modality_mask = torch.stack([masks[name] for name in MODALITIES], dim=1)
         zero = torch.zeros(batch, config.hidden_size, dtype=self.dtype, device=device)
-        vectors = [self.dropout(embeds.get(name, zero)) for name in config.modalities]
+        embeds = {name: embeds.get(name, zero) for name in config.modalities}
+        vectors = [self.dropout(vector) for vector in embeds.values()]
         columns = [MODALITIES.index(name) for name in config.modalities]
         fused, weights = self.fusion(vectors, modality_mask[:, columns])
         modality_weights = weights.new_zeros(batch, len(MODALITIES))
         modality_weights[:, columns] = weights
         output = MPTOutput(
             fused_embeds=fused,
-            text_embeds=embeds.get("text", zero) if "text" in config.modalities else None,
-            image_embeds=embeds.get("image", zero) if "image" in config.modalities else None,
-            rationale_embeds=embeds.get("rationales", zero) if "rationales" in config.modalities else None,
+            text_embeds=embeds.get("text"),
+            image_embeds=embeds.get("image"),
+            rationale_embeds=embeds.get("rationales"),
             modality_weights=modality_weights,
             modality_mask=modality_mask,
             perspective_weights=perspective_weights,
-            text_hidden_states=outputs["text"].get("hidden_states"),
-            text_attentions=outputs["text"].get("attentions") or None,
-            vision_hidden_states=outputs.get("image", {}).get("hidden_states"),
-            vision_attentions=outputs.get("image", {}).get("attentions") or None,
+            text_hidden_states=text_output.get("hidden_states"),
+            text_attentions=text_output.get("attentions") or None,
+            vision_hidden_states=vision_output.get("hidden_states"),
+            vision_attentions=vision_output.get("attentions") or None,
         )
         return output if (config.return_dict if return_dict is None else return_dict) else output.to_tuple()
 
@@ -211,37 +207,31 @@ class MPTModel(MPTPreTrainedModel):
             Token states of the text `(batch, seq_len, dim)` and of the rationales `(batch · num_perspectives,
             rationale_len, dim)`, and the text encoder's hidden states and attentions that `extras` requests.
         """
-        text_states = rationale_states = None
-        text_output: dict[str, Any] = {}
+        parts = {"text": text, "rationales": rationales}
+        states, text_output = dict.fromkeys(parts), {}
         if text is not None and extras:
             ids, mask, order = text
             encoded = self.text_encoder(input_ids=ids, attention_mask=nonempty_mask(mask), **extras)
-            text_states = encoded.last_hidden_state * mask.unsqueeze(-1)
+            states["text"] = encoded.last_hidden_state * mask.unsqueeze(-1)
             for name in ("hidden_states", "attentions"):
                 if encoded.get(name) is not None:
-                    text_output[name] = tuple(undo_compact(states, order) for states in encoded[name])
+                    text_output[name] = tuple(undo_compact(layer, order) for layer in encoded[name])
         if self.rationale_encoder is not None and rationales is not None:
-            rationale_states = self._encode(self.rationale_encoder, [rationales])[0]
-        pending = {}
-        if text is not None and text_states is None:
-            pending["text"] = text
-        if rationales is not None and rationale_states is None:
-            pending["rationales"] = rationales
+            states["rationales"] = token_states(self.rationale_encoder, *rationales[:2])
+        pending = {name: part for name, part in parts.items() if part is not None and states[name] is None}
         if pending:
-            encoded = dict(zip(pending, self._encode(self.text_encoder, [*pending.values()]), strict=True))
-            text_states = encoded.get("text", text_states)
-            rationale_states = encoded.get("rationales", rationale_states)
-        return text_states, rationale_states, text_output
+            states |= zip(pending, self._encode([*pending.values()]), strict=True)
+        return states["text"], states["rationales"], text_output
 
-    def _encode(self, encoder, parts):
+    def _encode(self, parts):
         """Encode text and rationales in one pass, with length buckets over both."""
         if torch.compiler.is_compiling():  # without buckets, and with widths that an export keeps symbolic
-            return [token_states(encoder, ids, mask) for ids, mask, _ in parts]
+            return [token_states(self.text_encoder, ids, mask) for ids, mask, _ in parts]
         width = max(ids.shape[1] for ids, _, _ in parts)
         pad = self.config.text_config.pad_token_id or 0
         ids = torch.cat([F.pad(ids, (0, width - ids.shape[1]), value=pad) for ids, _, _ in parts])
         mask = torch.cat([F.pad(mask, (0, width - mask.shape[1])) for _, mask, _ in parts])
-        states = token_states(encoder, ids, mask).split([ids.shape[0] for ids, _, _ in parts])
+        states = token_states(self.text_encoder, ids, mask).split([ids.shape[0] for ids, _, _ in parts])
         return [part[:, : ids.shape[1]] for part, (ids, _, _) in zip(states, parts, strict=True)]
 
     def _image(self, pixel_values, mask, extras):

@@ -14,10 +14,6 @@ def compact(input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torc
 
     Positions and results then depend neither on the side nor on the amount of padding.
 
-    Args:
-        input_ids (`torch.LongTensor` of shape `(rows, seq_len)`)
-        attention_mask (`torch.Tensor` of shape `(rows, seq_len)`): 1 for real tokens.
-
     Returns:
         The moved ids and mask, and the order `(rows, seq_len)` with which `torch.gather` moved them.
     """
@@ -28,12 +24,9 @@ def compact(input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torc
 def compact_rationales(
     input_ids: torch.Tensor, attention_mask: torch.Tensor | None, perspectives: list[str], dropout: float
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Compact the rationales of a batch to `batch · num_perspectives` rows, see [`compact`].
+    """Compact rationales `(batch, num_perspectives, len)` to `batch · num_perspectives` rows.
 
-    Args:
-        input_ids, attention_mask (`torch.Tensor` of shape `(batch, num_perspectives, rationale_len)`)
-        perspectives (`list[str]`): names of the rationales.
-        dropout (`float`): probability that a post loses all its rationales.
+    `dropout` is the probability that a post loses all its rationales. See [`compact`].
 
     Raises:
         ValueError: For another number of rationales than of perspectives.
@@ -53,9 +46,7 @@ def compact_rationales(
 def undo_compact(states: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
     """Invert [`compact`]: restore encoder outputs to the original token positions.
 
-    Args:
-        states (`torch.Tensor` of shape `(rows, seq_len, dim)` or attentions `(rows, heads, seq_len, seq_len)`)
-        order (`torch.LongTensor` of shape `(rows, seq_len)`): from `compact`.
+    The outputs are states `(rows, seq_len, dim)` or attentions `(rows, heads, seq_len, seq_len)`.
     """
     back = order.argsort(dim=1)
     if states.dim() == 4:
@@ -83,16 +74,9 @@ def length_buckets(lengths: list[int]) -> list[list[int]]:
 
 
 def token_states(encoder: PreTrainedModel, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-    """Encode compacted sequences with one encoder call per length bucket.
+    """Encode compacted sequences `(rows, seq_len)` with one encoder call per length bucket.
 
-    Empty sequences are not encoded.
-
-    Args:
-        input_ids (`torch.LongTensor` of shape `(rows, seq_len)`)
-        attention_mask (`torch.Tensor` of shape `(rows, seq_len)`)
-
-    Returns:
-        Last hidden states, `torch.Tensor` of shape `(rows, seq_len, encoder_hidden)`, zero at the padding.
+    Empty sequences are not encoded. The states `(rows, seq_len, encoder_hidden)` are zero at the padding.
     """
     mask = attention_mask.bool()
     if torch.compiler.is_compiling():  # lengths are unknown: one call, in which an empty row reads one token

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -19,6 +19,14 @@ from .processor_match_mpt import (
     processor_fields,
     set_unless_contradicted,
 )
+
+# Arguments of a model's `__init__` by the configuration field of the encoder.
+ENCODERS = {
+    "text_config": "text_encoder",
+    "vision_config": "vision_encoder",
+    "cnn_config": "cnn",
+    "scene_config": "scene_encoder",
+}
 
 
 @dataclass
@@ -57,6 +65,11 @@ class MPTOutput(ModelOutput):
     text_attentions: tuple[torch.Tensor, ...] | None = None
     vision_hidden_states: tuple[torch.Tensor, ...] | None = None
     vision_attentions: tuple[torch.Tensor, ...] | None = None
+
+
+def ignored_at_inference(output_class: type) -> list[str]:
+    """List all fields of an output but loss and logits, which a Trainer gathers."""
+    return [field.name for field in fields(output_class) if field.name not in ("loss", "logits")]
 
 
 class SentimentPreTrainedModel(PreTrainedModel):
@@ -160,13 +173,14 @@ class SentimentPreTrainedModel(PreTrainedModel):
         ```
         """
         if labels is not None:
-            fields = {"id2label": dict(enumerate(labels)), "label2id": {name: i for i, name in enumerate(labels)}}
-            set_unless_contradicted(config_kwargs, fields | {"num_labels": len(labels)}, "`labels`")
+            id2label = dict(enumerate(labels))
+            label_fields = {"id2label": id2label, "label2id": {name: i for i, name in id2label.items()}}
+            set_unless_contradicted(config_kwargs, label_fields | {"num_labels": len(labels)}, "`labels`")
         if processor is not None:
-            fields = processor_fields(processor)
+            given = processor_fields(processor)
             if "modalities" not in cls.config_class.field_names() or "modalities" in config_kwargs:
-                del fields["modalities"]
-            set_unless_contradicted(config_kwargs, fields, "the processor")
+                del given["modalities"]
+            set_unless_contradicted(config_kwargs, given, "the processor")
             if not isinstance(text, str):
                 text = fitted_to_tokenizer(text or AutoConfig.for_model("bert"), processor.tokenizer)
         draft = cls.config_class(**config_kwargs)
@@ -176,9 +190,8 @@ class SentimentPreTrainedModel(PreTrainedModel):
                 f"The model reads {draft.modalities}, but the processor makes {processor.modalities}. Pass "
                 "`modalities` to the processor's `from_backbones`."
             )
-        sources = {"text_config": text, "vision_config": vision, "cnn_config": cnn, "scene_config": scene}
         encoders = {}
-        for field, source in sources.items():
+        for field, source in zip(ENCODERS, (text, vision, cnn, scene), strict=True):
             if field not in classes or source is None:
                 continue
             if isinstance(source, str):
@@ -194,9 +207,7 @@ class SentimentPreTrainedModel(PreTrainedModel):
         # A new config resets the attention of its sub-configs; keep the one each encoder was loaded with.
         attention = {field: encoder.config._attn_implementation for field, encoder in encoders.items()}
         config_kwargs.setdefault("attn_implementation", attention)
-        arguments = {"text_config": "text_encoder", "vision_config": "vision_encoder", "cnn_config": "cnn"}
-        arguments["scene_config"] = "scene_encoder"
-        loaded = {arguments[field]: encoder for field, encoder in encoders.items()}
+        loaded = {ENCODERS[field]: encoder for field, encoder in encoders.items()}
         model = cls(cls.config_class(**config_kwargs), **loaded).eval()
         if processor is not None and "image" in draft.modalities:
             check_image_size(model, processor)

@@ -163,24 +163,20 @@ class MPTTrainer(Trainer):
 
     def create_optimizer(self, *args: Any) -> torch.optim.Optimizer:
         """Create the optimizer with the learning rates of [`MPTTrainingArguments`]."""
-        rates = {
-            "vision": getattr(self.args, "vision_learning_rate", None),
-            "head": getattr(self.args, "head_learning_rate", None),
-        }
-        rates = {kind: rate for kind, rate in rates.items() if rate is not None}
-        if self.optimizer is not None:  # given by the user, or created by an earlier call of `train`
-            return super().create_optimizer(*args)
+        exists = self.optimizer is not None  # given by the user, or created by an earlier call of `train`
         optimizer = super().create_optimizer(*args)
-        if rates:
-            model = args[0] if args else self.model
-            kinds = {id(parameter): _kind(name) for name, parameter in model.named_parameters()}
-            groups = []
-            for kind in ("text", "vision", "head"):  # the rate of the first group is logged
-                for group in optimizer.param_groups:
-                    parameters = [parameter for parameter in group["params"] if kinds[id(parameter)] == kind]
-                    if parameters:
-                        groups.append({**group, "params": parameters, "lr": rates.get(kind, group["lr"])})
-            optimizer.param_groups = groups
+        rates = {kind: getattr(self.args, f"{kind}_learning_rate", None) for kind in ("vision", "head")}
+        if exists or not any(rates.values()):
+            return optimizer
+        model = args[0] if args else self.model
+        kinds = {id(parameter): _kind(name) for name, parameter in model.named_parameters()}
+        groups = []
+        for kind in ("text", "vision", "head"):  # the rate of the first group is logged
+            for group in optimizer.param_groups:
+                parameters = [parameter for parameter in group["params"] if kinds[id(parameter)] == kind]
+                if parameters:
+                    groups.append({**group, "params": parameters, "lr": rates.get(kind) or group["lr"]})
+        optimizer.param_groups = groups
         return optimizer
 
     # ---- Checkpoints ----

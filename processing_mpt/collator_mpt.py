@@ -11,6 +11,11 @@ from transformers import ProcessorMixin
 MODALITIES = ("text", "image", "rationales")
 
 
+def columns_by_modality(perspectives: Sequence[str]) -> dict[str, list[str]]:
+    """Map each modality to the columns of a dataset that hold it."""
+    return {"text": ["text"], "image": ["image"], "rationales": [f"rationale_{name}" for name in perspectives]}
+
+
 @dataclass
 class MPTDataCollator:
     """
@@ -46,12 +51,8 @@ class MPTDataCollator:
             ValueError: For a row with nothing to read, a label that is no class index, or rows of which only some have
                 a label. The message names the rows by their id.
         """
-        names = [
-            f"{row['id']!r}" if row.get("id") is not None else f"{index} of the batch"
-            for index, row in enumerate(rows)
-        ]
-        perspectives = self.processor.perspectives
-        columns = {"text": ["text"], "image": ["image"], "rationales": [f"rationale_{name}" for name in perspectives]}
+        names = [f"{i} of the batch" if row.get("id") is None else repr(row["id"]) for i, row in enumerate(rows)]
+        columns = columns_by_modality(self.processor.perspectives)
         read = [column for modality in self.modalities for column in columns[modality]]
         for row, name in zip(rows, names, strict=True):
             if all(row.get(column) is None for column in read):
@@ -59,12 +60,15 @@ class MPTDataCollator:
                     f"Post {name} must have a value in one of the columns {read}; its columns are {list(row)}. A "
                     "Trainer needs `remove_unused_columns=False` to keep them."
                 )
-        texts = [row.get("text") for row in rows] if "text" in self.modalities else None
-        images = [row.get("image") for row in rows] if "image" in self.modalities else None
-        rationales = None
+        inputs = {}
+        if "text" in self.modalities:
+            inputs["text"] = [row.get("text") for row in rows]
+        if "image" in self.modalities:
+            inputs["images"] = [row.get("image") for row in rows]
         if "rationales" in self.modalities:
-            rationales = [{name: row.get(f"rationale_{name}") for name in perspectives} for row in rows]
-        batch = dict(self.processor(images=images, text=texts, rationales=rationales))
+            named = list(zip(self.processor.perspectives, columns["rationales"], strict=True))
+            inputs["rationales"] = [{name: row.get(column) for name, column in named} for row in rows]
+        batch = dict(self.processor(**inputs))
         labels = [row.get("label") for row in rows]
         unlabeled = [name for name, label in zip(names, labels, strict=True) if label is None]
         if len(unlabeled) < len(rows):

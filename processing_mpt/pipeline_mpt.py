@@ -11,7 +11,8 @@ from PIL import Image
 from torch.utils.data import Dataset, IterableDataset, Subset
 from transformers import Pipeline
 
-MODALITIES = ("text", "image", "rationales")
+from .collator_mpt import MODALITIES
+
 # Columns of a dataset that the pipeline ignores. Any other unknown key raises an error.
 IGNORED_COLUMNS = ("id", "label", "text_label", "image_label", "language", "source")
 RATIONALE_PREFIX = "rationale_"
@@ -99,10 +100,10 @@ class MPTPipeline(Pipeline):
         """
         if isinstance(posts, list | tuple):
             return super().__call__(list(posts), **kwargs) if posts else []
-        if not isinstance(posts, Mapping | Dataset | IterableDataset):
-            if hasattr(posts, "__getitem__") and hasattr(posts, "__len__") and not isinstance(posts, str):
+        if not isinstance(posts, Mapping | Dataset | IterableDataset | str):
+            if hasattr(posts, "__getitem__") and hasattr(posts, "__len__"):
                 posts = Subset(posts, range(len(posts)))
-            elif hasattr(posts, "__iter__") and not isinstance(posts, str):
+            elif hasattr(posts, "__iter__"):
                 posts = (post for post in posts)
         return super().__call__(posts, **kwargs)
 
@@ -116,16 +117,13 @@ class MPTPipeline(Pipeline):
                 f"A post must be a dictionary, e.g. {{'text': 'What a day', 'image': 'beach.jpg'}}, got {post!r}."
             )
         name = f"Post {post['id']!r}" if post.get("id") is not None else "The post"
-        perspectives = self.processor.perspectives
-        columns = {f"{RATIONALE_PREFIX}{perspective}": perspective for perspective in perspectives}
-        known = [*MODALITIES, *columns, *IGNORED_COLUMNS]
+        columns = {f"{RATIONALE_PREFIX}{perspective}": perspective for perspective in self.processor.perspectives}
+        known = [*MODALITIES, *columns]
         for key in post:
-            if key not in known:
-                close = difflib.get_close_matches(str(key), [*MODALITIES, *columns], n=1)
+            if key not in (*known, *IGNORED_COLUMNS):
+                close = difflib.get_close_matches(str(key), known, n=1)
                 hint = f" Did you mean {close[0]!r}?" if close else ""
-                raise ValueError(
-                    f"{name} has the unknown key {key!r}. Known keys are {[*MODALITIES, *columns]}.{hint}"
-                )
+                raise ValueError(f"{name} has the unknown key {key!r}. Known keys are {known}.{hint}")
         rationales = {columns[key]: value for key, value in post.items() if key in columns}
         if post.get("rationales") is not None:
             if any(value is not None for value in rationales.values()):
@@ -157,11 +155,10 @@ class MPTPipeline(Pipeline):
         id2label = self.model.config.id2label
         scores = outputs["logits"][0].float().softmax(dim=-1).tolist()
         best = max(range(len(scores)), key=scores.__getitem__)
-        perspective_weights = None
+        perspective_weights = modality_weights = None
         if outputs["perspective_weights"] is not None and outputs["modality_mask"][0, MODALITIES.index("rationales")]:
             weights = outputs["perspective_weights"][0].tolist()
             perspective_weights = dict(zip(self.processor.perspectives, weights, strict=True))
-        modality_weights = None
         if outputs["modality_weights"] is not None:
             modality_weights = dict(zip(MODALITIES, outputs["modality_weights"][0].tolist(), strict=True))
         return {

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from transformers import AutoConfig, BatchFeature, PreTrainedConfig, PreTrainedTokenizerBase, ProcessorMixin
 
-from .collator_mpt import MODALITIES, MPTDataCollator
+from .collator_mpt import MODALITIES, MPTDataCollator, columns_by_modality
 from .images_mpt import checked_image, image_processor_for
 
 # Unused here: a saved processor carries the files that this one imports, and so its pipeline.
@@ -127,8 +127,8 @@ class MPTProcessor(ProcessorMixin):
             perspectives = [name.removeprefix("rationale_") for name in columns]
         perspectives = perspectives or ("positive", "neutral", "negative")
         if modalities is None and posts is not None:
-            sources = {"text": ["text"], "image": ["image"], "rationales": [f"rationale_{p}" for p in perspectives]}
-            modalities = [name for name in MODALITIES if any(_has_values(posts, column) for column in sources[name])]
+            columns = columns_by_modality(perspectives)
+            modalities = [name for name in columns if any(_has_values(posts, column) for column in columns[name])]
         elif modalities is None:
             modalities = ["image"] if text is None and tokenizer is None else MODALITIES
         if posts is None and tokenizer is None and not isinstance(text, str) and list(modalities) != ["image"]:
@@ -205,19 +205,14 @@ class MPTProcessor(ProcessorMixin):
                 raise ValueError(f"Post {index} of the batch must have an image, a text or a rationale, but has none.")
         data: dict[str, torch.Tensor] = {}
         if any(texts):
-            limit = self._limit(self.max_length)
-            data["input_ids"], data["attention_mask"] = self._tokenize(texts, limit, "text", padding)
+            data["input_ids"], data["attention_mask"] = self._tokenize(texts, "text", padding)
         if any(image is not None for image in images):
             data["pixel_values"], data["image_mask"] = self._pixels(images)
         if any(any(row) for row in rows):
-            flat = [rationale for row in rows for rationale in row]
-            ids, mask = self._tokenize(flat, self._limit(self.rationale_max_length), "rationale", padding)
+            ids, mask = self._tokenize([rationale for row in rows for rationale in row], "rationale", padding)
             shape = (size, len(self.perspectives), ids.shape[-1])
             data["rationale_input_ids"], data["rationale_attention_mask"] = ids.view(shape), mask.view(shape)
         return BatchFeature(data)
-
-    def _limit(self, limit: int) -> int:
-        return min(limit, self.tokenizer.model_max_length)
 
     def _rationale_row(self, row: Mapping[str, str | None] | None, index: int) -> list[str | None]:
         if row is not None and not isinstance(row, Mapping):
@@ -235,10 +230,10 @@ class MPTProcessor(ProcessorMixin):
             for perspective in self.perspectives
         ]
 
-    def _tokenize(
-        self, texts: list[str | None], limit: int, kind: str, padding: str | bool
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def _tokenize(self, texts: list[str | None], kind: str, padding: str | bool) -> tuple[torch.Tensor, torch.Tensor]:
         """Return ids and mask `(len(texts), longest)`; the mask of `None` is a row of zeros."""
+        option = {"text": "max_length", "rationale": "rationale_max_length"}[kind]
+        limit = min(getattr(self, option), self.tokenizer.model_max_length)
         given = [value for value in texts if value is not None]
         encoded = self.tokenizer(given, truncation=True, max_length=limit, padding=False)["input_ids"]
         full = [value for value, ids in zip(given, encoded, strict=True) if len(ids) == limit]
@@ -250,7 +245,7 @@ class MPTProcessor(ProcessorMixin):
                     "encoder reads more.",
                     kind,
                     limit,
-                    "max_length" if kind == "text" else "rationale_max_length",
+                    option,
                 )
             self.truncated[kind] += cut
         width = limit if padding == "max_length" else max(map(len, encoded))
@@ -290,17 +285,14 @@ def _as_lists(images: Any, text: Any, rationales: Any) -> tuple[list, list, list
         rationales = [rationales]
     if images is not None and not isinstance(images, list | tuple):
         images = list(images) if getattr(images, "ndim", 3) == 4 else [images]
-    sizes = {
-        name: len(values)
-        for name, values in (("images", images), ("text", text), ("rationales", rationales))
-        if values is not None
-    }
+    given = {"images": images, "text": text, "rationales": rationales}
+    sizes = {name: len(values) for name, values in given.items() if values is not None}
     if not any(sizes.values()):
         raise ValueError("At least one of `images`, `text`, `rationales` is required.")
     if len(set(sizes.values())) > 1:
         raise ValueError(f"Each list must have one entry per post (None for a missing one), got {sizes}.")
     size = next(iter(sizes.values()))
-    return tuple([None] * size if values is None else list(values) for values in (images, text, rationales))
+    return tuple([None] * size if values is None else list(values) for values in given.values())
 
 
 def _has_values(posts: Any, column: str) -> bool:

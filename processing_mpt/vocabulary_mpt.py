@@ -26,11 +26,8 @@ def tokenizer_for(
 ) -> PreTrainedTokenizerBase:
     """Return the tokenizer of a text encoder, limited to the tokens that the encoder can read.
 
-    Args:
-        text (`str` or [`PreTrainedConfig`]): Hub id, folder or configuration of the encoder.
-        tokenizer (`str` or tokenizer, *optional*): used instead of the encoder's own.
-        posts (columns by name, *optional*): where an encoder is a configuration, its vocabulary is learned on them.
-        perspectives (`list[str]`): names of the rationales.
+    The vocabulary of an encoder given by its configuration is learned on `posts`. See
+    [`~MPTProcessor.from_backbones`].
     """
     config = AutoConfig.from_pretrained(text) if isinstance(text, str) else text
     if tokenizer is None and not isinstance(text, str):
@@ -50,11 +47,6 @@ def train_tokenizer(
 
     The entries are the characters of texts and rationales and their most frequent words. Unlike the trainers of
     `tokenizers`, which break ties at random, this always gives the same vocabulary.
-
-    Args:
-        posts (`Dataset` or columns by name): `text` and `rationale_PERSPECTIVE`; values may be `None`.
-        perspectives (`list[str]`): names of the rationales.
-        config ([`PreTrainedConfig`]): `vocab_size` and `max_position_embeddings` of the text encoder.
     """
     normalizer, splitter = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
     words: collections.Counter[str] = collections.Counter()
