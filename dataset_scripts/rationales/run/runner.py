@@ -78,12 +78,12 @@ async def run(
         tqdm(total=posts_by_shard.total, desc="Rationales", unit=" posts", disable=not progress, smoothing=0) as bar,
     ):
         runner = _Runner(store, engines, settings, gate, clock, pool, bar)
-        with stop_on_signal(runner.stop), _frozen_imports():
+        with stop_on_signal(runner.stop), _existing_objects_frozen():
             return await runner.run(posts_by_shard, shard_ids)
 
 
 @contextlib.contextmanager
-def _frozen_imports() -> Iterator[None]:
+def _existing_objects_frozen() -> Iterator[None]:
     """Exclude all existing objects from garbage collection, which makes collections faster."""
     gc.freeze()
     try:

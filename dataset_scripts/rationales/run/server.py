@@ -111,7 +111,7 @@ class Server:
         self._in_flight: dict[_Request, None] = {}  # a set in order of admission
         self._suspect_in_flight = False
         self._retry_after_pauses = 0
-        self._down_since: float | None = None
+        self._down_since: float | None = None  # time of the first crash without an answer after it
         self._crashing: dict[str, int] = {}  # crashes of each post recorded as their cause
         self._crashing_in_a_row = 0
         self._given_up: str | None = None
@@ -261,7 +261,8 @@ class Server:
         """Poll the health check until it succeeds or the outage has lasted `outage_wait` seconds."""
         pause = 1.0
         try:
-            while self._crashing_in_a_row < MAX_CRASHING_POSTS and not self._waited():
+            deadline = self._down_since + self._settings.outage_wait
+            while self._crashing_in_a_row < MAX_CRASHING_POSTS and self._clock.monotonic() < deadline:
                 await self._clock.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
                 if await self.engine.healthy():
@@ -282,10 +283,6 @@ class Server:
             "command again to continue."
         )
         self._refuse(lambda: OutageError(self._given_up))
-
-    def _waited(self) -> bool:
-        """Compare the time since the first crash without an answer after it with `outage_wait`."""
-        return self._clock.monotonic() - self._down_since >= self._settings.outage_wait
 
     def _refuse(self, error: Callable[[], Exception]) -> None:
         while self._queue:

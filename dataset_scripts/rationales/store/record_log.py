@@ -1,5 +1,6 @@
 """Append-only file of checksummed records that survives a crash of its writer."""
 
+import contextlib
 import json
 import logging
 import os
@@ -80,7 +81,8 @@ class RecordLog:
             while written < len(line):  # a nearly full disk accepts a part
                 written += os.write(self._file, line[written:])
         except OSError as error:
-            self._truncate(offset)
+            with contextlib.suppress(OSError):  # the next writer removes the unfinished line
+                os.ftruncate(self._file, offset)
             raise self._write_error(error) from error
         self._end += len(line)
         if self._monotonic() - self._synced >= _FSYNC_SECONDS:
@@ -125,12 +127,6 @@ class RecordLog:
             f"{self.path} cannot be written ({error}). Free disk space or repair the disk, then run again: all "
             "earlier answers are kept."
         )
-
-    def _truncate(self, end: int) -> None:
-        try:
-            os.ftruncate(self._file, end)
-        except OSError:  # the next writer removes the unfinished line
-            logger.warning("%s: an unfinished record could not be removed", self.path)
 
 
 def _line(record: dict[str, Any]) -> bytes:

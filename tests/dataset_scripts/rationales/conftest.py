@@ -1,11 +1,18 @@
-"""Checkpoint of a tiny multimodal model, and one server for all tests that need it."""
+"""An empty store, the checkpoint of a tiny multimodal model, and a server with it."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from dataset_scripts.rationales.store.store import RationaleStore
 from helpers import tiny_lmm
+from helpers.rationale_runs import new_store
+
+
+@pytest.fixture
+def store(tmp_path) -> RationaleStore:
+    return new_store(tmp_path / "store")
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ import pytest
 from dataset_scripts.rationales.engines.base import Answer, FakeEngine
 from dataset_scripts.rationales.errors import PermanentError
 from dataset_scripts.rationales.quality.gate import Verdict
-from helpers.rationale_runs import PERSPECTIVES, ScriptedEngine, contents, make_posts, new_store, run_engines
+from helpers.rationale_runs import PERSPECTIVES, ScriptedEngine, contents, make_posts, run_engines
 
 
 def flags_in_answer(answer, **_):
@@ -29,8 +29,7 @@ def engine_answering(*texts):
         (["|empty", "|empty", "|empty"], None, "failed", ["empty", "newline"]),
     ],
 )
-def test_the_first_answer_with_the_fewest_hard_flags_is_kept(tmp_path, texts, kept, status, flags):
-    store = new_store(tmp_path)
+def test_the_first_answer_with_the_fewest_hard_flags_is_kept(store, texts, kept, status, flags):
     report = run_engines(make_posts(1), store, engine_answering(*texts), gate=flags_in_answer)
     (row,) = store.rows()
     assert (row["rationale_neutral"], row["status_neutral"], row["flags_neutral"]) == (kept, status, flags)
@@ -40,31 +39,30 @@ def test_the_first_answer_with_the_fewest_hard_flags_is_kept(tmp_path, texts, ke
     assert report.re_asked == 3 * (len(texts) - 1)
 
 
-def test_max_re_asks_limits_the_requests_for_one_answer(tmp_path):
+def test_max_re_asks_limits_the_requests_for_one_answer(store):
     engine = engine_answering("a|short", "good")
-    report = run_engines(make_posts(1), new_store(tmp_path), engine, gate=flags_in_answer, max_re_asks=0)
+    report = run_engines(make_posts(1), store, engine, gate=flags_in_answer, max_re_asks=0)
     assert (report.flagged, len(engine.asked)) == (3, 3)
 
 
-def test_an_earlier_usable_answer_is_kept_when_the_next_request_fails(tmp_path):
+def test_an_earlier_usable_answer_is_kept_when_the_next_request_fails(store):
     def script(number, post, perspective, attempt):
         if attempt:
             raise PermanentError("too long now")
         return Answer("a|short")
 
-    store = new_store(tmp_path)
     report = run_engines(make_posts(1), store, ScriptedEngine(script), gate=flags_in_answer)
     assert report.flagged == 3 and contents(store)["p0"]["neutral"] == ("a", "flagged")
 
 
-def test_the_gate_gets_the_post_and_its_other_rationales_but_no_label(tmp_path):
+def test_the_gate_gets_the_post_and_its_other_rationales_but_no_label(store):
     calls = []
 
     def gate(answer, **arguments):
         calls.append(arguments | {"siblings": dict(arguments["siblings"])})
         return Verdict(f"{arguments['perspective']}!")
 
-    run_engines([make_posts(1)[0] | {"label": 2}], new_store(tmp_path), FakeEngine(), gate=gate)
+    run_engines([make_posts(1)[0] | {"label": 2}], store, FakeEngine(), gate=gate)
     texts = {name: f"{name}!" for name in PERSPECTIVES}
     assert [call["perspective"] for call in calls] == list(PERSPECTIVES)
     assert [call["siblings"] for call in calls] == [dict(list(texts.items())[:count]) for count in range(3)]
@@ -72,13 +70,12 @@ def test_the_gate_gets_the_post_and_its_other_rationales_but_no_label(tmp_path):
     assert calls[0]["post_text"] == "what happened on day 0" and calls[0]["language"] == "en"
 
 
-def test_rejected_answers_are_kept_across_a_restart(tmp_path):
+def test_rejected_answers_are_kept_across_a_restart(store):
     def script(number, post, perspective, attempt):
         if attempt == 1:
             raise KeyError("the process ends here")
         return Answer("a|short")
 
-    store = new_store(tmp_path)
     with pytest.raises(KeyError):
         run_engines(make_posts(1), store, ScriptedEngine(script), gate=flags_in_answer)
     engine = ScriptedEngine(lambda number, post, perspective, attempt: Answer(f"{attempt}|short,loop"))
@@ -89,7 +86,7 @@ def test_rejected_answers_are_kept_across_a_restart(tmp_path):
     assert row["attempts_neutral"] == 3
 
 
-def test_stored_rationales_are_siblings_of_those_asked_later(tmp_path):
+def test_stored_rationales_are_siblings_of_those_asked_later(store):
     def script(number, post, perspective, attempt):
         if perspective == "neutral":
             raise PermanentError("no")
@@ -98,7 +95,7 @@ def test_stored_rationales_are_siblings_of_those_asked_later(tmp_path):
         siblings.append(set(arguments["siblings"]))
         return Verdict(answer)
 
-    store, siblings = new_store(tmp_path), []
+    siblings = []
     run_engines(make_posts(1), store, ScriptedEngine(script), gate=gate)
     run_engines(make_posts(1), store, FakeEngine(), gate=gate, retry_failed=True)
     assert siblings[-1] == {"positive", "negative"} and contents(store)["p0"]["neutral"][1] == "ok"

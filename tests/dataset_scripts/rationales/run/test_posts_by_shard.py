@@ -29,12 +29,11 @@ def test_posts_with_the_same_content_are_asked_once_and_have_a_row_each(tmp_path
     assert len(contents(store)) == 15 and contents(store)["ap3"] == contents(store)["cp3"]
 
 
-def test_posts_with_the_content_of_a_failed_post_are_not_asked(tmp_path):
+def test_posts_with_the_content_of_a_failed_post_are_not_asked(store):
     def script(number, post, perspective, attempt):
         raise PermanentError("no")
 
     posts = [post | {"id": f"{copy}{post['id']}"} for copy in "abc" for post in make_posts(2)]
-    store = new_store(tmp_path)
     for retry_failed in (False, True):
         engine = ScriptedEngine(script)
         run(posts, store, engine, retry_failed=retry_failed)
@@ -52,21 +51,12 @@ def test_a_run_with_other_posts_in_another_order_asks_the_missing_ones(tmp_path,
     assert len(contents(store)) == 35 and statuses(store) == {"ok": 105}
 
 
-def test_a_post_with_changed_text_is_asked_again(tmp_path):
-    store, engine = new_store(tmp_path), ScriptedEngine()
+def test_a_post_with_changed_text_is_asked_again(store):
+    engine = ScriptedEngine()
     (post,) = make_posts(1)
     run([post], store, engine)
     run([post | {"text": "what really happened"}], store, engine)
     assert len(engine.asked) == 6 and len({row["text_sha256"] for row in store.rows()}) == 2
-
-
-def test_processes_with_different_shards_ask_different_posts(tmp_path):
-    store, engines = new_store(tmp_path, num_shards=5), [ScriptedEngine(), ScriptedEngine()]
-    first = run(make_posts(60), store, engines[0], shard_ids=[0, 3])
-    second = run(make_posts(60), store, engines[1], shard_ids=[1, 2, 4])
-    assert first.posts + second.posts == 60 and first.posts > 10
-    assert not {post for post, _, _ in engines[0].asked} & {post for post, _, _ in engines[1].asked}
-    assert statuses(store) == {"ok": 180} and all(shard.published for shard in store.status())
 
 
 @pytest.mark.parametrize("kind", ["list", "dataset", "stream", "iterable"])
@@ -97,7 +87,7 @@ def test_an_iterator_can_be_read_for_one_shard_only(tmp_path):
         run(iter(make_posts(5)), new_store(tmp_path / "b", num_shards=2), FakeEngine())
 
 
-def test_posts_are_read_when_they_are_needed(tmp_path):
+def test_posts_are_read_when_they_are_needed(store):
     read = answered = waiting = 0
 
     def stream():
@@ -111,16 +101,15 @@ def test_posts_are_read_when_they_are_needed(tmp_path):
         answered += 1
         waiting = max(waiting, read - answered // 3)
 
-    run(stream(), new_store(tmp_path), ScriptedEngine(script), concurrency=6, preparation_threads=2)
+    run(stream(), store, ScriptedEngine(script), concurrency=6, preparation_threads=2)
     assert waiting <= 10 and answered == 1500
 
 
-def test_an_unreadable_dataset_ends_the_run_after_the_posts_in_progress(tmp_path):
+def test_an_unreadable_dataset_ends_the_run_after_the_posts_in_progress(store):
     def unreadable():
         yield from make_posts(30)
         raise ValueError("row 31 cannot be read")
 
-    store = new_store(tmp_path)
     with pytest.raises(ValueError, match="row 31"):
         run(unreadable(), store, FakeEngine(), concurrency=3)
     assert 20 < len(contents(store)) <= 30 and set(statuses(store)) <= {"ok", "open"}
@@ -128,6 +117,6 @@ def test_an_unreadable_dataset_ends_the_run_after_the_posts_in_progress(tmp_path
         run([{"text": "a post without id"}], store, FakeEngine())
 
 
-def test_a_run_needs_an_engine(tmp_path):
+def test_a_run_needs_an_engine(store):
     with pytest.raises(ValueError, match="at least one engine"):
-        run(make_posts(1), new_store(tmp_path))
+        run(make_posts(1), store)

@@ -19,7 +19,6 @@ from helpers.rationale_runs import (
     accept,
     contents,
     make_posts,
-    new_store,
     run_engines,
     statuses,
 )
@@ -176,9 +175,9 @@ async def test_a_health_check_that_raises_ends_the_run():
     assert all(isinstance(result, OutageError) and "ZeroDivision" in str(result) for result in results)
 
 
-def test_concurrency_is_the_number_of_requests_in_flight(tmp_path):
+def test_concurrency_is_the_number_of_requests_in_flight(store):
     engine = ScriptedEngine()
-    run(make_posts(60), new_store(tmp_path), engine, concurrency=7)
+    run(make_posts(60), store, engine, concurrency=7)
     assert engine.max_in_flight == 7
 
 
@@ -198,7 +197,7 @@ async def test_overload_halves_the_concurrency_which_grows_again():
     assert max(in_flight[:200]) == 32 and 16 <= max(in_flight[240:272]) <= 20 and max(in_flight[1000:]) == 32
 
 
-def test_retry_after_pauses_all_requests_to_the_server(tmp_path):
+def test_retry_after_pauses_all_requests_to_the_server(store):
     clock, sent_at = ManualClock(), []
 
     def script(number, post, perspective, attempt):
@@ -206,18 +205,18 @@ def test_retry_after_pauses_all_requests_to_the_server(tmp_path):
         if number == 12:
             raise RetryableError("429", retry_after=30.0, overloaded=True)
 
-    run(make_posts(20), new_store(tmp_path), ScriptedEngine(script), clock=clock, concurrency=3)
+    run(make_posts(20), store, ScriptedEngine(script), clock=clock, concurrency=3)
     assert clock.slept == [31.0] and set(sent_at) == {1000.0, 1031.0}
     assert 12 < sent_at.count(1000.0) <= 15  # number 12 and two more in flight
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_finishes_the_requests_in_flight_and_sends_no_more(tmp_path, number):
+def test_a_signal_finishes_the_requests_in_flight_and_sends_no_more(store, number):
     def script(request, post, perspective, attempt):
         if request == 30:
             signal.raise_signal(number)
 
-    store, engine = new_store(tmp_path), ScriptedEngine(script)
+    engine = ScriptedEngine(script)
     handler = signal.getsignal(number)
     report = run(make_posts(100), store, engine, concurrency=6)
     assert report.stopped and 31 <= len(engine.asked) < 150  # the delay of a signal depends on the machine
@@ -227,7 +226,7 @@ def test_a_signal_finishes_the_requests_in_flight_and_sends_no_more(tmp_path, nu
     assert not report.stopped and statuses(store) == {"ok": 300}
 
 
-def test_a_signal_ends_the_back_off_of_a_retry(tmp_path):
+def test_a_signal_ends_the_back_off_of_a_retry(store):
     def script(request, post, perspective, attempt):
         if request == 30:
             signal.raise_signal(signal.SIGTERM)
@@ -236,12 +235,11 @@ def test_a_signal_ends_the_back_off_of_a_retry(tmp_path):
 
     clock = ManualClock()
     clock.sleep = lambda seconds: asyncio.Event().wait()
-    store = new_store(tmp_path)
     report = run(make_posts(100), store, ScriptedEngine(script), clock=clock, concurrency=6)
     assert report.stopped and "failed" not in statuses(store)
 
 
-def test_a_second_signal_drops_the_requests_in_flight(tmp_path):
+def test_a_second_signal_drops_the_requests_in_flight(store):
     class HangingEngine(FakeEngine):
         async def generate(self, post, perspective, attempt):
             if post.post_id == "p3":
@@ -251,7 +249,6 @@ def test_a_second_signal_drops_the_requests_in_flight(tmp_path):
                 await asyncio.Event().wait()
             return await super().generate(post, perspective, attempt)
 
-    store = new_store(tmp_path)
     with pytest.raises(KeyboardInterrupt):
         run(make_posts(10), store, HangingEngine(), concurrency=1, preparation_threads=1)
     done = statuses(store)["ok"]
