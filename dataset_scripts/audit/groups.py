@@ -16,23 +16,14 @@ ANY_LEVEL = "any of these"
 
 @dataclasses.dataclass
 class Duplicates:
-    """Duplicates at one level.
+    """Duplicates at one level."""
 
-    Attributes:
-        groups: groups of at least two posts.
-        posts: posts in these groups.
-        surplus: posts minus groups, to be removed to keep one post per group.
-        conflicting: groups with more than one label.
-        crossing: groups with posts in more than one given split; None for a single `Dataset`.
-        members: names of the posts of each group: conflicting groups first, then by size.
-    """
-
-    groups: int
-    posts: int
-    surplus: int
-    conflicting: int
-    crossing: int | None
-    members: list[list[str]]
+    groups: int  # groups of at least two posts
+    posts: int  # posts in these groups
+    surplus: int  # posts minus groups, to be removed to keep one post per group
+    conflicting: int  # groups with more than one label
+    crossing: int | None  # groups with posts in more than one given split; None for a single `Dataset`
+    members: list[list[str]]  # names of the posts of each group: conflicting groups first, then by size
 
 
 @dataclasses.dataclass
@@ -40,20 +31,13 @@ class Leakage:
     """Duplicates of train posts in validation and test, under one protocol.
 
     For `folds`, counts are summed over the folds.
-
-    Attributes:
-        hash: `split_hash` of the split; a list with one per fold for `folds`.
-        posts: split -> number of posts.
-        left_out: posts that the protocol assigns to no split.
-        leaks: level -> split -> posts with a duplicate in train.
-        same_label: level -> split -> posts with a duplicate in train that has the same label.
     """
 
-    hash: str | list[str]
-    posts: dict[str, int]
-    left_out: int
-    leaks: dict[str, dict[str, int]]
-    same_label: dict[str, dict[str, int]]
+    hash: str | list[str]  # `split_hash` of the split; a list with one per fold for `folds`
+    posts: dict[str, int]  # by split
+    left_out: int  # posts that the protocol assigns to no split
+    leaks: dict[str, dict[str, int]]  # level -> split -> posts with a duplicate in train
+    same_label: dict[str, dict[str, int]]  # level -> split -> posts with a duplicate in train that has the same label
 
 
 def groups_by_key(keys: Iterable[Hashable | None]) -> np.ndarray:
@@ -88,14 +72,7 @@ def group_members(groups: np.ndarray) -> list[np.ndarray]:
 def count_duplicates(
     groups: np.ndarray, labels: np.ndarray, splits: np.ndarray | None, names: Sequence[str]
 ) -> Duplicates:
-    """Count the duplicates of one level.
-
-    Args:
-        groups: (N,) group numbers, -1 without group.
-        labels: (N,) label ids, -1 without label.
-        splits: (N,) index of the given split, or None.
-        names: names of the posts.
-    """
+    """Count the duplicates of one level. `groups`, `labels` and `splits` are (N,); -1: no group, no label."""
     conflicting, others = [], []
     for rows in group_members(groups):
         (conflicting if len(set(labels[rows]) - {-1}) > 1 else others).append(rows)
@@ -116,11 +93,8 @@ def count_leaks(
 ) -> Leakage:
     """Count the posts of validation and test that have a duplicate in train.
 
-    Args:
-        levels: level -> (N,) group numbers, -1 without group.
-        labels: (N,) label ids, -1 without label.
-        folds: (N,) each: 0 train, 1 validation, 2 test, -1 in no split. Counts of several folds are summed.
-        hashes: `split_hash` of each fold.
+    A fold is (N,): 0 train, 1 validation, 2 test, -1 in no split; counts of several folds are summed. `hashes` are
+    their `split_hash`. Groups and labels as in `count_duplicates`.
     """
     leaks = {level: dict.fromkeys(SPLITS[1:], 0) for level in (*levels, ANY_LEVEL)}
     same_label = {level: dict.fromkeys(SPLITS[1:], 0) for level in leaks}
@@ -153,16 +127,8 @@ def protocol_sides(
 ) -> tuple[list[np.ndarray], list[str]]:
     """Assign posts to splits under a protocol, without reading texts and images again.
 
-    Args:
-        protocol: name of the protocol.
-        columns: `id`, `label`, `text_label`, `image_label` of the posts.
-        groups: (N,) group number of each post, as from `group_ids`. It replaces text and image.
-        classes: class names.
-        seed: seed of the protocol.
-        id_lists: lists of the protocol `clmlf`.
-
-    Returns:
-        The sides as in `count_leaks` and the `split_hash`, one of each per fold.
+    `groups` (N,) from `group_ids` replace text and image; `columns` are the others. Returns the folds and hashes of
+    `count_leaks`.
 
     Raises:
         ValueError: the protocol does not suit these posts.
@@ -170,18 +136,11 @@ def protocol_sides(
     schema = features(classes)
     columns = columns | {"image": [None] * len(groups), "text": [f"group {group}" for group in groups]}
     dataset = Dataset.from_dict(columns, features=Features({name: schema[name] for name in columns}))
-    options: list[dict[str, Any]] = [{}]
-    if protocol == "folds":
-        options = [{"fold": fold} for fold in range(NUM_FOLDS)]
-    elif protocol == "clmlf":
-        options = [{"id_lists": id_lists, "on_missing": "skip"}]
-    row_of = {post: row for row, post in enumerate(columns["id"])}
+    options = {"id_lists": id_lists, "on_missing": "skip"} if protocol == "clmlf" else {}
     folds, hashes = [], []
-    for fold_options in options:
-        splits = split_posts(dataset, protocol, seed, **fold_options)
-        sides = np.full(len(groups), -1)
-        for side, name in enumerate(SPLITS):
-            sides[[row_of[post] for post in splits[name]["id"]]] = side
-        folds.append(sides)
+    for fold in range(NUM_FOLDS if protocol == "folds" else 1):
+        splits = split_posts(dataset, protocol, seed, fold=fold, **options)
+        side_of = {post: side for side, name in enumerate(SPLITS) for post in splits[name]["id"]}
+        folds.append(np.array([side_of.get(post, -1) for post in columns["id"]]))
         hashes.append(split_hash(splits))
     return folds, hashes

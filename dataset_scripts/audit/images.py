@@ -32,18 +32,12 @@ _BATCH_ROWS = 1024
 
 @dataclasses.dataclass
 class Fingerprint:
-    """Digest, fault and thumbnail of one image, 3 KiB.
+    """Digest, fault and thumbnail of one image, 3 KiB."""
 
-    Attributes:
-        digest: SHA-256 of the stored file; None without image.
-        fault: `"absent"`, `"broken"` (missing file, truncated, or no image), `"blank"`, or None.
-        reason: error of the decoder, for a broken image.
-        thumbnail: (3, 32, 32) uint8; None for an image with a fault. Blank images would match each other.
-    """
-
-    digest: bytes | None
-    fault: str | None = None
-    reason: str | None = None
+    digest: bytes | None  # SHA-256 of the stored file; None without image
+    fault: str | None = None  # "absent", "broken" (missing file, truncated, or no image) or "blank"
+    reason: str | None = None  # error of the decoder, for a broken image
+    # (3, 32, 32) uint8; None for an image with a fault: blank images would match each other.
     thumbnail: np.ndarray | None = None
 
 
@@ -78,14 +72,7 @@ def open_rgb(content: bytes, min_side: int) -> PIL.Image.Image:
 
 
 def perceptual_hash(thumbnails: np.ndarray) -> np.ndarray:
-    """Compute pHash: the signs of the 63 lowest grey frequencies relative to their median.
-
-    Args:
-        thumbnails: (N, 3, 32, 32) uint8.
-
-    Returns:
-        (N, 63) bool.
-    """
+    """Compute pHash, (N, 63): the signs of the lowest grey frequencies relative to their median."""
     grey = np.einsum("nchw,c->nhw", thumbnails.astype(np.float32), _LUMA)
     frequencies = dctn(grey, axes=(1, 2), norm="ortho")[:, :8, :8]
     frequencies = frequencies.reshape(len(thumbnails), -1)[:, 1:]
@@ -117,8 +104,8 @@ def near_duplicates(thumbnails: np.ndarray) -> list[tuple[int, int, float]]:
         for batch in range(0, candidates.shape[1], _BATCH_ROWS):
             first, second = candidates[:, batch : batch + _BATCH_ROWS]
             values = correlation(thumbnails[first], thumbnails[second])
-            for index in np.nonzero(values >= MIN_CORRELATION)[0]:
-                pairs.append((int(first[index]), int(second[index]), float(values[index])))
+            near = values >= MIN_CORRELATION
+            pairs += zip(first[near].tolist(), second[near].tolist(), values[near].tolist(), strict=True)
     return pairs
 
 
@@ -128,12 +115,6 @@ def correlation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     Each channel is centered separately, so that brightness does not matter and color does. Either image may be the
     cropped one: it is compared with windows of 95 % and 90 % of the other's width and height, at all corners, edges
     and the center.
-
-    Args:
-        first, second: (N, 3, 32, 32) each.
-
-    Returns:
-        (N,) float32.
     """
     first, second = first.astype(np.float32), second.astype(np.float32)
     maximum = np.full(len(first), -1, dtype=np.float32)
@@ -152,12 +133,7 @@ def _normalize(pictures: np.ndarray) -> np.ndarray:
 
 
 def _window(share: float, position: float) -> np.ndarray:
-    """Build the (32, 32) matrix that stretches a window of a line to the whole line.
-
-    Args:
-        share: length of the window relative to the line.
-        position: 0 for the start of the line, 1 for its end.
-    """
+    """Build the (32, 32) matrix that stretches a `share` of a line at `position` 0 to 1 to the whole line."""
     source = (1 - share) * _THUMBNAIL_SIDE * position + (np.arange(_THUMBNAIL_SIDE) + 0.5) * share - 0.5
     source = np.clip(source, 0, _THUMBNAIL_SIDE - 1)
     low = np.floor(source).astype(int)

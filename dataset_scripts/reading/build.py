@@ -42,11 +42,8 @@ def build_dataset(
         rows: module-level generator function `rows(report, **options)`. It yields rows of `schema`, or `UncheckedRow`
             if an image file must be decoded, and passes every other row to `report.fail` or `report.drop`. Labels are
             class names.
-        schema: features of the dataset.
         inputs: digest that changes when an input file does (`files.inputs_digest`).
         options: keyword arguments of `rows`; plain JSON values.
-        on_error: `"raise"` or `"skip"`.
-        num_proc: number of images that are decoded at a time; 1 by default.
         published: counts to compare with; differences are logged as warnings and added to the report.
 
     Raises:

@@ -31,11 +31,7 @@ def read_id_list(file: str | Path) -> list[str]:
 
 
 def id_list_files(id_lists: str | Path | Mapping[str, str | Path] | None) -> list[Path]:
-    """Return the files of the train, validation and test ids.
-
-    Args:
-        id_lists (`str`, `Path` or mapping): `{split: file}`, or a folder, or `folder/prefix` of the file names. In a
-            folder, the files are recognized by `train`, `dev` (or `val`, `valid`, `validation`) and `test`.
+    """Return the files of the train, validation and test ids; see `id_lists` of `split_posts`.
 
     Raises:
         ValueError: not exactly one file for each split.

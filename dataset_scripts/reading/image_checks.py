@@ -22,18 +22,12 @@ _LOG_LINE = re.compile(r"([0-9a-f]{16})(?: (.+))?\n")  # hash of the image's pat
 
 @dataclasses.dataclass
 class UncheckedRow:
-    """A row that is kept if its image file decodes.
+    """A row that is kept if its image file decodes."""
 
-    Attributes:
-        row: the row; `row["image"]` is the path of the file.
-        location: file and line of the row, for messages.
-        notes: notes for the report, counted if the row is kept.
-        fill_truncated: keep a truncated JPEG, with its missing part grey (libjpeg's own filling), and count it.
-    """
-
-    row: dict[str, Any]
-    location: str
-    notes: tuple[str, ...] = ()
+    row: dict[str, Any]  # `row["image"]` is the path of the file
+    location: str  # file and line of the row, for messages
+    notes: tuple[str, ...] = ()  # notes for the report, counted if the row is kept
+    # Keep a truncated JPEG, with its missing part grey (libjpeg's own filling), and count it.
     fill_truncated: bool = False
 
 

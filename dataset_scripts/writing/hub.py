@@ -30,25 +30,15 @@ NOT_SENT = (
 
 @dataclasses.dataclass(frozen=True)
 class PushPlan:
-    """Files of a push and their repository.
-
-    Attributes:
-        folder (`Path`): local folder.
-        repo_id (`str`): `owner/name`.
-        repo_type (`str`): `"dataset"` or `"model"`.
-        private (`bool`): whether the repository must be private.
-        files (`dict[str, Path]`): path in the repository -> local file.
-        not_sent (`list[str]`): files of the folder that are not sent.
-        records (`dict[str, BuildRecord]`): configurations of a dataset, by name.
-    """
+    """Files of a push and their repository."""
 
     folder: Path
     repo_id: str
-    repo_type: str
+    repo_type: str  # "dataset" or "model"
     private: bool
-    files: dict[str, Path]
+    files: dict[str, Path]  # path in the repository -> local file
     not_sent: list[str]
-    records: dict[str, BuildRecord]
+    records: dict[str, BuildRecord]  # configurations of a dataset, by name
 
     def describe(self) -> str:
         """List the calls of `push` and the files."""
@@ -108,10 +98,6 @@ def push(plan: PushPlan, token: str | None = None) -> str:
 
     The Hub does not receive files again that it has, also when a push is repeated after a broken connection. Other
     configurations of a dataset repository are kept, with their entries on the card.
-
-    Args:
-        plan (`PushPlan`): from `plan_push`.
-        token (`str`, *optional*): access token; defaults to that of `hf auth login` or `HF_TOKEN`.
 
     Raises:
         ValueError: no token, a refused token, or a public repository instead of a private one.

@@ -21,17 +21,11 @@ _PLAN_BATCH = 16  # rows with embedded images in memory while planning
 
 @dataclasses.dataclass(frozen=True)
 class ParquetPlan:
-    """Division of a split into files and row groups.
+    """Division of a split into files and row groups."""
 
-    Attributes:
-        content_hash (`str`): hash of all values including image bytes, without the paths of images.
-        files (tuple of tuples of `(start, stop)`): row groups of each file, as half-open ranges of rows.
-        num_bytes (`int`): uncompressed size of texts and images.
-    """
-
-    content_hash: str
-    files: tuple[tuple[tuple[int, int], ...], ...]
-    num_bytes: int
+    content_hash: str  # of all values including image bytes, without the paths of images
+    files: tuple[tuple[tuple[int, int], ...], ...]  # row groups of each file, as half-open ranges of rows
+    num_bytes: int  # uncompressed size of texts and images
 
     def file_names(self, split: str) -> list[str]:
         """Return the names of the files, as `datasets` names them."""
@@ -42,11 +36,8 @@ class ParquetPlan:
 def plan_parquet(posts: Dataset, max_file_size: int) -> ParquetPlan:
     """Read all posts once, a few at a time, and set the ends of files and row groups.
 
-    The plan depends on the content only: the same posts give the same files on any machine.
-
-    Args:
-        posts (`Dataset`): one split.
-        max_file_size (`int`): maximum number of uncompressed bytes per file.
+    The plan depends on the content only: the same posts give the same files on any machine. `max_file_size` counts
+    uncompressed bytes.
 
     Raises:
         ValueError: an image of the dataset cannot be read.

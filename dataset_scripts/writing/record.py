@@ -13,37 +13,21 @@ RECORD_FILE = "build.json"
 
 @dataclasses.dataclass
 class BuildRecord:
-    """Contents of one configuration, saved as `CONFIG/build.json` and shown on the dataset card.
-
-    Attributes:
-        config_name (`str`): name for `load_dataset(…, config_name)`.
-        dataset (`str`): id of the dataset, such as `"mvsa_single"`.
-        with_content (`bool`): whether texts and images are included.
-        license (`str`): license id.
-        files (`dict[str, dict[str, int]]`): split -> file name -> bytes.
-        content_hash (`dict[str, str]`): split -> hash of its rows, images included.
-        counts (`dict[str, dict[str, int]]`): split -> label -> posts; posts without label under `"(none)"`.
-        rationales (`dict[str, int]`): perspective -> posts with a rationale.
-        languages (`list[str]`): language codes of the posts.
-        source (`dict`): number of rows read and kept; dropped rows, skipped rows and notes by reason.
-        split (`dict`): protocol, seed, options and hash.
-        provenance (`dict[str, str]`): model, prompt and further facts about the origin of the rationales.
-        info (`dict`): entry of the YAML field `dataset_info`.
-    """
+    """Contents of one configuration, saved as `CONFIG/build.json` and shown on the dataset card."""
 
     config_name: str
-    dataset: str
-    with_content: bool
+    dataset: str  # a name in `registry.DATASETS`, or of the publisher's own
+    with_content: bool  # whether texts and images are included
     license: str
-    files: dict[str, dict[str, int]]
-    content_hash: dict[str, str]
-    counts: dict[str, dict[str, int]]
-    rationales: dict[str, int]
+    files: dict[str, dict[str, int]]  # split -> file name -> bytes
+    content_hash: dict[str, str]  # split -> hash of its rows, images included
+    counts: dict[str, dict[str, int]]  # split -> label -> posts; posts without label under "(none)"
+    rationales: dict[str, int]  # perspective -> posts with a rationale
     languages: list[str]
-    source: dict[str, Any]
-    split: dict[str, Any]
-    provenance: dict[str, str]
-    info: dict[str, Any]
+    source: dict[str, Any]  # number of rows read and kept; dropped rows, skipped rows and notes by reason
+    split: dict[str, Any]  # protocol, seed, options and hash
+    provenance: dict[str, str]  # model, prompt and further facts about the origin of the rationales
+    info: dict[str, Any]  # entry of the YAML field `dataset_info`
 
     @property
     def facts(self) -> DatasetFacts:

@@ -8,27 +8,14 @@ import pytest
 from datasets import get_dataset_config_names, load_dataset
 
 from dataset_scripts import LABELS, features
+from helpers.mvsa import write_mvsa
 from mpt_sentiment.building import build_dataset
 from mpt_sentiment.commands.build_dataset import main
 
 
 @pytest.fixture
 def mvsa(tmp_path, draw):
-    """`mvsa(name, annotators)` writes 30 posts, and one with opposite labels."""
-
-    def write(name: str = "single", annotators: int = 1) -> Path:
-        folder = tmp_path / name
-        lines = ["ID\t" + "\t".join(["text,image"] * annotators)]
-        for number in range(1, 31):
-            draw(folder / "data" / f"{number}.jpg", 5 * number)
-            (folder / "data" / f"{number}.txt").write_text(f"tweet {number}", encoding="utf-8")
-            label = LABELS[number % 3]
-            lines.append(f"{number}\t" + "\t".join([f"{label},{label}"] * annotators))
-        lines.append("31\t" + "\t".join(["positive,negative"] * annotators))
-        (folder / "labelResultAll.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-        return folder
-
-    return write
+    return write_mvsa(tmp_path / "single", draw)
 
 
 def write_memotion(folder: Path, draw) -> None:
@@ -56,8 +43,9 @@ def write_ch_mits(folder: Path, draw) -> None:
 
 
 def test_each_benchmark_takes_one_command_and_all_four_have_the_same_columns(tmp_path, capsys, mvsa, draw):
-    mvsa("single", 1)
-    mvsa("multiple", 3)
+    with open(mvsa / "labelResultAll.txt", "a") as table:
+        table.write("31\tpositive,negative\n")
+    write_mvsa(tmp_path / "multiple", draw, annotators=3)
     write_memotion(tmp_path / "memes", draw)
     write_ch_mits(tmp_path / "notes", draw)
     out = str(tmp_path / "posts")
@@ -98,7 +86,7 @@ def test_rationales_are_joined_and_the_card_states_their_origin(tmp_path, mvsa):
     (tmp_path / "r.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     out = tmp_path / "posts"
     main(
-        ["mvsa_single", "--data_dir", str(mvsa()), "--output_dir", str(out), "--without_content"]
+        ["mvsa_single", "--data_dir", str(mvsa), "--output_dir", str(out), "--without_content"]
         + ["--rationales", str(tmp_path / "r.jsonl"), "--rationales_info", '{"model": "Qwen2.5-VL-7B"}']
     )
     posts = load_dataset(str(out), "mvsa_single")
@@ -118,7 +106,7 @@ def test_a_published_dataset_is_built_again_with_its_own_splits(tmp_path):
 
 def test_the_audit_is_printed_and_its_files_are_outside_of_what_is_published(tmp_path, capsys, mvsa):
     out = tmp_path / "posts"
-    main(["mvsa_single", "--data_dir", str(mvsa()), "--output_dir", str(out), "--audit"])
+    main(["mvsa_single", "--data_dir", str(mvsa), "--output_dir", str(out), "--audit"])
     assert "Duplicates of train posts" in capsys.readouterr().out
     assert {path.name for path in (tmp_path / "posts-audit" / "mvsa_single").iterdir()} == {"audit.json", "audit.html"}
     assert {path.name for path in out.iterdir()} == {"README.md", "mvsa_single"}
@@ -135,9 +123,8 @@ def test_the_real_posts_are_built_with_their_rationales(tmp_path, capsys, real_d
 
 
 def test_faulty_posts_stop_the_build_or_are_counted(tmp_path, capsys, mvsa):
-    folder = mvsa()
-    (folder / "data" / "7.jpg").unlink()
-    arguments = ["mvsa_single", "--data_dir", str(folder), "--output_dir", str(tmp_path / "out")]
+    (mvsa / "data" / "7.jpg").unlink()
+    arguments = ["mvsa_single", "--data_dir", str(mvsa), "--output_dir", str(tmp_path / "out")]
     with pytest.raises(ValueError, match=r"7\.jpg"):
         main(arguments)
     assert not (tmp_path / "out").exists()

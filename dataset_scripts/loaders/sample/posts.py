@@ -1,8 +1,6 @@
 """Synthetic posts of the embedded sample, their label rule and their loader."""
 
-from collections import defaultdict
 from collections.abc import Iterator
-from fractions import Fraction
 from typing import Any
 
 import PIL
@@ -18,7 +16,8 @@ from dataset_scripts.schema import PERSPECTIVES, features, post_row
 
 # (tone of the text, mood of the picture): (label of the post, its share in per cent).
 # Praise with a sad picture is sarcasm, hence negative; complaint with a glad picture is a joke, hence neutral; if one
-# of the two is neutral, the other decides. The shares make each modality alone uninformative: see `unimodal_bounds`.
+# of the two is neutral, the other decides. By these shares, the best classifier of one modality alone reaches an
+# accuracy of 0.53 (text) or 0.56 (image).
 POST_TYPES: dict[tuple[str, str], tuple[str, int]] = {
     ("positive", "positive"): ("positive", 9),
     ("positive", "neutral"): ("positive", 13),
@@ -50,22 +49,6 @@ weigh the same evidence for each reading and are independent of the label; 5 % o
     synthetic=True,
     rationales="They are written by code from the same small grammar as the posts; no model and no person wrote them.",
 )
-
-
-def unimodal_bounds() -> dict[str, float]:
-    """Compute the accuracy of the best possible classifier of each single modality.
-
-    The bounds are exact: given tone and mood, text and picture are independent, so a text is informative about the
-    label only through its tone, and a picture only through its mood.
-    """
-    bounds = {}
-    for position, modality in enumerate(("text", "image")):
-        shares: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-        for post_type, (label, share) in POST_TYPES.items():
-            shares[post_type[position]][label] += share
-        total = sum(sum(by_label.values()) for by_label in shares.values())
-        bounds[modality] = float(Fraction(sum(max(by_label.values()) for by_label in shares.values()), total))
-    return bounds
 
 
 def load_sample(num_posts: int = 1200, seed: int = 0, on_error: str = "raise") -> tuple[Dataset, BuildReport]:

@@ -88,43 +88,28 @@ def test_the_same_drawing_in_other_colors_is_another_picture():
     assert report.duplicates["image, nearly the same"].groups == 0
 
 
-def test_blank_images_are_reported_and_match_no_image():
-    shades = [encode(PIL.Image.new("RGB", (40, 30), (shade, 90, 90))) for shade in (0, 1, 200)]
+def test_blank_and_broken_images_are_reported_and_match_no_image(tmp_path):
+    whole = encode(photograph(1), "JPEG")
+    shades = [encode(PIL.Image.new("RGB", (40, 30), (shade, 90, 90))) for shade in (0, 1)]
     transparent = encode(PIL.Image.new("RGBA", (40, 30), (10, 20, 30, 0)))
     compressed = encode(PIL.Image.new("RGB", (64, 64), (120, 130, 90)), "JPEG", quality=10)
-    report = audit_posts(posts_with_images(*shades, transparent, compressed), protocols=())
-    assert report.images["blank"].posts == ["p0", "p1", "p2", "p3", "p4"]
+    contents = [whole, *shades, transparent, compressed, whole[: len(whole) // 2], b"<html>not found</html>"]
+    images = [{"bytes": content, "path": None} for content in contents]
+    images += [{"bytes": None, "path": str(tmp_path / "gone.jpg")}, None]
+    report = audit_posts(posts_of([f"words number {row}" for row in range(9)], images=images), protocols=())
+    faults = {fault: posts.posts for fault, posts in report.images.items()}
+    assert faults == {"blank": ["p1", "p2", "p3", "p4"], "broken": ["p5", "p6", "p7"], "absent": ["p8"]}
     assert report.duplicates["image, nearly the same"].groups == 0
-
-
-def test_broken_images_are_reported_with_the_error_of_the_decoder(tmp_path):
-    whole = encode(photograph(1), "JPEG")
-    posts = posts_of(
-        ["one post", "two post", "three post", "four post", "five post"],
-        images=[
-            {"bytes": whole, "path": None},
-            {"bytes": whole[: len(whole) // 2], "path": None},
-            {"bytes": b"<html>not found</html>", "path": None},
-            {"bytes": None, "path": str(tmp_path / "gone.jpg")},
-            None,
-        ],
-    )
-    report = audit_posts(posts, protocols=())
-    assert report.images["broken"].posts == ["p1", "p2", "p3"] and report.images["absent"].posts == ["p4"]
-    captions = [caption for section in report.sheet if "Broken" in section.title for caption, _ in section.entries]
-    assert "truncated" in captions[0] and "cannot identify" in captions[1] and "No such file" in captions[2]
+    (section,) = (section for section in report.sheet if "Broken" in section.title)
+    captions = " ".join(caption for caption, _ in section.entries)
+    assert "truncated" in captions and "cannot identify" in captions and "No such file" in captions
 
 
 def test_text_levels_are_increasingly_lenient():
     texts = ["Good day", "Good day", "good DAY http://t.co/a", "RT @ann good day", "Good #day!", "another text"]
+    texts += ["http://t.co/a…", "@ann http://t.co/b", "RT @bob: …", ""]  # no words, no duplicates
     duplicates = audit_posts(posts_of(texts), protocols=()).duplicates
     assert [duplicates[level].posts for level in duplicates if level.startswith("text, ")] == [2, 3, 4, 5]
-
-
-def test_texts_without_words_are_no_duplicates():
-    texts = ["http://t.co/a…", "@ann http://t.co/b", "RT @bob: …", ""]
-    duplicates = audit_posts(posts_of(texts), protocols=()).duplicates
-    assert all(level.groups == 0 for level in duplicates.values())
 
 
 def test_conflicting_labels_are_counted_by_group_and_missing_labels_do_not_conflict():
@@ -269,19 +254,23 @@ def test_the_table_is_aligned_and_threads_do_not_change_the_report():
     assert audit_posts(posts, num_proc=3).to_dict() == report.to_dict()
 
 
-def test_unsuitable_input_is_refused_with_a_fix():
-    posts = posts_of(["one", "two"])
-    with pytest.raises(ValueError, match="without streaming"):
-        audit_posts(posts.to_iterable_dataset())
-    with pytest.raises(ValueError, match="lacks the columns image"):
-        audit_posts(posts.remove_columns("image"))
-    with pytest.raises(ValueError, match="Did you mean 'grouped'"):
-        audit_posts(posts, protocols=["group"])
-    with pytest.raises(ValueError, match="no posts"):
-        audit_posts(posts.select([]))
-    two_classes = posts.cast(features(labels=("positive", "negative")))
-    with pytest.raises(ValueError, match="'test' has other columns or class names than split 'train'"):
-        audit_posts(DatasetDict(train=posts, test=two_classes))
+@pytest.mark.parametrize(
+    ("change", "options", "message"),
+    [
+        (lambda posts: posts.to_iterable_dataset(), {}, "without streaming"),
+        (lambda posts: posts.remove_columns("image"), {}, "lacks the columns image"),
+        (lambda posts: posts.select([]), {}, "no posts"),
+        (lambda posts: posts, {"protocols": ["group"]}, "Did you mean 'grouped'"),
+        (
+            lambda posts: DatasetDict(train=posts, test=posts.cast(features(labels=("positive", "negative")))),
+            {},
+            "'test' has other columns or class names than split 'train'",
+        ),
+    ],
+)
+def test_unsuitable_input_is_refused_with_a_fix(change, options, message):
+    with pytest.raises(ValueError, match=message):
+        audit_posts(change(posts_of(["one", "two"])), **options)
 
 
 # Counted in the copies of the literature by another program.
@@ -295,8 +284,7 @@ MULTIPLE = {
 def test_mvsa_multiple_has_the_known_duplicates_and_leaks(real_data):
     def read(name):
         entries = json.loads((real_data / f"clmlf_splits/mvsa_multiple_{name}.json").read_text(encoding="utf-8"))
-        columns = ([entry[key] for entry in entries] for key in ("text", "emotion_label", "id"))
-        texts, labels, ids = columns
+        texts, labels, ids = ([entry[key] for entry in entries] for key in ("text", "emotion_label", "id"))
         return posts_of(texts, [LABELS[label] for label in labels], id=ids)
 
     splits = DatasetDict(train=read("train"), validation=read("dev"), test=read("test"))
@@ -313,12 +301,9 @@ def test_mvsa_multiple_has_the_known_duplicates_and_leaks(real_data):
     assert report.leakage["grouped"].leaks["any of these"] == {"validation": 0, "test": 0}
 
 
-def test_ch_mits_has_23_duplicate_texts(real_data):
-    posts = load_posts("authors", real_data, file="chmits_llm_result.tsv", images=False)
-    assert counts(audit_posts(posts, protocols=()).duplicates["text, exact"]) == (23, 46, 23, 0)
-
-
-def test_mvsa_single_has_known_duplicates_and_leaks(real_data):
+def test_mvsa_single_and_ch_mits_have_the_known_duplicates_and_leaks(real_data):
+    notes = load_posts("authors", real_data, file="chmits_llm_result.tsv", images=False)
+    assert counts(audit_posts(notes, protocols=()).duplicates["text, exact"]) == (23, 46, 23, 0)
     folder = real_data / "mvsa_single"
     posts = load_posts("mvsa_single", folder, rationales=folder / "rationales.jsonl")
     report = audit_posts(posts, id_lists=real_data / "clmlf_splits/mvsa_single", num_proc=2)

@@ -3,9 +3,8 @@
 import pytest
 
 from dataset_scripts import load_posts, load_posts_with_report
-from dataset_scripts.loaders.authors import relative_image_path
 from dataset_scripts.reading.tsv import tsv_records
-from tests.helpers.faulty_rows import check_faulty_row
+from helpers.faulty_rows import check_faulty_row
 
 DISK = "D:\\ei\\Sentiment_Analysis_Imdb-master/n/n168/image_0.jpg"
 ROWS = [
@@ -38,27 +37,18 @@ def test_ch_mits_reads_in_both_encodings(tmp_path, encoding):
     assert report.notes == {"no positive rationale": 1, "no negative rationale": 1}
 
 
-def test_stray_quotes_do_not_join_records():
-    lines = ['1\t"a\tb\n', "2\tc\td\n", '3\t"e"\tf\n', '4\t"two\n', 'lines"\tg\n']
-    assert list(tsv_records(lines, 3)) == [
-        (1, ["1", '"a', "b"]),
-        (2, ["2", "c", "d"]),
-        (3, ["3", "e", "f"]),
-        (4, ["4", "two\nlines", "g"]),
-    ]
-
-
-def test_a_tab_inside_quotes_is_text():
-    ((_, fields),) = tsv_records(['1\t"a\tb"\tc\n'], 3)
-    assert fields == ["1", "a\tb", "c"]
-
-    lines = ['1\ta\t"b\n', '2\tc\td"\n']
-    assert [fields for _, fields in tsv_records(lines, 3)] == [["1", "a", '"b'], ["2", "c", 'd"']]
-
-
-def test_paths_of_the_authors_disk_become_relative():
-    assert relative_image_path(DISK) == "n/n168/image_0.jpg"
-    assert relative_image_path("p/p0/cover.jpg") == "p/p0/cover.jpg"
+@pytest.mark.parametrize(
+    ("lines", "records"),
+    [
+        (['1\t"a\tb\n', "2\tc\td\n"], [(1, ["1", '"a', "b"]), (2, ["2", "c", "d"])]),
+        (['3\t"e"\tf\n', "\n", '4\t"two\n', 'lines"\tg\n'], [(1, ["3", "e", "f"]), (3, ["4", "two\nlines", "g"])]),
+        (['1\t"a\tb"\tc\n'], [(1, ["1", "a\tb", "c"])]),
+        (['1\ta\t"b\n', '2\tc\td"\n'], [(1, ["1", "a", '"b']), (2, ["2", "c", 'd"'])]),
+        (["1\ta\n", '2\t"b\tc\td\n'], [(1, ["1", "a"]), (2, ["2", '"b', "c", "d"])]),
+    ],
+)
+def test_only_closed_quotes_join_lines_and_tabs(lines, records):
+    assert list(tsv_records(lines, 3)) == records
 
 
 def test_images_are_found_under_the_folder(tmp_path, draw):

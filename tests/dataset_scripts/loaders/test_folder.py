@@ -7,7 +7,7 @@ import pytest
 
 from dataset_scripts import load_posts, load_posts_with_report
 from dataset_scripts.schema import features
-from tests.helpers.faulty_rows import check_faulty_row
+from helpers.faulty_rows import check_faulty_row
 
 ROWS = [
     {"id": "a", "text": "sunny, at last", "image": "img/a.png", "label": "positive"},
@@ -68,12 +68,13 @@ def test_columns_named_rationale_are_found_in_the_order_of_the_paper(folder):
     assert [name for name in posts.column_names if "rationale" in name] == ["rationale_positive", "rationale_negative"]
 
 
-def test_posts_need_neither_image_nor_label(tmp_path):
+def test_posts_need_neither_image_nor_label(tmp_path, caplog):
     posts, report = load_posts_with_report("folder", write(tmp_path, [{"text": "just words"}, {"text": "and more"}]))
     assert posts["id"] == ["0", "1"]
     assert posts[0]["image"] is None and posts[0]["label"] is None
     assert posts.features == features()
     assert report.labels == {"(none)": 2} and report.notes == {"without image": 2}
+    assert "no column 'image' among ['text']" in caplog.text and "label_column=" in caplog.text
 
 
 def test_cells_of_image_and_label_may_be_blank(folder):
@@ -141,11 +142,6 @@ def test_a_missing_column_is_named_with_a_suggestion(folder):
         load_posts("folder", folder, image_column="images")
     with pytest.raises(ValueError, match="no column 'why'.*rationale_columns"):
         load_posts("folder", folder, rationale_columns={"positive": "why"})
-
-
-def test_a_missing_image_or_label_column_is_logged(tmp_path, caplog):
-    load_posts("folder", write(tmp_path, [{"text": "x", "picture": "a.jpg"}]))
-    assert "no column 'image' among ['text', 'picture']" in caplog.text and "image_column=" in caplog.text
 
 
 def test_a_column_of_texts_is_refused_as_label_column(tmp_path):

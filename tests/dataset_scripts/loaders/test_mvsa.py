@@ -11,7 +11,7 @@ from dataset_scripts.loaders.mvsa import SINGLE, label_rows, merge_labels
 from dataset_scripts.reading.report import BuildReport
 from dataset_scripts.reading.text_files import decode_text
 from dataset_scripts.schema import features
-from tests.helpers.faulty_rows import check_faulty_row
+from helpers.faulty_rows import check_faulty_row
 
 # Posts of the full download by (text label, image label).
 FULL_PAIRS = {
@@ -78,15 +78,11 @@ def test_posts_have_both_labels_and_decoded_texts(download):
     assert posts["label"] == [0, 2, 1, 2]
     assert posts["text_label"] == [0, 1, 1, 2]
     assert posts["image_label"] == [1, 2, 1, 2]
-    assert posts[0]["image"].size == (8, 8)
+    stored = posts.data.column("image").to_pylist()[0]
+    assert stored == {"bytes": None, "path": str(download / "data" / "1.jpg")}
     assert set(posts["language"]) == {"en"} and set(posts["source"]) == {"mvsa_single"}
     assert report.dropped == {"opposite polarities (positive text, negative image)": 1}
     assert report.notes == {"text read as GB18030": 1}
-
-
-def test_images_are_stored_as_paths(download):
-    stored = load_posts("mvsa_single", download).data.column("image").to_pylist()[0]
-    assert stored == {"bytes": None, "path": str(download / "data" / "1.jpg")}
 
 
 def test_invalid_bytes_are_replaced_and_counted(download):
@@ -102,35 +98,23 @@ def test_valid_utf8_is_read_as_utf8():
     assert decode_text(b"quoted \xa1\xb0so\xa1\xb1") == ("quoted “so”", "gb18030")
 
 
-def _without_image(download):
-    (download / "data" / "3.jpg").unlink()
+def _unlink(name):
+    return lambda folder: (folder / "data" / name).unlink()
 
 
-def _truncated_image(download):
-    image = download / "data" / "3.jpg"
-    image.write_bytes(image.read_bytes()[:-80])
-
-
-def _no_image_at_all(download):
-    (download / "data" / "3.jpg").write_bytes(b"<html>404</html>")
-
-
-def _without_text(download):
-    (download / "data" / "3.txt").unlink()
-
-
-def _empty_text(download):
-    (download / "data" / "3.txt").write_bytes(b" \r\n")
+def _cut(name, stop):
+    """Cut a file at `stop`, as in a slice."""
+    return lambda folder: (folder / "data" / name).write_bytes((folder / "data" / name).read_bytes()[:stop])
 
 
 @pytest.mark.parametrize(
     ("damage", "reason", "message"),
     [
-        (_without_image, "missing image", r"line 3: the image .*3\.jpg does not exist"),
-        (_truncated_image, "unreadable image", r"line 3: the image .*3\.jpg cannot be decoded .*[Tt]runcated"),
-        (_no_image_at_all, "unreadable image", r"line 3: the image .*3\.jpg cannot be decoded .*Unidentified"),
-        (_without_text, "missing text", r"line 3: the text .*3\.txt does not exist"),
-        (_empty_text, "empty text", r"line 3: the text .*3\.txt is empty"),
+        (_unlink("3.jpg"), "missing image", r"line 3: the image .*3\.jpg does not exist"),
+        (_cut("3.jpg", -80), "unreadable image", r"line 3: the image .*3\.jpg cannot be decoded .*[Tt]runcated"),
+        (_cut("3.jpg", 0), "unreadable image", r"line 3: the image .*3\.jpg cannot be decoded .*Unidentified"),
+        (_unlink("3.txt"), "missing text", r"line 3: the text .*3\.txt does not exist"),
+        (_cut("3.txt", 0), "empty text", r"line 3: the text .*3\.txt is empty"),
         (lambda folder: add_row(folder, "20\thappy,positive"), "unknown label", "line 7: .*negative, got 'happy'"),
         (lambda folder: add_row(folder, "20\tpositve,neutral"), "unknown label", "Did you mean 'positive'"),
         (lambda folder: add_row(folder, "20 positive"), "malformed row", "line 7: .*got '20 positive'"),
@@ -149,7 +133,7 @@ def test_an_unchanged_folder_is_read_from_the_cache_with_its_report_and_a_change
     assert again.cache_files == first.cache_files and cached_report == report
     (download / "data" / "1.txt").write_bytes(b"so very happy")
     assert load_posts("mvsa_single", download)["text"][0] == "so very happy"
-    _without_image(download)
+    (download / "data" / "3.jpg").unlink()
     with pytest.raises(ValueError, match="does not exist"):
         load_posts("mvsa_single", download)
 

@@ -9,7 +9,7 @@ from dataset_scripts import load_posts, load_posts_with_report
 from dataset_scripts.loaders.mvsa import MULTIPLE, MULTIPLE_WITH_UNLISTED, UNLISTED_IDS, label_rows
 from dataset_scripts.reading.report import BuildReport
 from dataset_scripts.schema import LABELS, features
-from tests.helpers.faulty_rows import check_faulty_row
+from helpers.faulty_rows import check_faulty_row
 
 # Posts of the full download by (text majority, image majority); None: the three annotators differ.
 FULL_PAIRS = {
@@ -121,11 +121,7 @@ def test_the_unlisted_posts_can_be_kept(download):
 @pytest.mark.parametrize(
     ("row", "reason", "message"),
     [
-        (
-            "30\tpositive,neutral\tpositive,neutral",
-            "malformed row",
-            "line 8: a row of mvsa_multiple must read ID<TAB>text,i",
-        ),
+        ("30\tpositive,neutral\tpositive,neutral", "malformed row", "line 8: .* must read ID<TAB>text,i"),
         ("30\tpositive,neutral", "malformed row", r"line 8: .* is this mvsa_single\?"),
         ("30\tpositive,neutral\tgood,neutral\tpositive,neutral", "unknown label", "line 8: .*got 'good'"),
         (line("11", ["neutral"] * 3, ["neutral"] * 3), "duplicate id", "line 8: id '11' is also in line 5"),

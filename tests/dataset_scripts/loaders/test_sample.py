@@ -14,9 +14,9 @@ from datasets import Dataset
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from dataset_scripts.loaders.sample import SAMPLE, load_sample
+from dataset_scripts.loaders.sample import load_sample
 from dataset_scripts.loaders.sample.choices import SeededChoices
-from dataset_scripts.loaders.sample.posts import POST_TYPES, draw_post, unimodal_bounds
+from dataset_scripts.loaders.sample.posts import POST_TYPES, draw_post
 from dataset_scripts.schema import LABELS, PERSPECTIVES, features, rationale_column
 
 
@@ -35,12 +35,6 @@ def test_the_default_sample_has_1200_posts_and_the_columns_of_the_schema(posts):
     assert posts.features == features()
     images = [image["bytes"] for image in posts.with_format("arrow")[:]["image"].to_pylist()]
     assert len(set(images)) == 1200
-
-
-def test_another_seed_draws_other_posts():
-    first, second = (draw_post(seed, 0, "neutral", "neutral") for seed in (0, 1))
-    assert first["text"] != second["text"]
-    assert first["image"]["bytes"] != second["image"]["bytes"]
 
 
 def test_a_smaller_sample_is_the_beginning_of_a_larger_one(posts):
@@ -74,9 +68,8 @@ def test_every_hundred_posts_have_each_combination_in_its_share(frame):
         assert [LABELS[label] for label in part.label] == [POST_TYPES[post_type][0] for post_type in types]
 
 
-def test_no_classifier_of_one_modality_passes_65_percent(frame):
-    assert unimodal_bounds() == {"text": 0.53, "image": 0.56}
-    for modality, bound in unimodal_bounds().items():
+def test_the_best_classifier_of_one_modality_is_little_better_than_chance(frame):
+    for modality, bound in {"text": 0.53, "image": 0.56}.items():
         best = frame.groupby(f"{modality}_label").label.agg(lambda labels: labels.value_counts().max()).sum()
         assert best / len(frame) == pytest.approx(bound)
 
@@ -116,11 +109,6 @@ def test_lengths_and_gaps_of_the_rationales_do_not_reveal_the_label(frame):
     model = LogisticRegression(max_iter=500).fit(inputs[:960], frame.label[:960])
     majority = frame.label[960:].value_counts(normalize=True).max()
     assert model.score(inputs[960:], frame.label[960:]) < majority + 0.08
-
-
-def test_the_card_states_that_the_posts_are_synthetic():
-    assert SAMPLE.synthetic
-    assert "do not train a model for real use" in SAMPLE.about
 
 
 @pytest.mark.parametrize(
