@@ -37,21 +37,13 @@ _DISK_BYTES = {"en": (756, 233), "zh": (1214, 460)}
 
 @dataclasses.dataclass(frozen=True)
 class Prices:
-    """Prices of a hosted server per million tokens, or of machines per hour.
-
-    Attributes:
-        prompt: price of a million prompt tokens.
-        cached: price of a million cached prompt tokens; by default `prompt`.
-        completion: price of a million answer tokens.
-        hour: price of an hour of all machines together.
-        posts_per_second: measured speed; needed for the time and for `hour`.
-    """
+    """Prices of a hosted server per million tokens, or of all machines together per hour."""
 
     prompt: float | None = None
-    cached: float | None = None
+    cached: float | None = None  # prompt tokens that were cached; by default as `prompt`
     completion: float | None = None
     hour: float | None = None
-    posts_per_second: float | None = None
+    posts_per_second: float | None = None  # measured speed, needed for the time and for `hour`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,9 +127,7 @@ def plan_run(posts: Dataset, spec: RationaleSpec, prompt: Prompt, *, sample: int
     """Prepare posts as a run does, and count requests, tokens and bytes.
 
     Args:
-        posts: columns `id`, `text`, `image`, `language`.
-        spec: specification of the run.
-        prompt: prompt of `spec`.
+        posts, spec, prompt: those of the run.
         sample: number of posts to examine, evenly spaced; 0 for all. An image takes about 20 ms.
 
     Raises:
@@ -246,10 +236,8 @@ def plan_table(plan: Plan, prices: Prices = Prices()) -> str:
 
 def _prompt_tokens(post: PreparedPost, spec: RationaleSpec, prompt: Prompt) -> tuple[int, list[int]]:
     """Return the tokens of the prefix that all perspectives share, and of the remainder of each."""
-    texts = []
-    for perspective in spec.perspectives:
-        system, user = prompt.messages(post, perspective)
-        texts.append(system["content"] + "".join(part.get("text", "") for part in user["content"]))
+    chats = (prompt.messages(post, perspective) for perspective in spec.perspectives)
+    texts = [system["content"] + "".join(part.get("text", "") for part in user["content"]) for system, user in chats]
     shared = os.path.commonprefix(texts) if len(texts) > 1 else ""
     prefix = text_tokens(shared) + post.image_tokens + _TEMPLATE_TOKENS
     return prefix, [text_tokens(text[len(shared) :]) for text in texts]

@@ -59,8 +59,8 @@ class Prompt:
             parts.append({"type": "image_url", "image_url": {"url": post.image_url}})
         if post.text is not None:
             parts.append({"type": "text", "text": template["text"].replace("{text}", post.text) + "\n\n"})
-        content = [*["image"] * (post.image is not None), *["text"] * (post.text is not None)]
-        task = template["task"].replace("{support}", template["support"]["_".join(content)])
+        content = "_".join(name for name in ("image", "text") if getattr(post, name) is not None)
+        task = template["task"].replace("{support}", template["support"][content])
         parts.append({"type": "text", "text": task.replace("{reading}", template["readings"][perspective])})
         return [{"role": "system", "content": template["system"]}, {"role": "user", "content": parts}]
 

@@ -36,12 +36,12 @@ _PREFIX = rationale_column("")
 
 def portable_schema(perspectives: Iterable[str]) -> pa.Schema:
     """Return the columns of an exported or imported table, which `join_rationales` reads."""
-    fields: list[tuple[str, pa.DataType]] = [("id", pa.string())]
+    text, texts = pa.string(), pa.list_(pa.string())
+    fields = [("id", text)]
     for name in perspectives:
-        fields.append((rationale_column(name), pa.string()))
-        fields += [(f"status_{name}", pa.string()), (f"flags_{name}", pa.list_(pa.string()))]
-        fields.append((f"raw_{name}", pa.string()))
-    return pa.schema([*fields, *((name, pa.string()) for name in _POST_COLUMNS)])
+        fields += [(rationale_column(name), text), (f"status_{name}", text)]
+        fields += [(f"flags_{name}", texts), (f"raw_{name}", text)]
+    return pa.schema([*fields, *((name, text) for name in _POST_COLUMNS)])
 
 
 @dataclasses.dataclass

@@ -7,7 +7,6 @@ import copy
 import dataclasses
 import inspect
 import io
-from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -31,19 +30,12 @@ _CACHED_PREFIXES = 4
 
 @dataclasses.dataclass
 class _Prefix:
-    """Part of the prompts that all perspectives of a post share, after a forward pass.
+    """Part of the prompts that all perspectives of a post share, after a forward pass."""
 
-    Attributes:
-        inputs: whole prompt by perspective, as encoded by the processor, without the pixels.
-        cache: keys and values of the shared prefix.
-        length: tokens of the shared prefix.
-        rope_deltas: modules of Qwen-VL that hold the position offset of this post's image, with its value.
-    """
-
-    inputs: dict[str, dict[str, torch.Tensor]]
+    inputs: dict[str, dict[str, torch.Tensor]]  # whole prompt by perspective, without the pixels
     cache: DynamicCache
     length: int
-    rope_deltas: list[tuple[torch.nn.Module, Any]]
+    rope_deltas: list[tuple[torch.nn.Module, Any]]  # of Qwen-VL: position offset of this post's image
 
 
 class TransformersEngine:
@@ -67,7 +59,7 @@ class TransformersEngine:
         self.processor = processor
         self.spec = spec
         self.prompt = prompt
-        self._prefixes: OrderedDict[tuple[str | None, str | None, str], _Prefix] = OrderedDict()
+        self._prefixes: dict[tuple[str | None, str | None, str], _Prefix] = {}
         self._rope_modules = [module for module in model.modules() if hasattr(module, "rope_deltas")]
         # transformers >= 5.23 encodes all control tokens in a post as plain text; `prepare_post` escapes known ones.
         parameters = inspect.signature(processor.apply_chat_template).parameters
@@ -144,23 +136,15 @@ class TransformersEngine:
 
     def _with_shared_prefix(self, post: PreparedPost, perspective: str, attempt: int) -> Answer:
         key = (post.image_sha256, post.text_sha256, post.language)
-        prefix = self._prefixes.get(key)
-        computed = prefix is None
-        if prefix is None:
-            prefix = self._prefixes[key] = self._compute_prefix(post)
-            while len(self._prefixes) > _CACHED_PREFIXES:
-                self._prefixes.popitem(last=False)
-        self._prefixes.move_to_end(key)
+        cached = key in self._prefixes
+        # The last of the dictionary is the most recently used.
+        prefix = self._prefixes[key] = self._prefixes.pop(key) if cached else self._compute_prefix(post)
+        if len(self._prefixes) > _CACHED_PREFIXES:
+            del self._prefixes[next(iter(self._prefixes))]
         for module, value in prefix.rope_deltas:
             module.rope_deltas = value
-        inputs = prefix.inputs[perspective]
-        answer = self._generate(
-            attempt,
-            input_ids=inputs["input_ids"],
-            attention_mask=inputs["attention_mask"],
-            past_key_values=copy.deepcopy(prefix.cache),
-        )
-        return dataclasses.replace(answer, cached_tokens=0 if computed else prefix.length)
+        answer = self._generate(attempt, **prefix.inputs[perspective], past_key_values=copy.deepcopy(prefix.cache))
+        return dataclasses.replace(answer, cached_tokens=prefix.length if cached else 0)
 
     def _without_shared_prefix(self, post: PreparedPost, perspective: str, attempt: int) -> Answer:
         self._reset_positions()
@@ -230,11 +214,8 @@ def process_shards(num_shards: int) -> range:
 
     With fewer shards than processes, some ranges are empty.
     """
-    state = PartialState()
-    return range(
-        num_shards * state.process_index // state.num_processes,
-        num_shards * (state.process_index + 1) // state.num_processes,
-    )
+    index, count = PartialState().process_index, PartialState().num_processes
+    return range(num_shards * index // count, num_shards * (index + 1) // count)
 
 
 def _with_image(message: Message, image: PIL.Image.Image | None) -> Message:

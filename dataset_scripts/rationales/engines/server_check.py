@@ -35,10 +35,7 @@ Result = tuple[bool | None, str]
 class ServerCheck:
     """Result of one check.
 
-    Attributes:
-        name: name of the check.
-        passed: `None` if the engine does not allow the check, or the result needs an interpretation.
-        detail: explanation.
+    `passed` is `None` if the engine does not allow the check, or the result needs an interpretation.
     """
 
     name: str
@@ -47,11 +44,7 @@ class ServerCheck:
 
 
 async def check_server(engine: Engine, spec: RationaleSpec) -> list[ServerCheck]:
-    """Check an engine with about ten requests.
-
-    Args:
-        engine: a server, or a model in this process.
-        spec: specification of the planned run.
+    """Check a server, or a model in this process, with about ten requests.
 
     Returns:
         Results of: health, model (servers only), answer, image canary, control tokens, shared prefix, equal answers.

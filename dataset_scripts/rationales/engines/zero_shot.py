@@ -27,11 +27,7 @@ class EndpointZeroShot(EndpointEngine):
     """
 
     async def generate(self, post: PreparedPost, perspective: str, attempt: int) -> Answer:
-        """Request one answer, for `LabelQuestion.read`.
-
-        Raises:
-            EngineError: the request failed.
-        """
+        """Request one answer, for `LabelQuestion.read`; raises as `EndpointEngine.generate`."""
         profile, letters = self.endpoint.profile, self.prompt.letters
         if profile.systemone:
             return await self._request_decision(post, perspective)

@@ -41,10 +41,8 @@ async def ask_post(
         post: the prepared post.
         keys: keys of all its perspectives, in their order.
         perspectives: perspectives to be asked.
-        server: receives the requests.
+        server, gate, max_re_asks: see `runner.run`.
         writer: records rejected answers, so that a restart continues from them.
-        gate: judges each answer.
-        max_re_asks: how often a rejected answer is requested again.
         on_result: called with each final record, and with the error if it is a failure.
 
     Returns:

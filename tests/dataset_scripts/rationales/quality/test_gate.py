@@ -111,19 +111,15 @@ def test_copies_of_the_post_or_of_a_sibling_are_detected(language):
         ("zh", "negative", "照片里的人笑得很开心，桌上摆着蛋糕，所以这条微博是积极的，而不是消极的。"),
         ("zh", "negative", "照片里的人笑得很开心，桌上摆着蛋糕，把这条微博归为负面是不合适的。"),
         ("zh", "negative", "这条微博可能被误解为负面的。但是照片里的人笑得很开心，桌上摆着蛋糕。"),
-        ("zh", "positive", "图中的椅子都空着，灯光昏暗，文字里反复提到等待，这并不是一条积极的微博。"),
         ("zh", "neutral", "照片里的人笑得很开心，桌上摆着蛋糕，作者的态度显然不是中性的，而是喜悦。"),
         ("en", "negative", "Everyone smiles at the cake, and nothing in the picture or in the words is negative."),
         ("en", "negative", "Everyone smiles at the cake and claps, so a negative mood is hard to see in this post."),
-        ("en", "negative", "Everyone smiles at the cake. This isn't a negative post about the party at all."),
         ("en", "positive", "The chairs are empty and the hall is dark, so the post can hardly be called positive."),
         ("en", "neutral", "The author claps and cheers for the winners, which is anything but sober, not neutral."),
         # concludes for another perspective
         ("zh", "negative", "照片里的人笑得很开心，桌上摆着蛋糕和气球。因此，这条微博传达了积极的情绪。"),
-        ("zh", "positive", "图中的椅子都空着，文字里反复提到等待。总的来说，这条微博是消极的。"),
         ("zh", "positive", "照片拍的是会场的大门，文字是时间和地点。所以这条微博的态度是中立的。"),
         ("en", "negative", "Everyone smiles at the cake and the balloons. Overall, the post is clearly positive."),
-        ("en", "positive", "The chairs are empty and the hall is dark. Therefore the post sounds quite negative."),
         ("en", "negative", "The post names a place and an hour. In short, it is a neutral notice of an event."),
     ],
 )
@@ -188,15 +184,8 @@ def test_an_argument_for_its_own_perspective_passes(language, perspective, answe
 )
 def test_formatting_is_removed_and_counted(answer, text, codes):
     verdict = check(answer, perspective="negative", language="en")
-    assert verdict.text == text
+    assert verdict.text == text == check(text, perspective="negative", language="en").text
     assert tuple(code for code in verdict.soft if code in ("outer", "newline", "markup", "unicode")) == codes
-
-
-@pytest.mark.parametrize("answer", [answer for answers in VALID.values() for answer in answers.values()])
-def test_normalization_is_idempotent(answer):
-    messy = f' \n"**{answer[:20]}**\n{answer[20:]}<|im_end|>" '
-    once = check(messy, perspective="positive", language="en").text
-    assert check(once, perspective="positive", language="en").text == once
 
 
 def test_a_class_name_in_the_last_sentence_and_great_length_are_soft():
