@@ -49,7 +49,7 @@ def group_ids(dataset: Dataset) -> list[int]:
 
 
 def connected_groups(pairs: Sequence[tuple[int, int]], size: int) -> np.ndarray:
-    """Assign group numbers to `size` items, (size,): connected items share one; in order of appearance."""
+    """Assign group numbers, (size,), in order of appearance; pairs connect their two items."""
     rows, columns = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
     _, groups = connected_components(coo_array((np.ones(len(rows)), (rows, columns)), shape=(size, size)), False)
     return groups

@@ -21,8 +21,8 @@ logger = logging.getLogger(__name__)
 PROTOCOLS = ("grouped", "paper", "clmlf", "folds", "consistent")
 NUM_FOLDS = 10
 
-# Posts in validation and in test of Table 1 of the paper, by number of posts. Elsewhere a tenth, rounded down, equals
-# Table 1 for Memotion and CH-Mits, and CLMLF's fold of MVSA when it is taken for each class.
+# Size of validation and of test in Table 1 of the paper, by number of posts. For Memotion and CH-Mits it is a tenth,
+# rounded down.
 _PAPER_TENTHS = {4511: 450, 17024: 1700}
 
 

@@ -72,7 +72,7 @@ def group_members(groups: np.ndarray) -> list[np.ndarray]:
 def count_duplicates(
     groups: np.ndarray, labels: np.ndarray, splits: np.ndarray | None, names: Sequence[str]
 ) -> Duplicates:
-    """Count the duplicates of one level. `groups`, `labels` and `splits` are (N,); -1: no group, no label."""
+    """Count the duplicates of one level; -1 in `groups` and `labels`, both (N,), is none."""
     conflicting, others = [], []
     for rows in group_members(groups):
         (conflicting if len(set(labels[rows]) - {-1}) > 1 else others).append(rows)

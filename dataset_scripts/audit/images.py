@@ -72,7 +72,7 @@ def open_rgb(content: bytes, min_side: int) -> PIL.Image.Image:
 
 
 def perceptual_hash(thumbnails: np.ndarray) -> np.ndarray:
-    """Compute pHash, (N, 63): the signs of the lowest grey frequencies relative to their median."""
+    """Compute pHash, (N, 63): signs of the lowest grey frequencies relative to the median."""
     grey = np.einsum("nchw,c->nhw", thumbnails.astype(np.float32), _LUMA)
     frequencies = dctn(grey, axes=(1, 2), norm="ortho")[:, :8, :8]
     frequencies = frequencies.reshape(len(thumbnails), -1)[:, 1:]
@@ -133,7 +133,7 @@ def _normalize(pictures: np.ndarray) -> np.ndarray:
 
 
 def _window(share: float, position: float) -> np.ndarray:
-    """Build the (32, 32) matrix that stretches a `share` of a line at `position` 0 to 1 to the whole line."""
+    """Build the matrix that stretches a `share` of a line at `position` (0 to 1) to all of it."""
     source = (1 - share) * _THUMBNAIL_SIDE * position + (np.arange(_THUMBNAIL_SIDE) + 0.5) * share - 0.5
     source = np.clip(source, 0, _THUMBNAIL_SIDE - 1)
     low = np.floor(source).astype(int)

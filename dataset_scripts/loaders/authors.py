@@ -20,21 +20,13 @@ from dataset_scripts.schema import LABELS, PERSPECTIVES, features, post_row
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Layout of one of the files.
+    """Layout of one of the files."""
 
-    Attributes:
-        labels: class names, in the order of the label ids.
-        label_names: value of the label column -> class name.
-        perspectives: of the columns after label, image path and text.
-        id_part: the id is the `"folder"` of the image, or the `"file"` name of the image without suffix.
-        language: code of the texts.
-    """
-
-    labels: tuple[str, ...]
-    label_names: Mapping[str, str]
-    perspectives: tuple[str, ...]
-    id_part: str
-    language: str
+    labels: tuple[str, ...]  # class names, in the order of the label ids
+    label_names: Mapping[str, str]  # value of the label column -> class name
+    perspectives: tuple[str, ...]  # of the columns after label, image path and text
+    id_part: str  # the id is the `"folder"` of the image, or the `"file"` name of the image without suffix
+    language: str  # code of the texts
 
     @property
     def columns(self) -> list[str]:

@@ -1,9 +1,9 @@
 """CH-Mits (Ma et al. 2024): notes of Xiaohongshu with an image, positive or negative.
 
-Known from the download: the whole `cv_address.csv` (2,023 rows `labels,sentences`: label 1 or 0, and the path of one
-image on the authors' disk, such as `D:\\ei\\…-master\\p/p0/cover.jpg`); its readme (six ZIP files such as
-`p0-330.zip`; a note is a folder with images and a text of title, description and upload time); and programs for it,
-which read `p/p0/detail.txt` as UTF-8, else GBK.
+These parts of the download are known: the whole `cv_address.csv` (2,023 rows `labels,sentences`: label 1 or 0, and
+the path of one image on the authors' disk, such as `D:\\ei\\…-master\\p/p0/cover.jpg`); its readme (six ZIP files
+such as `p0-330.zip`; a note is a folder with images and a text of title, description and upload time); and programs
+for it, which read `p/p0/detail.txt` as UTF-8, else GBK.
 
 The format of the text is reconstructed, since no note was available. The crawler that uses these file names writes
 `笔记标题: …`, `笔记描述: …`, `笔记上传时间: …`, one field a line; a description may have several lines.
