@@ -37,7 +37,7 @@ Result = TypeVar("Result")
 
 @dataclasses.dataclass(frozen=True)
 class GeneratedRationales:
-    """A finished run.
+    """Result of a run.
 
     Attributes:
         store ([`RationaleStore`]): all rationales in the folder, of this run and of earlier ones.

@@ -37,7 +37,7 @@ ASKED_SPLITS = ("validation", "test")
 
 @dataclasses.dataclass(frozen=True)
 class ZeroShotResult:
-    """A finished zero-shot classification.
+    """Result of a zero-shot classification.
 
     Attributes:
         output_dir (`Path`): folder with metrics, predictions, log-probabilities and the store of answers.

@@ -32,7 +32,7 @@ class ServerCrashError(PermanentError):
 
 
 class RetryableError(EngineError):
-    """Failure that may pass: rate limit, server error, timeout, unreadable answer.
+    """Temporary failure: rate limit, server error, timeout, unreadable answer.
 
     Attributes:
         retry_after (`float`, *optional*): seconds to wait, from the server's `Retry-After` header.

@@ -154,20 +154,9 @@ def test_the_probe_needs_enough_posts_of_two_classes():
         leak_probe(probe_posts(leak=0.0), folds=40)
 
 
-@pytest.fixture(scope="module")
-def ch_mits(real_data) -> Dataset:
-    return load_authors(real_data, file="chmits_llm_result.tsv", images=False)[0]
-
-
-@pytest.fixture(scope="module")
-def mvsa(real_data) -> Dataset:
-    folder = real_data / "mvsa_single"
-    return join_rationales(load_mvsa_single(folder)[0], folder / "rationales.jsonl")
-
-
-def test_released_ch_mits_rationales_mostly_fail_when_they_argue_against_the_label(ch_mits):
+def test_released_ch_mits_rationales_mostly_fail_when_they_argue_against_the_label(real_data):
     """Inspection: 38 of 40 flagged negative rationales of positive posts have the wrong side."""
-    summary = summarize_gate(ch_mits)
+    summary = summarize_gate(load_authors(real_data, file="chmits_llm_result.tsv", images=False)[0])
     assert summary["coverage"] == {"all": 2023, "some": 0, "none": 0}
     assert 0.12 < summary["posts_hard"] / 2023 < 0.18
     positive, negative = (summary["perspectives"][name] for name in ("positive", "negative"))
@@ -186,14 +175,9 @@ def test_released_ch_mits_rationales_mostly_fail_when_they_argue_against_the_lab
     assert not any(part["codes"][code] for part in (positive, negative) for code in ("loop", "copy", "sibling_same"))
 
 
-def test_text_and_rationales_of_ch_mits_predict_the_label_about_equally(ch_mits):
-    scores = {name: score["accuracy"] for name, score in leak_probe(ch_mits, folds=2)["inputs"].items()}
-    expected = {"majority": 0.506, "text": 0.93, "text + rationales": 0.95, "gate flags": 0.595}
-    expected |= {"positive rationale": 0.895, "negative rationale": 0.86, "all rationales": 0.915}
-    assert scores == pytest.approx(expected, abs=0.02)
-
-
-def test_mvsa_rationales_pass_and_predict_the_label_better_than_the_text(mvsa):
+def test_mvsa_rationales_pass_and_predict_the_label_better_than_the_text(real_data):
+    folder = real_data / "mvsa_single"
+    mvsa = join_rationales(load_mvsa_single(folder)[0], folder / "rationales.jsonl")
     summary = summarize_gate(mvsa)
     assert summary["coverage"] == {"all": 3997, "some": 0, "none": 0}
     for counts in summary["perspectives"].values():

@@ -39,12 +39,6 @@ def test_the_first_answer_with_the_fewest_hard_flags_is_kept(store, texts, kept,
     assert report.re_asked == 3 * (len(texts) - 1)
 
 
-def test_max_re_asks_limits_the_requests_for_one_answer(store):
-    engine = engine_answering("a|short", "good")
-    report = run_engines(make_posts(1), store, engine, gate=flags_in_answer, max_re_asks=0)
-    assert (report.flagged, len(engine.asked)) == (3, 3)
-
-
 def test_an_earlier_usable_answer_is_kept_when_the_next_request_fails(store):
     def script(number, post, perspective, attempt):
         if attempt:

@@ -115,8 +115,5 @@ def test_an_unreadable_dataset_ends_the_run_after_the_posts_in_progress(store):
     assert 20 < len(contents(store)) <= 30 and set(statuses(store)) <= {"ok", "open"}
     with pytest.raises(ValueError, match="no `id`"):
         run([{"text": "a post without id"}], store, FakeEngine())
-
-
-def test_a_run_needs_an_engine(store):
     with pytest.raises(ValueError, match="at least one engine"):
         run(make_posts(1), store)

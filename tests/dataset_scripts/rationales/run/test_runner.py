@@ -51,7 +51,7 @@ def asks_about(body, day):
 
 
 @pytest.mark.parametrize("fault", RETRYABLE)
-def test_a_retryable_failure_costs_one_more_request(store, fault):
+def test_a_retryable_failure_needs_one_more_request(store, fault):
     clock = ManualClock()
     with FaultyServer(lambda number, body: RETRYABLE[fault] if number == 4 else None) as server:
         report = run(make_posts(4), store, server, clock, timeout=1.0 if fault == "hang" else 30.0)
@@ -65,22 +65,19 @@ def test_a_retryable_failure_costs_one_more_request(store, fault):
     assert clock.slept == [{"429 with Retry-After": 8.0, "503": 4.0}.get(fault, 2.0)]  # Retry-After and up to 1 s
 
 
-def test_repeated_failures_are_recorded_after_growing_pauses_and_retried_on_request(tmp_path, store):
-    clock = ManualClock()
+def test_repeated_failures_are_recorded_after_growing_pauses_and_retried_on_request(store):
+    clock, reading = ManualClock(), PROMPT.to_dict()["en"]["readings"]["neutral"]
 
     def fail(number, body):
-        return (500, {}, "no") if asks_about(body, 1) and body["messages"][1]["content"][-1]["text"] == task else None
+        return (500, {}, "no") if asks_about(body, 1) and reading in json.dumps(body) else None
 
-    with FaultyServer() as server:
-        run(make_posts(2)[1:], new_store(tmp_path / "probe"), server)
-        task = server.requests[0]["messages"][1]["content"][-1]["text"]  # of one perspective
-        server.script = fail
+    with FaultyServer(fail) as server:
         report = run(make_posts(3), store, server, clock, max_attempts=4)
         assert (report.ok, report.failed, dict(report.errors)) == (8, 1, {"retryable": 1})
         assert clock.slept == [2.0, 4.0, 8.0]
-        (row,) = [row for row in store.rows() if row["id"] == "p1"]
-        (name,) = [name for name in PERSPECTIVES if row[f"status_{name}"] == "failed"]
-        assert "500" in row[f"error_{name}"] and row[f"attempts_{name}"] == 4 and row[f"rationale_{name}"] is None
+        (row,) = [row for row in store.rows() if row["status_neutral"] == "failed"]
+        assert row["id"] == "p1" and "500" in row["error_neutral"]
+        assert row["attempts_neutral"] == 4 and row["rationale_neutral"] is None
         server.script = lambda number, body: None
         assert run(make_posts(3), store, server).requests == 0
         assert run(make_posts(3), store, server, retry_failed=True).ok == 1
@@ -142,7 +139,7 @@ def test_a_truncated_answer_is_requested_again_and_the_best_one_kept(store):
     assert {(body["seed"], body["temperature"]) for body in server.requests} == {(0, 0.0), (1, 0.7), (2, 0.7)}
 
 
-def test_a_crash_of_the_server_costs_no_attempt(store):
+def test_a_crash_of_the_server_does_not_count_as_an_attempt(store):
     with FaultyServer(lambda number, body: "crash" if number == 20 else None) as server:
         clock = ManualClock(lambda seconds: server.restart() if seconds == 8.0 else None)
         report = run(make_posts(20), store, server, clock, max_attempts=1)
@@ -150,7 +147,7 @@ def test_a_crash_of_the_server_costs_no_attempt(store):
     assert {row[f"attempts_{name}"] for row in store.rows() for name in PERSPECTIVES} == {1}
 
 
-def test_a_server_that_stays_away_ends_a_run_that_goes_on_later(store):
+def test_a_server_that_does_not_recover_ends_the_run_which_can_be_resumed(store):
     with FaultyServer(lambda number, body: "crash" if number == 20 else None) as server:
         clock = ManualClock()
         with pytest.raises(OutageError, match="run the same command again"):
@@ -164,7 +161,7 @@ def test_a_server_that_stays_away_ends_a_run_that_goes_on_later(store):
 
 
 @pytest.mark.parametrize("client_restarts", [0, 2])
-def test_a_post_that_crashes_the_server_is_found_and_costs_no_other_post(store, caplog, client_restarts):
+def test_a_post_that_crashes_the_server_is_identified_and_no_other_post_fails(store, caplog, client_restarts):
     with FaultyServer(lambda number, body: "crash" if asks_about(body, 5) else None) as server:
         for _ in range(client_restarts):
             with pytest.raises(OutageError):
@@ -252,7 +249,7 @@ def test_posts_with_images_are_the_same_in_a_dataset_and_as_paths(tmp_path):
     assert statuses(store) == {"ok": 18}
 
 
-def test_a_full_disk_ends_a_run_that_goes_on_later(store, monkeypatch):
+def test_a_full_disk_ends_the_run_which_can_be_resumed(store, monkeypatch):
     append, records_left = RecordLog.append, [40]
 
     def append_until_full(log, record):
