@@ -6,35 +6,27 @@ Writes two folders of posts (images and a CSV) to a temporary folder, then loads
 process. All figures are ratios within one run of this script.
 """
 
-import argparse
-import json
+import multiprocessing
 import os
 import resource
-import subprocess
-import sys
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 SIZES = (1_000, 20_000)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if args.folder:
-        print(json.dumps(measure(Path(args.folder))))
-        return
-    peaks = {}
-    with tempfile.TemporaryDirectory() as temporary:
-        for size in SIZES:
-            folder = Path(temporary) / str(size)
+    peaks = []
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    for size in SIZES:
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary)
             write_posts(folder, size)
-            environment = os.environ | {"HF_DATASETS_CACHE": str(folder / "cache"), "HF_HUB_OFFLINE": "1"}
-            command = [sys.executable, __file__, "--folder", str(folder)]
-            output = subprocess.run(command, check=True, env=environment, stdout=subprocess.PIPE, text=True).stdout
-            peaks[size] = json.loads(output.splitlines()[-1])
-    small, large = (peaks[size] for size in SIZES)
+            os.environ["HF_DATASETS_CACHE"] = str(folder / "cache")
+            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+                peaks.append(process.submit(measure, folder).result())
+    small, large = peaks
     print(f"posts: {large['posts'] / small['posts']:.0f}×")
     for name in ("import", "load", "split", "read"):
         print(f"peak memory after {name:<7}{large[name] / small[name]:>6.2f}×")

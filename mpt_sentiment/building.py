@@ -18,21 +18,13 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class BuiltDataset:
-    """Result of `build_dataset`.
-
-    Attributes:
-        splits (`DatasetDict`): posts of the splits.
-        report (`BuildReport`): numbers of rows read, dropped and skipped.
-        saved (`SavedPosts`): folder and record of the configuration, and the number of files written.
-        audit (`AuditReport`, *optional*): result of the audit.
-        audit_folder (`Path`, *optional*): folder of the files of the audit.
-    """
+    """Result of `build_dataset`."""
 
     splits: DatasetDict
     report: BuildReport
-    saved: SavedPosts
+    saved: SavedPosts  # folder and record of the configuration, and the number of files written
     audit: "AuditReport | None" = None
-    audit_folder: Path | None = None
+    audit_folder: Path | None = None  # folder of the files of the audit
 
     def summary(self) -> str:
         """Format the numbers of posts, the split, the folder and the audit as plain text."""

@@ -112,16 +112,6 @@ def test_the_audit_is_printed_and_its_files_are_outside_of_what_is_published(tmp
     assert {path.name for path in out.iterdir()} == {"README.md", "mvsa_single"}
 
 
-def test_the_real_posts_are_built_with_their_rationales(tmp_path, capsys, real_data):
-    raw = real_data / "mvsa_single"
-    rationales = ["--rationales", str(raw / "rationales.jsonl")]
-    main(["mvsa_single", "--data_dir", str(raw), "--output_dir", str(tmp_path / "out"), *rationales])
-    assert "4,077 rows read, 3,997 posts kept" in capsys.readouterr().out
-    posts = load_dataset(str(tmp_path / "out"), "mvsa_single")
-    assert posts["train"].features == features()
-    assert sum(text is not None for split in posts.values() for text in split["rationale_neutral"]) == 3997
-
-
 def test_faulty_posts_stop_the_build_or_are_counted(tmp_path, capsys, mvsa):
     (mvsa / "data" / "7.jpg").unlink()
     arguments = ["mvsa_single", "--data_dir", str(mvsa), "--output_dir", str(tmp_path / "out")]

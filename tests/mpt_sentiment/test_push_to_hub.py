@@ -79,10 +79,8 @@ def python(hub, tmp_path):
     """`python(…)` runs Python in a new process and returns its exit code, output and errors."""
 
     def run(*arguments: str, token: str | None = "hf_writer") -> tuple[int, str, str]:
-        environment = hub.environment(tmp_path / f"home of {token}", token) | {"PYTHONPATH": f"{ROOT}"}
-        process = subprocess.run(
-            [sys.executable, *arguments], env=environment, capture_output=True, text=True, timeout=120
-        )
+        environment = hub.environment(tmp_path / "home", token) | {"PYTHONPATH": f"{ROOT}"}
+        process = subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True)
         return process.returncode, process.stdout, process.stderr
 
     return run
@@ -139,13 +137,9 @@ def test_after_a_broken_connection_the_same_command_sends_only_what_is_missing(h
     assert sum(name.endswith(".parquet") for name in files) == count
 
 
-def test_a_private_repository_is_private_and_a_public_one_is_refused_instead(hub, push, python, folder):
+def test_a_private_repository_is_private_and_a_public_one_is_refused_instead(hub, push, folder):
     assert push(folder, "me/secret", "--private", "--push")[0] == 0
     assert hub.repositories["dataset", "me/secret"].private
-    loading = "from datasets import load_dataset; print(len(load_dataset('me/secret', 'sample', split='train')))"
-    code, _, err = python("-c", loading, token=None)
-    assert code != 0 and "me/secret" in err
-
     assert push(folder, "me/open", "--push")[0] == 0
     code, _, err = push(folder, "me/open", "--private", "--push")
     assert code == 1 and "me/open exists already and is public; nothing was sent" in err

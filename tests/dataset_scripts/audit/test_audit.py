@@ -29,11 +29,6 @@ def posts_of(texts, labels=None, images=None, **columns):
     return Dataset.from_dict(defaults | columns, features=features())
 
 
-def posts_with_images(*contents):
-    texts = [f"words number {row}" for row in range(len(contents))]
-    return posts_of(texts, images=[{"bytes": content, "path": None} for content in contents])
-
-
 def photograph(seed, width=320, height=240):
     """Draw a smooth random picture: large shapes, little detail."""
     noise = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
@@ -70,22 +65,19 @@ COPIES = {
 
 
 def test_modified_copies_of_an_image_are_near_duplicates():
-    copies = [COPIES[kind](photograph(1)) for kind in COPIES]
-    report = audit_posts(
-        posts_with_images(encode(photograph(1)), *copies, *(encode(photograph(seed)) for seed in range(2, 50))),
-        protocols=(),
-    )
+    contents = [encode(photograph(1)), *(copy(photograph(1)) for copy in COPIES.values())]
+    contents += [encode(photograph(seed)) for seed in range(2, 30)]
+    for color in ((250, 60, 60), (60, 100, 250)):  # the same drawing in other colors is another picture
+        drawing = PIL.Image.new("RGB", (64, 64), "white")
+        drawing.paste(color, (10, 10, 40, 50))
+        contents.append(encode(drawing))
+    images = [{"bytes": content, "path": None} for content in contents]
+    posts = posts_of([f"words number {row}" for row in range(len(images))], images=images)
+    report = audit_posts(posts, protocols=())
     assert report.duplicates["image, same bytes"].groups == 0
     groups = report.duplicates["image, nearly the same"].members
     assert groups == [[f"p{row}" for row in range(len(COPIES) + 1)]], list(COPIES)
-
-
-def test_the_same_drawing_in_other_colors_is_another_picture():
-    red, blue = PIL.Image.new("RGB", (64, 64), "white"), PIL.Image.new("RGB", (64, 64), "white")
-    red.paste((250, 60, 60), (10, 10, 40, 50))
-    blue.paste((60, 100, 250), (10, 10, 40, 50))
-    report = audit_posts(posts_with_images(encode(red), encode(blue)), protocols=())
-    assert report.duplicates["image, nearly the same"].groups == 0
+    assert audit_posts(posts, protocols=(), num_proc=3).to_dict() == report.to_dict()
 
 
 def test_blank_and_broken_images_are_reported_and_match_no_image(tmp_path):
@@ -165,6 +157,10 @@ def test_protocols_equal_those_of_split_posts_and_only_a_random_split_leaks():
     for protocol in ("grouped", "folds", "consistent"):
         assert leakage[protocol].leaks["any of these"] == {"validation": 0, "test": 0}
     assert leakage["folds"].posts["test"] == 100
+    lines = report.table().splitlines()
+    start = next(index for index, line in enumerate(lines) if line.startswith("Duplicates"))
+    assert len({len(line) for line in lines[start : start + 8]}) == 1  # the columns are aligned
+    assert lines[0] == "100 posts: positive 34, neutral 33, negative 33"
 
 
 def test_id_lists_add_the_clmlf_split_and_count_unlisted_posts(tmp_path):
@@ -242,16 +238,6 @@ def test_the_sheet_begins_with_opposite_labels_and_counts_all_candidates():
     section = audit_posts(posts_of(texts, labels), protocols=(), sheet_rows=2).sheet[0]
     assert section.total == 3 and len(section.entries) == 2
     assert [post.text for post in section.entries[0][1]] == ["e f", "e f"]
-
-
-def test_the_table_is_aligned_and_threads_do_not_change_the_report():
-    posts = posts_with_repetitions()
-    report = audit_posts(posts)
-    lines = report.table().splitlines()
-    start = next(index for index, line in enumerate(lines) if line.startswith("Duplicates"))
-    assert len({len(line) for line in lines[start : start + 8]}) == 1
-    assert lines[0] == "100 posts: positive 34, neutral 33, negative 33"
-    assert audit_posts(posts, num_proc=3).to_dict() == report.to_dict()
 
 
 @pytest.mark.parametrize(

@@ -62,12 +62,6 @@ def test_column_names_are_options(folder):
     assert report.notes == {"without one of its rationales": 1}
 
 
-def test_columns_named_rationale_are_found_in_the_order_of_the_paper(folder):
-    rows = [ROWS[0] | {"rationale_negative": "n", "rationale_positive": "p"}]
-    posts = load_posts("folder", write(folder, rows))
-    assert [name for name in posts.column_names if "rationale" in name] == ["rationale_positive", "rationale_negative"]
-
-
 def test_posts_need_neither_image_nor_label(tmp_path, caplog):
     posts, report = load_posts_with_report("folder", write(tmp_path, [{"text": "just words"}, {"text": "and more"}]))
     assert posts["id"] == ["0", "1"]
@@ -77,11 +71,14 @@ def test_posts_need_neither_image_nor_label(tmp_path, caplog):
     assert "no column 'image' among ['text']" in caplog.text and "label_column=" in caplog.text
 
 
-def test_cells_of_image_and_label_may_be_blank(folder):
-    rows = [ROWS[0], {"id": "b", "text": "words", "image": None, "label": None}]
+def test_cells_of_image_and_label_may_be_blank_and_columns_named_rationale_are_found(folder):
+    rationales = {"rationale_negative": "n", "rationale_positive": "p"}
+    rows = [ROWS[0] | rationales, {"id": "b", "text": "words", "image": None, "label": None} | rationales]
     posts, report = load_posts_with_report("folder", write(folder, rows))
     assert posts[0]["image"] is not None and posts[1]["image"] is None
     assert posts["label"] == [0, None] and report.notes == {"without image": 1}
+    # In the order of the paper, for any order of the columns.
+    assert [name for name in posts.column_names if "rationale" in name] == ["rationale_positive", "rationale_negative"]
 
 
 @pytest.mark.parametrize(
@@ -99,12 +96,8 @@ def test_classes_have_the_same_order_for_any_order_of_rows(tmp_path, labels, nam
         write(tmp_path, [{"text": f"post {label}", "label": label} for label in order])
         posts = load_posts("folder", tmp_path)
         assert posts.features["label"].names == names
-
-
-def test_labels_can_be_given_and_keep_their_order(tmp_path):
-    write(tmp_path, [{"text": "x", "label": 1}])
-    posts = load_posts("folder", tmp_path, labels=[2, 1, 0])
-    assert posts.features["label"].names == ["2", "1", "0"] and posts["label"] == [1]
+    posts = load_posts("folder", tmp_path, labels=names[::-1])
+    assert posts.features["label"].names == names[::-1]
 
 
 @pytest.mark.parametrize(
