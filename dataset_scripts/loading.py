@@ -231,7 +231,7 @@ def _compare_labels(posts: Dataset, content: Dataset, download: str) -> None:
     names, original_names = posts.features["label"].names, content.features["label"].names
     labels = zip(posts["id"], posts["label"], content["label"], strict=True)
     differing = [
-        f"{post_id} is {names[label]} here, {original_names[original]} there"
+        f"{post_id}: {names[label]} as published, {original_names[original]} in the download"
         for post_id, label, original in labels
         if label is not None and original is not None and names[label] != original_names[original]
     ]

@@ -11,7 +11,7 @@ from typing import Any
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`, renamed to `path` when the block succeeds.
 
-    A reader never sees half a file, and a failure leaves the previous file. Missing parent folders are created.
+    The file at `path` is always complete, and a failure does not change it. Missing parent folders are created.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -54,7 +54,7 @@ def split_posts(
             whose files have `train`, `dev` and `test` in their names. A file is a JSON list of objects with `id`, or
             text with one id per line.
         on_missing (`str`, defaults to `"raise"`):
-            `"clmlf"` only. `"skip"` leaves out listed ids without a post and posts that no list has, and logs both.
+            `"clmlf"` only. `"skip"` leaves out listed ids without a post and posts in no list, and logs both.
 
     Raises:
         ValueError: unknown protocol, posts without label, too few posts of a class, ids repeated or missing.

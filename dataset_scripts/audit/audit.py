@@ -196,7 +196,7 @@ def _leaks(
     seed: int,
     id_lists: object,
 ) -> tuple[dict[str, Leakage], dict[str, str]]:
-    """Count the leaks of the given splits and of each protocol, or say why there is none."""
+    """Count the leaks of the given splits and of each protocol, or explain what prevents it."""
     leaks: dict[str, Leakage] = {}
     impossible: dict[str, str] = {}
     if rows.splits:

@@ -148,7 +148,7 @@ def label_rows(
     A row reads `ID<TAB>text,image`, with one such pair for each annotator.
     """
     checks = RowChecks(report)
-    with open(label_file, encoding="utf-8-sig", errors="replace") as lines:  # an invalid byte gives an unknown label
+    with open(label_file, encoding="utf-8-sig", errors="replace") as lines:  # a label with an invalid byte is unknown
         for number, line in enumerate(lines, start=1):
             fields = re.sub(r"\s*,\s*", ",", line).split()
             if not fields or (number == 1 and fields[0].lower() == "id"):

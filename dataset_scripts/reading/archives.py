@@ -150,7 +150,7 @@ def _unpack_tar(archive: Path, folder: Path, budget: "_Budget") -> None:
 
     with tarfile.open(archive, "r:*", encoding="utf-8", errors="surrogateescape") as opened:
         opened.extractall(folder, filter=check)
-        # tarfile takes an archive that was cut inside a header for a complete one.
+        # tarfile raises no error for an archive that is cut inside a header.
         opened.fileobj.seek(opened.offset)
         if opened.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
             raise EOFError("the end of the archive is missing")

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-NAME_DIFFERS_NOTE = "image found under another case or ending"
+NAME_DIFFERS_NOTE = "image whose name differs in case or suffix"
 
 
 def files_in(folder: Path) -> list[str]:

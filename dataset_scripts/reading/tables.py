@@ -41,7 +41,7 @@ def table_columns(file: Path) -> list[str]:
     """List the column names of a table; of JSONL, the keys of all lines.
 
     Raises:
-        ValueError: the file does not exist, has another suffix, or cannot be read as its suffix says.
+        ValueError: the file does not exist, has another suffix, or does not have the format of its suffix.
     """
     if not file.is_file():
         raise ValueError(f"The table {file} does not exist.")
@@ -66,7 +66,7 @@ def table_rows(file: Path) -> Iterator[tuple[str, dict[str, Any] | None]]:
     """Yield (location, row); the row is None for a CSV record of another width than the header.
 
     Raises:
-        ValueError: a file that cannot be read as its suffix says; the message names the line.
+        ValueError: the file does not have the format of its suffix; the message names the line.
     """
     if file.suffix == ".parquet":
         number = 0

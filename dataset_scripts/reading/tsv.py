@@ -54,6 +54,6 @@ def _parse_quoted(text: str, width: int) -> list[str] | None:
         return None
     if len(rows) != 1:
         return None
-    # A line inside quotes with the tabs of a whole record is a record: the quotes around it are two stray ones.
+    # A line inside quotes with the tabs of a whole record is a record of its own, and the quotes are stray.
     is_several_records = any(line.count("\t") >= width - 1 for field in rows[0] for line in field.splitlines()[1:])
     return None if is_several_records else rows[0]

@@ -94,7 +94,7 @@ def test_missing_and_differing_posts_of_another_download_are_named(download, tmp
 
     labels = download / "labelResultAll.txt"
     labels.write_text(labels.read_text().replace("positive", "neutral"), encoding="utf-8")
-    with pytest.raises(ValueError, match="posts have another label .* is positive here, neutral there"):
+    with pytest.raises(ValueError, match="another label .*: positive as published, neutral in the download"):
         join_content(published, "mvsa_single", download)
 
 

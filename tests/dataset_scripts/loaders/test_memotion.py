@@ -80,7 +80,7 @@ def test_the_irregularities_of_the_download_are_read_and_counted(download):
     assert [image.mode for image in posts["image"]] == ["RGB", "RGB", "RGBA", "P", "LA", "CMYK"]
     paths = [stored["path"] for stored in posts.data.column("image").to_pylist()]
     assert paths[1].endswith("images/image_2.JPG") and paths[4].endswith("images/image_5.png")
-    assert report.notes == {"without text": 1, "image found under another case or ending": 2}
+    assert report.notes == {"without text": 1, "image whose name differs in case or suffix": 2}
     assert report.differences[0] == "6 rows read, a full download has 6,992"
 
 
