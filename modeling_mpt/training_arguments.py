@@ -58,7 +58,6 @@ class MPTTrainingArguments(TrainingArguments):
     metric_for_best_model: str | None = field(
         default="f1_weighted", metadata={"help": "Metric that the best checkpoint is chosen by."}
     )
-    greater_is_better: bool | None = field(default=True, metadata={"help": "Whether the best is the greatest."})
     save_total_limit: int | None = field(
         default=1, metadata={"help": "Checkpoints to keep, in addition to best and last."}
     )

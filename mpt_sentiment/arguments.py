@@ -99,16 +99,23 @@ class DataArguments(PostArguments):
         self.split_options = options_object("split_options", self.split_options)
 
 
-def make_parser(classes: Sequence[type], command: str, description: str | None = None) -> HfArgumentParser:
+def make_parser(
+    classes: Sequence[type], command: str, description: str | None = None, *, add_help: bool = True
+) -> HfArgumentParser:
     """Create the parser of a command. Its errors are ValueErrors of one line.
 
     Args:
         classes (sequence of dataclasses): arguments of the command.
         command (`str`): name after `mpt-sentiment`, for usage and messages.
         description (`str`, *optional*): text above the list of arguments.
+        add_help (`bool`, defaults to `True`): whether the parser has `--help`.
     """
     parser = HfArgumentParser(
-        tuple(classes), prog=f"mpt-sentiment {command}", description=description, allow_abbrev=False
+        tuple(classes),
+        prog=f"mpt-sentiment {command}",
+        description=description,
+        allow_abbrev=False,
+        add_help=add_help,
     )
 
     def refuse(message: str) -> NoReturn:

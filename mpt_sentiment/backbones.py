@@ -40,6 +40,9 @@ def build_model(
     fields = model.config_fields()
     if fields.get("class_weights") == "balanced":
         counts = collections.Counter(train["label"])
+        absent = [name for index, name in enumerate(label_names) if not counts[index]]
+        if absent:
+            raise ValueError(f"`class_weights` cannot be 'balanced': no train post has the label {absent[0]!r}.")
         fields["class_weights"] = [len(train) / (len(label_names) * counts[i]) for i in range(len(label_names))]
     return SYSTEMS[model.model][1].from_backbones(
         **encoder_sources(model), processor=processor, labels=label_names, **fields

@@ -12,11 +12,12 @@ from dataset_scripts.reading.report import did_you_mean
 from modeling_mpt import SYSTEMS
 from modeling_mpt.trainer_mpt import MPTTrainingArguments
 from mpt_sentiment.arguments import DataArguments, make_parser
+from mpt_sentiment.evaluation.scores import SCORES
 from mpt_sentiment.training_arguments import LoraArguments, ModelArguments, RunArguments
 
 RECIPES = Path(__file__).parent / "recipes"
 DEFAULT_RECIPE = "sample"
-_CLASSES = (ModelArguments, DataArguments, LoraArguments, RunArguments, MPTTrainingArguments)
+TRAINING_CLASSES = (ModelArguments, DataArguments, LoraArguments, RunArguments, MPTTrainingArguments)
 _DESCRIPTION = "Train a sentiment classifier of image+text posts. [RECIPE] is a YAML file or the name of a recipe: {}."
 
 
@@ -69,7 +70,7 @@ def parse_training(argv: Sequence[str], *, base: str | Path | None = None, comma
     recipe: str | Path = DEFAULT_RECIPE
     if argv and not argv[0].startswith("-"):
         recipe, *argv = argv
-    parser = make_parser(_CLASSES, command, _DESCRIPTION.format(", ".join(recipe_names())))
+    parser = make_parser(TRAINING_CLASSES, command, _DESCRIPTION.format(", ".join(recipe_names())))
     layers = [_read(recipe_path(one), parser) for one in (base, recipe) if one is not None]
     named = {argument[2:].partition("=")[0].replace("-", "_"): True for argument in argv if argument[:2] == "--"}
     return _setup(parser, _merge([*layers, named]), argv)
@@ -85,7 +86,7 @@ def training_setup(recipes: Sequence[str | Path], fields: Mapping[str, Any]) -> 
     Raises:
         ValueError: a recipe that does not exist, or an unknown or unusable field.
     """
-    parser = make_parser(_CLASSES, "train")
+    parser = make_parser(TRAINING_CLASSES, "train")
     layers = [_read(recipe_path(recipe), parser) for recipe in recipes]
     known = {action.dest for action in parser._actions}
     system = fields.get("model") or next((layer["model"] for layer in reversed(layers) if "model" in layer), "mpt")
@@ -118,15 +119,22 @@ def _setup(parser: HfArgumentParser, defaults: Mapping[str, Any], argv: list[str
     arguments = vars(parser.parse_args(argv))
     if arguments["seeds"]:
         arguments["seed"] = arguments["seeds"][0]
-    return TrainingSetup(*parser.parse_dict(arguments))
+    setup = TrainingSetup(*parser.parse_dict(arguments))
+    for name in ("num_train_epochs", "per_device_train_batch_size", "per_device_eval_batch_size"):
+        if getattr(setup.training, name) <= 0:
+            raise ValueError(f"`{name}` must be positive, got {getattr(setup.training, name)}.")
+    metric = (setup.training.metric_for_best_model or "loss").removeprefix("eval_")
+    if metric not in (*SCORES, "loss"):
+        raise ValueError(f"`metric_for_best_model` must be one of {', '.join(SCORES)}, loss, got {metric!r}.")
+    return setup
 
 
 def _read(path: Path, parser: HfArgumentParser) -> dict[str, Any]:
     """Read a recipe and check the names of its arguments."""
     try:
         recipe = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not YAML in UTF-8: {' '.join(str(error).split())}") from None
     if not isinstance(recipe, dict):
         raise ValueError(f"{path} must map names of arguments to values, got a {type(recipe).__name__}.")
     known = [action.dest for action in parser._actions]

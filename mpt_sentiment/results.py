@@ -10,7 +10,7 @@ from datasets import Dataset
 from scipy.special import softmax
 
 from modeling_mpt import SYSTEMS
-from modeling_mpt.trainer_mpt import MPTTrainer
+from modeling_mpt.trainer_mpt import MPTTrainer, MPTTrainingArguments
 from mpt_sentiment.adapters import adapter_facts
 from mpt_sentiment.evaluation import (
     TrainingData,
@@ -68,7 +68,7 @@ def write_results(
     logits, weights = outputs[0], dict(zip(config.weights_returned, outputs[1:], strict=False))
     probabilities = softmax(logits, axis=-1)
     parameters = dict(model.named_parameters())  # peft keeps a copy of what it trains in full
-    validation = best_evaluation(trainer.state.log_history, trainer.args.metric_for_best_model)
+    validation = best_evaluation(trainer.state.log_history, trainer.args)
     results = {
         "test": evaluate_predictions(probabilities, prediction.label_ids, names),
         "validation": {name.removeprefix("eval_"): value for name, value in validation.items()},
@@ -124,10 +124,11 @@ def write_card(
     )
 
 
-def best_evaluation(log_history: list[dict[str, Any]], metric: str) -> dict[str, Any]:
-    """Find the evaluation with the highest value of the metric that chooses the best checkpoint."""
-    name = f"eval_{metric.removeprefix('eval_')}"
-    return max((entry for entry in log_history if name in entry), key=lambda entry: entry[name], default={})
+def best_evaluation(log_history: list[dict[str, Any]], args: MPTTrainingArguments) -> dict[str, Any]:
+    """Find the evaluation with the best value of the metric that chooses the best checkpoint."""
+    name = f"eval_{(args.metric_for_best_model or 'loss').removeprefix('eval_')}"
+    best = max if args.greater_is_better else min
+    return best((entry for entry in log_history if name in entry), key=lambda entry: entry[name], default={})
 
 
 def scores_line(metrics: Mapping[str, Any]) -> str:

@@ -79,8 +79,7 @@ def finished_metrics(output_dir: Path, settings: dict[str, Any], *, overwrite: b
     earlier = _read_json(record)
     if earlier is not None and not overwrite:
         different = differing_settings(earlier, settings)
-        has_results = metrics.is_file() or last_complete_checkpoint(output_dir) is not None
-        if different and has_results:
+        if different and (metrics.is_file() or last_complete_checkpoint(output_dir)):
             raise ValueError(
                 f"{output_dir} holds a run with other settings ({', '.join(different)}). Choose another --output_dir, "
                 "or start again with --overwrite."

@@ -16,7 +16,7 @@ from transformers import Pipeline, set_seed
 from modeling_mpt.pretrained_mpt import SentimentPreTrainedModel
 from modeling_mpt.trainer_mpt import MPTTrainer, last_complete_checkpoint
 from mpt_sentiment.adapters import add_adapters, check_adapters
-from mpt_sentiment.backbones import build_model, build_processor
+from mpt_sentiment.backbones import build_model, build_processor, encoder_sources
 from mpt_sentiment.evaluation import TrainingData, aggregate_runs, write_metrics
 from mpt_sentiment.recipe import DEFAULT_RECIPE, TrainingSetup, system_recipe, training_setup
 from mpt_sentiment.results import scores_line, write_card, write_results
@@ -174,8 +174,15 @@ def run_seed(
         print(f"{output_dir} holds this finished run: {scores_line(finished['test'])}. --overwrite starts it again.")
         return finished
     set_seed(seed)
-    processor = build_processor(setup.model, posts["train"])
-    model = build_model(setup.model, processor, posts["train"].features["label"].names, posts["train"])
+    try:
+        processor = build_processor(setup.model, posts["train"])
+        model = build_model(setup.model, processor, posts["train"].features["label"].names, posts["train"])
+    except OSError as error:
+        names = [source for source in encoder_sources(setup.model).values() if isinstance(source, str)]
+        raise ValueError(
+            f"An encoder cannot be loaded from the Hub or a folder ({', '.join(names)}): {str(error).splitlines()[0]} "
+            "Check names and connection, or give folders. The recipe sample needs no download."
+        ) from error
     network = add_adapters(model, setup.lora) if setup.lora.lora else model
     if args.should_log:
         print(describe(data, posts, processor, model))

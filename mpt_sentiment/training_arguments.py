@@ -132,5 +132,5 @@ class RunArguments:
     overwrite: bool = argument("Start again in an output_dir that holds a run, instead of resuming it.", False)
 
     def __post_init__(self) -> None:
-        if self.seeds and len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"--seeds must be distinct, got {self.seeds}.")
+        if self.seeds is not None and len(set(self.seeds)) != max(len(self.seeds), 1):
+            raise ValueError(f"--seeds must be at least one, all distinct, got {self.seeds}.")

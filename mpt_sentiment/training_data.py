@@ -2,7 +2,7 @@
 
 import collections
 
-from datasets import Dataset, DatasetDict
+from datasets import ClassLabel, Dataset, DatasetDict
 
 from dataset_scripts import load_posts_with_report, split_hash, split_posts
 from dataset_scripts.reading.report import BuildReport
@@ -37,6 +37,11 @@ def as_splits(posts: Dataset | DatasetDict) -> tuple[DatasetDict, TrainingData]:
     """Split a `Dataset` by the default protocol; return a `DatasetDict` as it is."""
     if isinstance(posts, DatasetDict):
         return posts, describe_posts(posts, protocol="as given")
+    if not isinstance(posts, Dataset):
+        raise ValueError(
+            f"`posts` must be a Dataset or DatasetDict, got a {type(posts).__name__}. `mpt.load_posts` loads them "
+            "from a table, a dataset or the Hub."
+        )
     defaults = DataArguments()
     splits = split_posts(posts, protocol=defaults.split, seed=defaults.split_seed)
     return splits, describe_posts(splits, protocol=defaults.split, split_seed=defaults.split_seed)
@@ -52,10 +57,9 @@ def describe_posts(
     """Describe split posts for results and card.
 
     Raises:
-        ValueError: the splits are not train, validation and test.
+        ValueError: see [`check_splits`].
     """
-    if set(posts) != set(SPLITS):
-        raise ValueError(f"The posts have the splits {list(posts)}; train, validation and test are needed.")
+    check_splits(posts)
     source = dataset_name(posts)
     return TrainingData(
         name=TITLES.get(source, source),
@@ -67,6 +71,37 @@ def describe_posts(
         notes=[] if report is None else [f"{remark}: {count:,}" for remark, count in report.notes.items()],
         synthetic=source == "sample",
     )
+
+
+def check_splits(posts: DatasetDict) -> None:
+    """Check that posts can be trained on.
+
+    Raises:
+        ValueError: splits other than train, validation and test; an empty split; a missing column; a post without
+            label; or labels that differ between splits.
+    """
+    if set(posts) != set(SPLITS):
+        raise ValueError(
+            f"The posts have the splits {', '.join(posts)}; train, validation and test are needed. "
+            "`mpt.split_posts` makes them from a Dataset."
+        )
+    classes = posts["train"].features.get("label")
+    for name, split in posts.items():
+        missing = [column for column in ("id", "text", "label", "language", "source") if column not in split.features]
+        if missing:
+            raise ValueError(
+                f"The split {name!r} has no column {', '.join(map(repr, missing))}. Load your own tables with "
+                f'`mpt.load_posts("folder", FOLDER, file="{name}.csv", labels=[…])`, which adds all columns.'
+            )
+        if not isinstance(classes, ClassLabel) or split.features["label"] != classes:
+            raise ValueError(
+                f"The split {name!r} must have the column 'label' of the type ClassLabel, with the same names as in "
+                f"'train', got {split.features['label']}. `posts.cast_column` converts it."
+            )
+        unlabeled = split["label"][:].count(None)
+        if unlabeled or not len(split):
+            problem = f"{unlabeled} posts without label; leave them out" if unlabeled else "no posts"
+            raise ValueError(f"The split {name!r} has {problem}.")
 
 
 def dataset_name(posts: DatasetDict) -> str:

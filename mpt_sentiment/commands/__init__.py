@@ -58,6 +58,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OutageError as error:
         print(f"error: {error}", file=sys.stderr)
         return OUTAGE
-    except (ValueError, ConnectionError, StoreError, EngineError) as error:
+    except (ValueError, OSError, StoreError, EngineError) as error:
         print(f"error: {error}", file=sys.stderr)
         return REFUSED

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from transformers import HfArgumentParser
-
-from mpt_sentiment.arguments import argument
+from mpt_sentiment.arguments import argument, make_parser
 from mpt_sentiment.commands.logs import set_up_logging
 from mpt_sentiment.comparing import KNOWN_SYSTEMS, THINKING, check_systems, run_comparison
-from mpt_sentiment.recipe import TrainingSetup, parse_training, system_recipe
+from mpt_sentiment.recipe import TRAINING_CLASSES, TrainingSetup, parse_training, system_recipe
 from mpt_sentiment.training_data import load_splits
+
+DESCRIPTION = "Train several systems on the same posts and tabulate them. [RECIPE] overrides each system's own recipe."
 
 
 @dataclasses.dataclass
@@ -37,7 +37,10 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         ValueError: unusable arguments, recipe or posts, or no cell finished.
     """
-    parser = HfArgumentParser(CompareArguments, allow_abbrev=False, add_help=False)
+    if {"-h", "--help"} & {*argv}:
+        make_parser([CompareArguments, *TRAINING_CLASSES], "compare", DESCRIPTION).print_help()
+        return 0
+    parser = make_parser([CompareArguments], "compare", add_help=False)
     args, rest = parser.parse_args_into_dataclasses(list(argv), return_remaining_strings=True)
     systems = check_systems(args.models)
     set_up_logging()

@@ -93,3 +93,8 @@ def test_python_compares_posts_and_returns_the_table(tmp_path):
 def test_an_unknown_system_is_named_with_the_known_ones(tmp_path):
     with pytest.raises(ValueError, match="clmfl.*tfidf.*mpt"):
         compare_command.main(["--models", "clmfl", "--output_dir", str(tmp_path)])
+
+
+def test_the_help_lists_its_own_arguments_and_those_of_training(capsys):
+    assert compare_command.main(["--help"]) == 0
+    assert {"--models", "--thinking", "--learning_rate"} <= set(capsys.readouterr().out.split())

@@ -74,7 +74,9 @@ def test_recipes_hold_table_2_of_the_paper(name, rate, batch):
         (["--model", "text_cnn", "--model_options", '{"num_filter": 3}'], "num_filter: the system 'text_cnn'"),
         (["--model", "mpt", "--scene_model_name_or_path", "x"], "the system 'mpt' reads no scene"),
         (["--model", "mvan", "--scene_model_name_or_path", "x"], "needs --scene_provider"),
-        (["--seeds", "1", "1"], "--seeds must be distinct"),
+        (["--seeds", "1", "1"], "--seeds .*distinct"),
+        (["--num_train_epochs", "-1"], "`num_train_epochs` must be positive, got -1"),
+        (["--metric_for_best_model", "f1"], "`metric_for_best_model` must be one of .*f1_macro.*got 'f1'"),
         (["--lora_r", "0"], "`lora_r` must be at least 1, got 0"),
     ],
 )
@@ -89,9 +91,10 @@ def test_an_unusable_argument_is_one_line_with_a_remedy(argv, message):
         ("learning_rat: 1.0e-5\n", "unknown argument 'learning_rat'. Did you mean 'learning_rate'"),
         ("- a list\n", "must map names of arguments to values, got a list"),
         ("a: [b\n", "is not YAML"),
+        ("\udcff", "is not YAML in UTF-8"),
     ],
 )
 def test_an_unusable_recipe_is_one_line_that_names_the_file(tmp_path, content, message):
-    (tmp_path / "bad.yaml").write_text(content)
+    (tmp_path / "bad.yaml").write_text(content, encoding="utf-8", errors="surrogateescape")
     with pytest.raises(ValueError, match=f"bad.yaml.*{message}"):
         parse_training([str(tmp_path / "bad.yaml")])

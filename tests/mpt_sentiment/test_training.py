@@ -14,8 +14,10 @@ from transformers import AutoModelForSequenceClassification, AutoProcessor
 import mpt_sentiment as mpt
 from helpers.train_command import SAMPLE_OPTIONS, TINY_FIELDS, arguments, run
 from modeling_mpt import MPTTrainer
+from mpt_sentiment import commands
 from mpt_sentiment.backbones import build_processor
 from mpt_sentiment.recipe import training_setup
+from mpt_sentiment.results import best_evaluation
 from mpt_sentiment.run_identity import NOT_IN_IDENTITY
 
 REPOSITORY = Path(__file__).parents[2]
@@ -184,6 +186,48 @@ def test_posts_without_a_modality_are_trained_on_the_others(posts, tmp_path, cap
     result = mpt.train(texts, tmp_path, **TINY_FIELDS | {"num_train_epochs": 1})
     assert result.metrics["system"]["modalities"] == ["text"]
     assert "No post has image or rationales" in caplog.text
+
+
+def test_the_best_epoch_is_that_with_the_lowest_loss_if_the_loss_chooses():
+    history = [{"epoch": epoch, "eval_loss": loss} for epoch, loss in ((1, 0.9), (2, 0.4), (3, 0.7))]
+    args = mpt.MPTTrainingArguments("unused", metric_for_best_model="loss", bf16=False)
+    assert best_evaluation(history, args)["epoch"] == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda split: split.select([]), "'test' has no posts"),
+        (lambda split: split.remove_columns("source"), "'test' has no column 'source'.*load_posts"),
+        (lambda split: split.cast_column("label", datasets.ClassLabel(names=["a", "b", "c"])), "same names.*'train'"),
+        (lambda split: split.map(lambda row: {"label": None}), "'test' has . posts without label"),
+    ],
+)
+def test_splits_that_cannot_be_trained_on_are_refused(posts, change, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        mpt.train(datasets.DatasetDict(posts | {"test": change(posts["test"])}), tmp_path, **TINY_FIELDS)
+    with pytest.raises(ValueError, match="`posts` must be a Dataset or DatasetDict, got a str"):
+        mpt.train("my_posts", tmp_path)
+
+
+def test_balanced_weights_need_every_label_in_train(posts, tmp_path):
+    train = posts["train"].filter(lambda label: label != 1, input_columns="label")
+    with pytest.raises(ValueError, match="no train post has the label 'neutral'"):
+        mpt.train(datasets.DatasetDict(posts | {"train": train}), tmp_path, class_weights="balanced", **TINY_FIELDS)
+
+
+def test_an_encoder_that_cannot_be_loaded_and_an_unusable_folder_are_one_line(tmp_path, capsys, monkeypatch):
+    (tmp_path / "file").touch()
+    assert commands.main(["train", *arguments(tmp_path / "file")]) == 1
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: ")
+
+    def fail(*args):
+        raise OSError("no connection\nsecond line")
+
+    monkeypatch.setattr("mpt_sentiment.training.build_processor", fail)
+    argv = arguments(tmp_path / "run", text_config=None, text_model_name_or_path="owner/encoder")
+    assert commands.main(["train", *argv]) == 1
+    assert "(owner/encoder): no connection" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_a_cnn_alone_needs_no_vision_encoder_and_gets_images_of_its_own_size(posts):
