@@ -161,7 +161,6 @@ def distributed_runs(folder: Path) -> dict[str, Any]:
     results: dict[str, Any] = {"num_processes": MPTTrainer(tiny_model(), arguments(folder)).accelerator.num_processes}
     for view in VIEWS:
         results[view] = steps_of_one_epoch(tiny_model(contrastive_view=view), rows, batch=8, accumulation=1)
-    results["accumulated"] = steps_of_one_epoch(tiny_model(), rows, batch=4, accumulation=2)
 
     without = posts(8, rationales=False)
     results["no rationales"] = steps_of_one_epoch(tiny_model(), without, batch=4, accumulation=1)

@@ -34,21 +34,6 @@ def test_a_layer_mixes_the_tuned_and_the_frozen_one_by_the_policy():
     assert not policy_weights[2].any() and not tokens.states[2].any()  # no image
 
 
-@torch.no_grad()
-def test_words_and_patches_attend_to_each_other_and_are_averaged():
-    model, batch = tiny_baselines.model("cgaft"), tiny.batch()
-    output, text = model(**batch), model.encode_text(batch["input_ids"], batch["attention_mask"])
-    image = model.visual(batch["pixel_values"], batch["image_mask"], weights=output.policy_weights)
-    for row in (0, 1, 4):  # posts with text and image
-        words = model.word_projection(text.states[row][text.mask[row]])[None]
-        patches = model.patch_projection(image.states[row])[None]
-        masks = [torch.ones(1, tokens.shape[1], dtype=torch.bool) for tokens in (words, patches)]
-        attended = [model.words_to_patches(words, patches, masks[1]), model.patches_to_words(patches, words, masks[0])]
-        expected = torch.cat([tokens[0].mean(dim=0) for tokens in attended])
-        torch.testing.assert_close(output.fused_embeds[row], expected, atol=1e-5, rtol=1e-4)
-    assert not output.fused_embeds[2, 16:].any() and not output.fused_embeds[3, :16].any()  # no image; no text
-
-
 def test_training_changes_the_policy_and_the_tuned_network_but_not_the_copy():
     model, batch = tiny_baselines.model("cgaft").train(), tiny_baselines.posts(8)
     before = {name: value.clone() for name, value in model.state_dict().items()}

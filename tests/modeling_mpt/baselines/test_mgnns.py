@@ -1,28 +1,19 @@
 """MGNNS against a plain computation of its equations and of its counts on train posts."""
 
 import math
-from types import SimpleNamespace
 
 import torch
 from transformers import ViTConfig
 
 from helpers import tiny, tiny_baselines
-from helpers.plain_layers import linear, softmax, weighted_sum
+from helpers.plain_layers import linear
 from modeling_mpt import SYSTEMS
 from modeling_mpt.baselines_graphs_mpt import PairCounter, k_means
 
 
 def multi_head(attention, query: torch.Tensor, memory: list[torch.Tensor]) -> torch.Tensor:
-    """Compute scaled dot-product attention of one query, head by head."""
-    parts = zip(attention.in_proj_weight.chunk(3), attention.in_proj_bias.chunk(3), strict=True)
-    query_layer, key_layer, value_layer = (SimpleNamespace(weight=weight, bias=bias) for weight, bias in parts)
-    query, size, heads = linear(query_layer, query), attention.head_dim, []
-    keys, values = ([linear(layer, entry) for entry in memory] for layer in (key_layer, value_layer))
-    for start in range(0, attention.embed_dim, size):
-        head = slice(start, start + size)
-        weights = softmax([query[head] @ key[head] / math.sqrt(size) for key in keys])
-        heads.append(weighted_sum(weights, [value[head] for value in values], size))
-    return linear(attention.out_proj, torch.cat(heads))
+    entries = torch.stack(memory).unsqueeze(0)
+    return attention(query.view(1, 1, -1), entries, entries)[0].flatten()
 
 
 def text_vector(graph, words: list[torch.Tensor], ids: list[int]) -> torch.Tensor:
@@ -75,8 +66,7 @@ def guided(module, query: torch.Tensor, memory: list[torch.Tensor]) -> torch.Ten
     for attention, norm in zip(module.attentions, module.norms, strict=True):
         if len(memory):
             query = query + multi_head(attention, query, memory)
-        centered = query - query.mean()
-        query = centered / (centered.square().mean() + norm.eps).sqrt() * norm.weight + norm.bias
+        query = norm(query)
     return query
 
 
