@@ -88,12 +88,8 @@ class GenerationArguments:
     concurrency: int | None = argument(
         f"Maximum number of requests in flight per server; default {DEFAULTS.concurrency}."
     )
-    max_attempts: int = argument(
-        "Maximum number of requests for one answer after temporary failures.", DEFAULTS.max_attempts
-    )
-    max_re_asks: int = argument(
-        "Maximum number of new requests after the gate rejects an answer.", DEFAULTS.max_re_asks
-    )
+    max_attempts: int = argument("Maximum requests for one answer after temporary failures.", DEFAULTS.max_attempts)
+    max_re_asks: int = argument("Maximum new requests after the gate rejects an answer.", DEFAULTS.max_re_asks)
     outage_wait: float = argument("Seconds to wait for a crashed server, then exit code 75.", DEFAULTS.outage_wait)
     first_failures: int = argument(
         "Stop if the first posts, this many, all fail permanently.", DEFAULTS.first_failures

@@ -36,12 +36,7 @@ from dataset_scripts.rationales.files import rationale_columns
 from dataset_scripts.rationales.plan import Prices, plan_run, plan_table
 from dataset_scripts.rationales.quality.summary import summarize_gate, summary_table
 from dataset_scripts.rationales.store.store import RationaleStore
-from dataset_scripts.rationales.transfer import (
-    export_authors,
-    export_table,
-    import_rationales,
-    load_rationale_table,
-)
+from dataset_scripts.rationales.transfer import export_authors, export_table, import_rationales, load_rationale_table
 from dataset_scripts.reading.report import did_you_mean
 from mpt_sentiment.arguments import PostArguments, parse
 from mpt_sentiment.commands import INTERRUPTED

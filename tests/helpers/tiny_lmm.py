@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -157,15 +157,10 @@ def serve(folder: Path, home: Path) -> Iterator[str]:
 
 def _wait_until_up(url: str, server: subprocess.Popen, log: Path) -> None:
     deadline = time.monotonic() + _START_SECONDS
-    while True:
-        try:
-            with urllib.request.urlopen(f"{url}/health", timeout=5) as response:
-                if json.load(response)["status"] == "ok":
-                    return
-        except OSError:
-            if server.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"transformers serve did not start:\n{log.read_text(errors='replace')}") from None
-            try:  # returns early if the server exits
-                server.wait(timeout=0.1)
-            except subprocess.TimeoutExpired:
-                continue
+    while server.poll() is None and time.monotonic() < deadline:
+        with suppress(OSError), urllib.request.urlopen(f"{url}/health", timeout=5) as response:
+            if json.load(response)["status"] == "ok":
+                return
+        with suppress(subprocess.TimeoutExpired):
+            server.wait(timeout=0.1)
+    raise RuntimeError(f"transformers serve did not start:\n{log.read_text(errors='replace')}")

@@ -7,12 +7,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from dataset_scripts.rationales.errors import (
-    EngineError,
-    MisconfiguredError,
-    PermanentError,
-    ServerCrashError,
-)
+from dataset_scripts.rationales.errors import EngineError, MisconfiguredError, PermanentError, ServerCrashError
 from dataset_scripts.rationales.store.shard_index import FAILED
 
 if TYPE_CHECKING:

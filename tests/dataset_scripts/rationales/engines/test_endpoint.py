@@ -158,7 +158,6 @@ def test_an_error_of_every_request_is_misconfigured(status, detail):
         {"choices": [{"message": {"content": None}, "finish_reason": "stop"}], "usage": USAGE},
         {"choices": [{"message": {"content": ["x"]}}]},
     ],
-    ids="cut empty html null list object no-choices null-choices no-message null-content parts".split(),
 )
 def test_an_unreadable_answer_is_retryable(body):
     assert type(failure((200, {}, body))) is RetryableError

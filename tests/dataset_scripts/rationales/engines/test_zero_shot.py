@@ -87,12 +87,8 @@ def test_all_orders_begin_with_the_post(post):
 
 
 def test_the_hash_depends_on_the_whole_wording():
-    others = [
-        LabelQuestion(LABELS),
-        LabelQuestion.for_labels(LABELS[::-1]),
-        LabelQuestion(LABELS, QUESTION.criteria, "What do you feel?"),
-        LabelQuestion.for_labels(("positive", "negative")),
-    ]
+    others = [LabelQuestion.for_labels(labels) for labels in (LABELS[::-1], LABELS[:2])]
+    others += [LabelQuestion(LABELS), LabelQuestion(LABELS, QUESTION.criteria, "What do you feel?")]
     assert len({QUESTION.hash, *(question.hash for question in others)}) == 5
 
 

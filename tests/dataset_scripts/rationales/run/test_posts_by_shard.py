@@ -8,15 +8,7 @@ from datasets import Dataset
 from dataset_scripts.rationales.engines.base import FakeEngine
 from dataset_scripts.rationales.errors import PermanentError
 from dataset_scripts.rationales.run.posts_by_shard import PostsByShard
-from helpers.rationale_runs import (
-    ScriptedEngine,
-    accept,
-    contents,
-    make_posts,
-    new_store,
-    run_engines,
-    statuses,
-)
+from helpers.rationale_runs import ScriptedEngine, accept, contents, make_posts, new_store, run_engines, statuses
 
 run = functools.partial(run_engines, gate=accept)
 
