@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import Dataset
 from scipy.special import softmax
+from torch import nn
 
 from modeling_mpt import SYSTEMS
 from modeling_mpt.trainer_mpt import MPTTrainer, MPTTrainingArguments
@@ -67,14 +69,14 @@ def write_results(
     outputs = prediction.predictions if isinstance(prediction.predictions, tuple) else (prediction.predictions,)
     logits, weights = outputs[0], dict(zip(config.weights_returned, outputs[1:], strict=False))
     probabilities = softmax(logits, axis=-1)
-    parameters = dict(model.named_parameters())  # peft keeps a copy of what it trains in full
+    parameters, trainable = count_parameters(model)
     validation = best_evaluation(trainer.state.log_history, trainer.args)
     results = {
         "test": evaluate_predictions(probabilities, prediction.label_ids, names),
         "validation": {name.removeprefix("eval_"): value for name, value in validation.items()},
         "system": {"name": config.title, "modalities": config.modalities, "providers": config.providers},
-        "parameters": sum(weight.numel() for name, weight in parameters.items() if "original_module" not in name),
-        "trainable_parameters": sum(weight.numel() for weight in parameters.values() if weight.requires_grad),
+        "parameters": parameters,
+        "trainable_parameters": trainable,
         "train_posts_per_second": train_posts_per_second,
         "languages": sorted({value for value in test["language"] if value}),
         "lora": adapter_facts(setup.lora) if setup.lora.lora else None,
@@ -122,6 +124,12 @@ def write_card(
         best_epoch=results["validation"].get("epoch"),
         language=results["languages"],
     )
+
+
+def count_parameters(model: nn.Module) -> tuple[int, int]:
+    """Count all and the trainable parameters, without the unused copies that peft keeps."""
+    weights = [weight for name, weight in model.named_parameters() if "original_module" not in name]
+    return sum(map(torch.numel, weights)), sum(weight.numel() for weight in weights if weight.requires_grad)
 
 
 def best_evaluation(log_history: list[dict[str, Any]], args: MPTTrainingArguments) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from mpt_sentiment.adapters import add_adapters, check_adapters
 from mpt_sentiment.backbones import build_model, build_processor, encoder_sources
 from mpt_sentiment.evaluation import TrainingData, aggregate_runs, write_metrics
 from mpt_sentiment.recipe import DEFAULT_RECIPE, TrainingSetup, system_recipe, training_setup
-from mpt_sentiment.results import scores_line, write_card, write_results
+from mpt_sentiment.results import count_parameters, scores_line, write_card, write_results
 from mpt_sentiment.run_identity import METRICS_FILE, finished_metrics, run_settings
 from mpt_sentiment.training_data import as_splits, dataset_name, modalities_of
 from processing_mpt import MPTProcessor
@@ -232,8 +232,8 @@ def describe(data: TrainingData, posts: DatasetDict, processor: MPTProcessor, mo
     lines.append(
         f"Model: {config.title} on {', '.join(config.modalities)}; encoders {encoders}; H = {config.hidden_size}"
     )
-    trainable = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
-    lines.append(f"  {model.num_parameters():,} parameters, {trainable:,} trainable")
+    parameters, trainable = count_parameters(model)
+    lines.append(f"  {parameters:,} parameters, {trainable:,} trainable")
     terms = [name for name in config.numbers if name.startswith("loss_weight_")]
     weights = {"CE": 1.0} | {name.removeprefix("loss_weight_").upper(): getattr(config, name) for name in terms}
     lines.append("Loss: " + " + ".join(f"{weight} · {name}" for name, weight in weights.items()))

@@ -1,6 +1,7 @@
 """Logging of the commands."""
 
 import logging
+import warnings
 
 NOISY = ("transformers", "datasets", "httpx", "httpx2", "filelock", "matplotlib", "PIL", "huggingface_hub")
 
@@ -10,3 +11,4 @@ def set_up_logging(*, verbose: bool = False) -> None:
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s")
     for name in NOISY:
         logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.simplefilter("ignore", FutureWarning)  # of libraries, for their developers

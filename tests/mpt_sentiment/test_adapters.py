@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, BertMod
 import mpt_sentiment as mpt
 from helpers import tiny_baselines
 from helpers.train_command import SAMPLE_OPTIONS, TINY_FIELDS, TINY_TEXT
-from mpt_sentiment.adapters import QUERY_AND_VALUE, add_adapters
+from mpt_sentiment.adapters import add_adapters
 from mpt_sentiment.training_arguments import LoraArguments
 
 FIELDS = TINY_FIELDS | {"num_train_epochs": 1, "lora": True, "lora_r": 2, "modalities": ["text", "rationales"]}
@@ -49,12 +49,13 @@ def test_all_layers_outside_the_encoders_are_trained_and_only_adapters_inside(na
             assert weight.requires_grad == (not inside or "lora_" in path), path
 
 
-def test_the_merged_folder_opens_without_peft_and_the_encoder_moved(posts, encoder, tmp_path):
+def test_the_merged_folder_opens_without_peft_and_the_encoder_moved(posts, encoder, tmp_path, capsys):
     fields = FIELDS | {"text_config": None, "text_model_name_or_path": str(encoder), "learning_rate": 0.05}
     result = mpt.train(posts, tmp_path, **fields)
     assert result.metrics["trainable_parameters"] < result.metrics["parameters"]
     assert result.metrics["lora"]["r"] == 2 and result.metrics["lora"]["merged"]
     assert "LoRA" in ModelCard.load(tmp_path / "README.md").text
+    assert f"  {result.metrics['parameters']:,} parameters" in capsys.readouterr().out
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path, trust_remote_code=True)
     before, after = BertModel.from_pretrained(encoder).state_dict(), model.mpt.text_encoder.state_dict()
     changed = {name for name, value in after.items() if not torch.equal(before[name], value)}
@@ -88,4 +89,3 @@ def test_adapters_of_random_encoders_are_refused_before_training(posts, tmp_path
 def test_nothing_to_adapt_is_one_line_with_a_remedy():
     with pytest.raises(ValueError, match="--lora_target_modules"):
         add_adapters(tiny_baselines.model("text_cnn"), LoraArguments(lora=True, lora_target_modules="nothing"))
-    assert "query" in QUERY_AND_VALUE
