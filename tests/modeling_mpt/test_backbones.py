@@ -129,6 +129,7 @@ def test_every_trainable_weight_gets_a_gradient(text, vision):
     model = tiny.model(text=text, vision=vision).train()
     model(**tiny.batch(labels=True)).loss.backward()
     assert [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.requires_grad)
 
 
 def frozen(module: nn.Module) -> set[str]:

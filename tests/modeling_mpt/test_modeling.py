@@ -281,7 +281,11 @@ def shortened(batch: dict[str, torch.Tensor], text: int, rationales: int) -> dic
 @pytest.mark.parametrize("text_branches", [["sknet", "lstm"], ["sknet"]], ids=str)
 def test_an_exported_model_keeps_batch_and_lengths_dynamic(text_branches):
     # With an LSTM, the length of the text is static: see MPTModel.
-    model, batch = shallow_model(text_branches=text_branches), tiny.batch()
+    batch, changes = tiny.batch(), {"text_branches": text_branches}
+    if "lstm" not in text_branches:  # the images are exported once
+        batch = {name: value for name, value in batch.items() if name not in ("pixel_values", "image_mask")}
+        changes |= {"modalities": ["text", "rationales"], "loss_weight_mlcl": 0}
+    model = shallow_model(**changes)
     posts, rationale_len = torch.export.Dim("posts", min=2, max=64), torch.export.Dim("rationale_len", min=2, max=64)
     shapes = {name: {0: posts} for name in batch}
     for name in ("rationale_input_ids", "rationale_attention_mask"):
@@ -310,8 +314,8 @@ def documented_lora():
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"text": "distilbert", "vision": "dinov2", "cnn_config": tiny.timm_config()}, {"text": "modernbert"}],
-    ids=["bert+vit", "distilbert+dinov2+timm", "modernbert+vit"],
+    [{"text": "distilbert", "vision": "dinov2", "cnn_config": tiny.timm_config()}, {"text": "modernbert"}],
+    ids=["distilbert+dinov2+timm", "modernbert+vit"],
 )
 def test_lora_trains_saves_loads_and_merges(changes, tmp_path):
     peft = pytest.importorskip("peft")
