@@ -38,50 +38,52 @@ for folder in sorted(source.iterdir()):
     model = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True)
     processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
     pipe = pipeline("multimodal-sentiment", model=str(folder), trust_remote_code=True, device="cpu")
+    str(pipe.model.config)  # the classes that transformers adds can be printed
+    picture = Image.new("RGB", (40, 30), "red")
+    posts = [{"text": "what a good day", "image": picture}, {"rationales": {processor.perspectives[-1]: "rain"}}]
     with torch.no_grad():
         output = model(**batches[folder.name])
         results = {
             "version": __version__,
             "classes": [type(each).__name__ for each in (config, features, model, processor, pipe)],
             "modules": sorted({type(each).__module__.split(".")[0] for each in (config, features, model, processor)}),
-            "config": config.to_dict(),
             "frozen": [name for name, p in model.named_parameters() if not p.requires_grad],
             "weights": model.state_dict(),
             "logits": output.logits,
             "fused": output.fused_embeds,
             "features": features(**batches[folder.name]).fused_embeds,
-            "input_ids": processor(text=["what a good day"])["input_ids"],
-            "answer": pipe({"text": "what a good day", "image": Image.new("RGB", (40, 30))}),
+            "inputs": dict(processor(text=["nothing but rain and a train", None], images=[None, picture])),
+            "answers": pipe(posts, batch_size=2),
         }
-    model.save_pretrained(target / folder.name)
-    processor.save_pretrained(target / folder.name)
+    pipe.save_pretrained(target / folder.name)
     torch.save(results, target.parent / f"{target.name}-{folder.name}.pt")
 """
 )
 
 
-def run(code: str, *arguments: Path, folder: Path, environment: dict[str, str] | None = None) -> None:
-    """Run `code` without our packages, without terminal input and without network."""
+def round_trip(
+    source: Path, target: Path, environment: dict[str, str] | None = None, code: str = ROUND_TRIP
+) -> dict[str, dict[str, Any]]:
+    """Open each folder in a process without our packages, save it in `target`, and return its outputs.
+
+    The process has no terminal input and, unless `environment` names a server, no network.
+    """
+    work = target.parent / f"work-{target.name}"
+    work.mkdir()
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH" and not name.startswith("HF_")}
-    isolated = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "home")}
+    isolated = {"HF_HOME": str(work / "home"), "HF_MODULES_CACHE": str(work / "modules")}
+    if "HF_ENDPOINT" not in (environment or {}):
+        isolated["HF_HUB_OFFLINE"] = "1"
     done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        cwd=folder,
-        env=kept | (isolated if environment is None else environment) | {"HF_MODULES_CACHE": str(folder / "modules")},
+        [sys.executable, "-c", code, str(source), str(target)],
+        cwd=work,
+        env=kept | isolated | (environment or {}),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=500,
+        timeout=280,
     )
     assert done.returncode == 0, "\n".join(done.stderr.splitlines()[-30:])
-
-
-def round_trip(source: Path, target: Path, oldest: bool = False) -> dict[str, dict[str, Any]]:
-    """Open each folder in another process, save it in `target`, and return its outputs."""
-    work = target.parent / f"work-{target.name}"
-    work.mkdir()
-    environment = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(work / "home")}
-    run(ROUND_TRIP, source, target, folder=work, environment=environment | ({"PYTHONPATH": OLDEST} if oldest else {}))
     names = [folder.name for folder in source.iterdir()]
     return {name: torch.load(target.parent / f"{target.name}-{name}.pt", weights_only=False) for name in names}
 

@@ -1,9 +1,5 @@
-"""Processor of the models of `tiny`, pipeline, and processes without our packages."""
+"""Processor of the models of `tiny`, pipeline, and a block of imports of our packages."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
@@ -50,17 +46,3 @@ class Block:
 
 sys.meta_path.insert(0, Block())
 """
-
-
-def run_elsewhere(code: str, folder: Path) -> str:
-    """Run `code` in `folder` in a process that cannot import our packages; return its output."""
-    done = subprocess.run(
-        [sys.executable, "-c", BLOCK + code],
-        cwd=folder,
-        env=os.environ | {"HF_MODULES_CACHE": str(folder / "modules"), "HF_HUB_OFFLINE": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout

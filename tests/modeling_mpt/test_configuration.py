@@ -64,15 +64,6 @@ def test_every_switch_comes_back_from_json(tmp_path):
         assert {name: getattr(loaded, name) for name in changes} == changes
 
 
-@pytest.mark.parametrize("text, vision", tiny.ENCODER_PAIRS)
-def test_sub_configurations_come_back(text, vision, tmp_path):
-    tiny.config(text, vision).save_pretrained(tmp_path)
-    loaded = MPTConfig.from_pretrained(tmp_path)
-    assert type(loaded.text_config) is type(tiny.text_config(text))
-    assert type(loaded.vision_config) is type(tiny.vision_config(vision))
-    assert loaded.text_config.hidden_size == 32
-
-
 def test_an_encoder_is_a_dict_an_object_or_the_default():
     config = MPTConfig(text_config={"model_type": "bert", "hidden_size": 48}, vision_config=ViTConfig(hidden_size=96))
     assert isinstance(config.text_config, BertConfig) and config.text_config.hidden_size == 48

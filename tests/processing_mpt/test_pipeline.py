@@ -11,7 +11,7 @@ from transformers import pipeline as auto_pipeline
 
 from dataset_scripts.schema import features
 from helpers import tiny
-from helpers.tiny_processor import SENTENCES, image, pipeline, processor, run_elsewhere
+from helpers.tiny_processor import SENTENCES, image, pipeline, processor
 from processing_mpt import MPTPipeline
 
 POSTS = [
@@ -193,32 +193,6 @@ def saved(pipe, tmp_path):
     pipe.model.save_pretrained(tmp_path / "saved")
     pipe.processor.save_pretrained(tmp_path / "saved")
     return tmp_path / "saved"
-
-
-def test_a_saved_folder_answers_where_our_packages_are_not_importable(pipe, saved):
-    image("red").save(saved.parent / "red.png")
-    code = """
-import json
-from transformers import pipeline
-pipe = pipeline("multimodal-sentiment", model="saved", trust_remote_code=True, device="cpu")
-posts = [
-    {"text": "what a good day", "image": "red.png", "rationales": {"positive": "a good day"}}, {"text": "rain"}
-]
-first = pipe(posts, batch_size=2)
-str(pipe.model.config)  # the classes that transformers adds can be printed
-pipe.save_pretrained("again")
-pipe = pipeline(model="again", trust_remote_code=True, device="cpu")
-print(json.dumps([first, pipe(posts)]))
-"""
-    first, second = json.loads(run_elsewhere(code, saved.parent).splitlines()[-1])
-    posts = [
-        {"text": "what a good day", "image": image("red"), "rationales": {"positive": "a good day"}},
-        {"text": "rain"},
-    ]
-    assert_same(first, pipe(posts))
-    assert_same(second, pipe(posts))
-    names = [sorted(path.name for path in folder.iterdir()) for folder in (saved, saved.parent / "again")]
-    assert names[0] == names[1]
 
 
 def test_the_task_is_known_in_a_process_that_imports_the_package(pipe, saved):

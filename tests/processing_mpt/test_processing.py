@@ -11,7 +11,7 @@ from tokenizers import ByteLevelBPETokenizer
 from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer, PreTrainedTokenizerFast
 
 from helpers import tiny
-from helpers.tiny_processor import image, image_processor, processor, run_elsewhere, tokenizer
+from helpers.tiny_processor import image, image_processor, processor, tokenizer
 from processing_mpt import MPTProcessor
 from processing_mpt.images_mpt import to_rgb
 from processing_mpt.processing_mpt import MODEL_INPUTS
@@ -273,33 +273,6 @@ def test_a_tokenizer_that_cuts_on_the_left_keeps_the_end():
 
 
 # --- saved and loaded ------------------------------------------------------------------------------------------------
-
-
-def test_a_saved_processor_comes_back_whole_where_our_packages_are_not_importable(tmp_path):
-    make = processor(perspectives=["irony", "literal"], max_length=5, rationale_max_length=6)
-    make(text=["nothing but rain and a train"])  # the count of truncated texts is not saved
-    make.save_pretrained(tmp_path / "saved")
-    code = """
-import torch
-from PIL import Image
-from transformers import AutoProcessor
-processor = AutoProcessor.from_pretrained("saved", trust_remote_code=True)
-assert (processor.perspectives, processor.max_length) == (["irony", "literal"], 5), processor
-assert processor.truncated == {"text": 0, "rationale": 0}
-batch = processor(
-    images=[Image.new("RGB", (40, 30), "red"), None],
-    text=["what a good day", "rain"],
-    rationales=[None, {"irony": "rain"}],
-)
-torch.save(dict(batch), "batch.pt")
-processor.save_pretrained("again")
-"""
-    run_elsewhere(code, tmp_path)
-    loaded = torch.load(tmp_path / "batch.pt")
-    expected = make(images=[image(), None], text=TEXTS, rationales=[None, {"irony": "rain"}])
-    assert set(loaded) == set(expected) and all(loaded[name].equal(expected[name]) for name in expected)
-    names = [sorted(path.name for path in (tmp_path / folder).iterdir()) for folder in ("saved", "again")]
-    assert names[0] == names[1] and {"processing_mpt.py", "pipeline_mpt.py"} <= set(names[0])
 
 
 def test_parts_of_a_saved_processor_open_by_themselves(tmp_path):
