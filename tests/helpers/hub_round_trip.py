@@ -64,9 +64,9 @@ for folder in sorted(source.iterdir()):
 def round_trip(
     source: Path, target: Path, environment: dict[str, str] | None = None, code: str = ROUND_TRIP
 ) -> dict[str, dict[str, Any]]:
-    """Open each folder in a process without our packages, save it in `target`, and return its outputs.
+    """Open folders in a process without our packages, save them, and return the outputs.
 
-    The process has no terminal input and, unless `environment` names a server, no network.
+    They are saved in `target`. Without a server in `environment`, the process has no network.
     """
     work = target.parent / f"work-{target.name}"
     work.mkdir()
