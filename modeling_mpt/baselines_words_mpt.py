@@ -67,7 +67,8 @@ class WordEmbeddings(nn.Module):
 def run_rnn(rnn: nn.RNNBase, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Run an LSTM or GRU with `batch_first=True` over the real tokens of each row.
 
-    These come first. States are `(batch, seq_len, dim)`, outputs `(batch, seq_len, directions · hidden)`, zero at the padding.
+    These come first. States are `(batch, seq_len, dim)`, outputs `(batch, seq_len, directions · hidden)`, zero at the
+    padding.
     """
     lengths = mask.sum(dim=1).clamp(min=1).cpu()  # packing needs one token in an empty row; its output is masked
     packed = pack_padded_sequence(states, lengths, batch_first=True, enforce_sorted=False)
