@@ -80,7 +80,7 @@ def write_results(
         "train_posts_per_second": train_posts_per_second,
         "languages": sorted({value for value in test["language"] if value}),
         "lora": adapter_facts(setup.lora) if setup.lora.lora else None,
-        "settings": json.loads(without_paths(json.dumps(settings))),  # this file is published with the model
+        "settings": json.loads(without_paths(json.dumps(settings))),  # users share this file
         "split": dataclasses.asdict(data),
         "environment": environment(),
     }
