@@ -72,11 +72,16 @@ def finished_metrics(output_dir: Path, settings: dict[str, Any], *, overwrite: b
         The metrics, or `None` if the run is to be started or resumed.
 
     Raises:
-        ValueError: `output_dir` holds a run with other settings.
+        ValueError: `output_dir` holds a run with other settings, or checkpoints of another program.
     """
     record, metrics = output_dir / SETTINGS_FILE, output_dir / METRICS_FILE
     settings = json.loads(json.dumps(settings))
     earlier = _read_json(record)
+    if earlier is None and not overwrite and any(output_dir.glob("checkpoint-*")):
+        raise ValueError(
+            f"{output_dir} holds checkpoints of another program: it has no {SETTINGS_FILE}. Choose another --output_dir, "
+            "or delete them with --overwrite."
+        )
     if earlier is not None and not overwrite:
         different = differing_settings(earlier, settings)
         if different and (metrics.is_file() or last_complete_checkpoint(output_dir)):

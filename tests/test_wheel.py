@@ -31,6 +31,9 @@ print(table)
 """
 
 
+pytestmark = pytest.mark.timeout(900)  # the processes that these tests start import torch several times
+
+
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory) -> Path:
     """Folder of a virtual environment with the wheel, and with the dependencies of this one."""

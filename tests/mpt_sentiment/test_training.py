@@ -144,6 +144,13 @@ def test_a_run_that_failed_before_its_first_checkpoint_does_not_block_the_correc
     assert (tmp_path / "metrics.json").is_file()
 
 
+def test_checkpoints_of_another_program_are_not_deleted(tmp_path):
+    (tmp_path / "checkpoint-10").mkdir()
+    with pytest.raises(ValueError, match="checkpoints of another program.*--overwrite"):
+        run(tmp_path)
+    assert (tmp_path / "checkpoint-10").is_dir()
+
+
 def test_a_stopped_run_resumes_to_the_weights_of_an_undisturbed_one(finished, monkeypatch, tmp_path):
     class Stopped(Exception):
         pass
