@@ -79,8 +79,8 @@ def finished_metrics(output_dir: Path, settings: dict[str, Any], *, overwrite: b
     earlier = _read_json(record)
     if earlier is None and not overwrite and any(output_dir.glob("checkpoint-*")):
         raise ValueError(
-            f"{output_dir} holds checkpoints of another program: it has no {SETTINGS_FILE}. Choose another --output_dir, "
-            "or delete them with --overwrite."
+            f"{output_dir} holds checkpoints of another program: it has no {SETTINGS_FILE}. Choose another "
+            "--output_dir, or delete them with --overwrite."
         )
     if earlier is not None and not overwrite:
         different = differing_settings(earlier, settings)
