@@ -21,14 +21,12 @@ from mpt_sentiment.evaluation import (
     plot_confusion_matrix,
     plot_training_curve,
     prediction_table,
-    write_metrics,
     write_model_card,
     write_predictions,
 )
 from mpt_sentiment.evaluation.model_card import without_paths
 from mpt_sentiment.evaluation.scores import SCORES
 from mpt_sentiment.recipe import TrainingSetup
-from mpt_sentiment.run_identity import METRICS_FILE
 
 # Training arguments that the model card lists.
 CARD_FIELDS = (
@@ -48,7 +46,7 @@ def write_results(
     settings: Mapping[str, Any],
     train_posts_per_second: float,
 ) -> dict[str, Any]:
-    """Write predictions, figures, card and, last, the metrics that mark the run as finished.
+    """Write predictions, figures and card of a trained model, and return its metrics.
 
     Args:
         output_dir (`Path`): folder of the run.
@@ -61,7 +59,7 @@ def write_results(
         train_posts_per_second (`float`): for ratios between runs on one machine.
 
     Returns:
-        The content of `metrics.json`.
+        The content of `metrics.json`, which the caller writes once the model is saved.
     """
     model = trainer.accelerator.unwrap_model(trainer.model)
     config = model.config
@@ -91,7 +89,6 @@ def write_results(
     plot_confusion_matrix(output_dir / "confusion_matrix.png", results["test"]["confusion_matrix"], names)
     plot_training_curve(output_dir / "training_curve.png", trainer.state.log_history, validation.get("epoch"))
     write_card(output_dir, results, config=config)
-    write_metrics(output_dir / METRICS_FILE, results)
     return results
 
 

@@ -205,6 +205,7 @@ def run_seed(
         metrics = write_results(output_dir, trainer, prediction, posts["test"], data, setup, settings, speed)
         if setup.lora.lora:
             save_adapted(trainer, output_dir, merge=setup.lora.lora_merge)
+        write_metrics(output_dir / METRICS_FILE, metrics)  # last: the file marks the run as finished
         print(f"Test: {scores_line(metrics['test'])} (majority label {metrics['test']['majority']['accuracy']:.4f})")
         print(f"Model, card, predictions and figures are in {output_dir}")
     args.distributed_state.wait_for_everyone()

@@ -6,12 +6,12 @@ from datasets import ClassLabel, Dataset, DatasetDict
 
 from dataset_scripts import load_posts_with_report, split_hash, split_posts
 from dataset_scripts.reading.report import BuildReport
+from dataset_scripts.registry import FACTS
 from dataset_scripts.schema import has_values
 from mpt_sentiment.arguments import DataArguments
 from mpt_sentiment.evaluation import TrainingData
 
 SPLITS = ("train", "validation", "test")
-TITLES = {"sample": "MPT's embedded sample", "mvsa_single": "MVSA-Single"}
 _NAMES = {"mpt_sample": "sample"}  # the column `source` of the sample: the name of its loader
 
 
@@ -62,7 +62,7 @@ def describe_posts(
     check_splits(posts)
     source = dataset_name(posts)
     return TrainingData(
-        name=TITLES.get(source, source),
+        name=FACTS[source].title if source in FACTS else source,
         sizes={name: len(split) for name, split in posts.items()},
         protocol=protocol,
         split_seed=split_seed,
