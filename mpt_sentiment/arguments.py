@@ -99,6 +99,15 @@ class DataArguments(PostArguments):
         self.split_options = options_object("split_options", self.split_options)
 
 
+# Positional arguments of the commands that have some. All others are listed below the usage, up to 150 of them.
+USAGES = {
+    "train": "train [RECIPE]",
+    "compare": "compare [RECIPE]",
+    "predict": "predict FOLDER",
+    "build-dataset": "build-dataset NAME",
+}
+
+
 def make_parser(
     classes: Sequence[type], command: str, description: str | None = None, *, add_help: bool = True
 ) -> HfArgumentParser:
@@ -113,6 +122,7 @@ def make_parser(
     parser = HfArgumentParser(
         tuple(classes),
         prog=f"mpt-sentiment {command}",
+        usage=f"mpt-sentiment {USAGES.get(command, command)} [--name value …]",
         description=description,
         allow_abbrev=False,
         add_help=add_help,
