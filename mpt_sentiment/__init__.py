@@ -28,7 +28,7 @@ _MODULES = {
     "push_to_hub": "mpt_sentiment.pushing",
     "split_posts": "dataset_scripts",
     "train": "mpt_sentiment.training",
-    "zero_shot": "mpt_sentiment.zero_shot",
+    "zero_shot": "mpt_sentiment.zero_shot_classification",
 }
 __all__ = list(_MODULES)
 

@@ -1,6 +1,7 @@
 """Conventions of the source: docstrings, vocabulary, file sizes, direction of imports."""
 
 import ast
+import importlib
 import re
 from pathlib import Path
 
@@ -126,3 +127,10 @@ def test_modules_do_not_import_in_a_circle():
 
     for name in sorted(graph):
         visit(name, ())
+
+
+@pytest.mark.parametrize("package", ["mpt_sentiment", "dataset_scripts"])
+def test_no_public_name_is_that_of_a_module(package):
+    """An imported module would replace the name of the package."""
+    names = set(importlib.import_module(package).__all__)
+    assert names & {path.stem for path in (ROOT / package).glob("*")} == set()

@@ -17,7 +17,7 @@ from mpt_sentiment.commands.logs import set_up_logging
 from mpt_sentiment.generating import report_lines
 from mpt_sentiment.generation_arguments import EngineArguments, ZeroShotArguments
 from mpt_sentiment.training_data import load_splits
-from mpt_sentiment.zero_shot import classify
+from mpt_sentiment.zero_shot_classification import classify
 
 
 def main(argv: Sequence[str]) -> int | None:

@@ -12,7 +12,7 @@ from dataset_scripts.rationales.errors import StoreError
 from helpers.choice_server import ChoiceServer
 from mpt_sentiment.commands.zero_shot import main
 from mpt_sentiment.evaluation.calibration import calibration_scores
-from mpt_sentiment.zero_shot import zero_shot
+from mpt_sentiment.zero_shot_classification import zero_shot
 
 LABELS = ("positive", "neutral", "negative")
 PROBABILITIES = [f"probability_{label}" for label in LABELS]
