@@ -6,9 +6,10 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
+from transformers import AutoConfig
 
 from modeling_mpt import SYSTEMS
-from modeling_mpt.pretrained_mpt import SentimentPreTrainedModel
+from modeling_mpt.pretrained_mpt import ENCODERS, SentimentPreTrainedModel
 from modeling_mpt.trainer_mpt import TEXT_ENCODERS
 from mpt_sentiment.backbones import encoders_read
 from mpt_sentiment.training_arguments import LoraArguments, ModelArguments
@@ -116,33 +117,18 @@ def load_adapter(folder: str | Path, **encoders: Any) -> SentimentPreTrainedMode
     Raises:
         ValueError: an encoder is unknown.
     """
-    from transformers import AutoConfig
-
-    import processing_mpt  # noqa: F401  registers the processor's classes
-
     config = AutoConfig.from_pretrained(folder)
     model_class = next(model for config_class, model in SYSTEMS.values() if config_class is type(config))
-    for part in ("text", "vision", "cnn", "scene"):
-        encoder_config = getattr(config, f"{part}_config", None)
-        if encoder_config is None or part in encoders:
+    loaded = {}
+    for field, auto_class in config.encoder_classes().items():
+        part, encoder_config = field.removesuffix("_config"), getattr(config, field)
+        if encoder_config is None:  # the plain ConvNet, one of the layers that were saved
             continue
-        name = getattr(encoder_config, "_name_or_path", "")
+        name = encoders.get(part) or getattr(encoder_config, "_name_or_path", "")
         if not name:
             raise ValueError(
                 f"{folder} holds adapters of a {part} encoder that was read from a local folder; name it: "
                 f"load_adapter(folder, {part}=…)."
             )
-        encoders[part] = name
-    base = _with_encoders(model_class, config, encoders)
-    return PeftModel.from_pretrained(base, folder).merge_and_unload().eval()
-
-
-def _with_encoders(model_class: type, config: Any, encoders: dict[str, Any]) -> SentimentPreTrainedModel:
-    """Build the model of a configuration with the pretrained weights of its encoders."""
-    from transformers import AutoModel
-
-    arguments = {}
-    for part, name in encoders.items():
-        encoder = AutoModel.from_pretrained(name, config=getattr(config, f"{part}_config"), dtype=torch.float32)
-        arguments["cnn" if part == "cnn" else f"{part}_encoder"] = encoder
-    return model_class(config, **arguments)
+        loaded[ENCODERS[field]] = auto_class.from_pretrained(name, config=encoder_config, dtype=torch.float32)
+    return PeftModel.from_pretrained(model_class(config, **loaded), folder).merge_and_unload().eval()

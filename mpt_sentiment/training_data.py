@@ -8,10 +8,10 @@ from dataset_scripts import load_posts_with_report, split_hash, split_posts
 from dataset_scripts.reading.report import BuildReport
 from dataset_scripts.registry import FACTS
 from dataset_scripts.schema import has_values
+from dataset_scripts.splits import SPLITS
 from mpt_sentiment.arguments import DataArguments
 from mpt_sentiment.evaluation import TrainingData
 
-SPLITS = ("train", "validation", "test")
 _NAMES = {"mpt_sample": "sample"}  # the column `source` of the sample: the name of its loader
 
 

@@ -16,7 +16,7 @@ from mpt_sentiment.pushing import push_to_hub
 
 def main(argv: list[str]) -> None:
     """Parse the arguments, print the plan, and push if asked to."""
-    # Not the parser of `mpt_sentiment.arguments`, which would import torch.
+    # Not the parser of `mpt_sentiment.arguments`, which imports transformers.
     parser = argparse.ArgumentParser(
         prog="mpt-sentiment push", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
