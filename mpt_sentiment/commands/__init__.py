@@ -46,18 +46,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name not in COMMANDS:
         from dataset_scripts.reading.report import did_you_mean
 
-        print(f"error: unknown command {name!r}.{did_you_mean(name, COMMANDS)}\n\n{overview()}", file=sys.stderr)
+        hint = did_you_mean(name, COMMANDS)
+        print(f"error: unknown command {name!r}, must be one of {', '.join(COMMANDS)}.{hint}", file=sys.stderr)
         return REFUSED
-    from dataset_scripts.rationales.errors import EngineError, OutageError, StoreError
-
     try:
         return importlib.import_module(f"mpt_sentiment.commands.{COMMANDS[name][0]}").main(arguments) or 0
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED
-    except OutageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return OUTAGE
-    except (ValueError, OSError, StoreError, EngineError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return REFUSED
+    except (Exception, KeyboardInterrupt) as error:
+        code, message = fault(error)
+        print(message if code == INTERRUPTED else f"error: {message}", file=sys.stderr)
+        return code
+
+
+def fault(error: BaseException) -> tuple[int, str]:
+    """Return the exit code and the line of a fault that a user can correct.
+
+    Raises:
+        BaseException: `error` itself, if it is a fault of this package.
+    """
+    from dataset_scripts.rationales.errors import EngineError, OutageError, StoreError
+
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED, "interrupted"
+    if isinstance(error, OutageError):
+        return OUTAGE, str(error)
+    if isinstance(error, ValueError | OSError | StoreError | EngineError):
+        return REFUSED, str(error)
+    raise error

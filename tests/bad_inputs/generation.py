@@ -1,0 +1,5 @@
+"""Runs that write rationales, and files of batches."""
+
+from bad_inputs.case import BadInput
+
+ROWS: list[BadInput] = []

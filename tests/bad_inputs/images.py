@@ -1,0 +1,5 @@
+"""Images and their paths."""
+
+from bad_inputs.case import BadInput
+
+ROWS: list[BadInput] = []

@@ -1,0 +1,5 @@
+"""Folders and cards to publish."""
+
+from bad_inputs.case import BadInput
+
+ROWS: list[BadInput] = []
