@@ -1,4 +1,4 @@
-"""A bad input: files, the command or call that reads them, and the message that a user must get."""
+"""A bad input: its files, the command that reads them, and the expected message."""
 
 import dataclasses
 from collections.abc import Callable
