@@ -5,6 +5,8 @@ import difflib
 import logging
 from collections.abc import Iterable, Mapping
 
+from dataset_scripts.reading.option_names import option, option_name
+
 logger = logging.getLogger(__name__)
 
 _MAX_EXAMPLES = 3
@@ -20,7 +22,7 @@ def did_you_mean(given: str, candidates: Iterable[str]) -> str:
 def check_on_error(on_error: str) -> None:
     """Raise a ValueError unless `on_error` is "raise" or "skip"."""
     if on_error not in ("raise", "skip"):
-        raise ValueError(f"`on_error` must be 'raise' or 'skip', got {on_error!r}.")
+        raise ValueError(f"{option_name('on_error')} must be 'raise' or 'skip', got {on_error!r}.")
 
 
 @dataclasses.dataclass
@@ -58,7 +60,7 @@ class BuildReport:
             ValueError: `on_error` is `"raise"`.
         """
         if self.on_error == "raise":
-            raise ValueError(f'{message} Or skip such rows with on_error="skip".')
+            raise ValueError(f"{message} Or skip such rows with {option('on_error', 'skip')}.")
         logger.info("skipped (%s): %s", reason, message)
         self.skipped[reason] = self.skipped.get(reason, 0) + 1
         examples = self.examples.setdefault(reason, [])

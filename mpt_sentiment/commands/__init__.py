@@ -49,8 +49,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         hint = did_you_mean(name, COMMANDS)
         print(f"error: unknown command {name!r}, must be one of {', '.join(COMMANDS)}.{hint}", file=sys.stderr)
         return REFUSED
+    from dataset_scripts.reading.option_names import written_for
+
     try:
-        return importlib.import_module(f"mpt_sentiment.commands.{COMMANDS[name][0]}").main(arguments) or 0
+        with written_for(name):
+            return importlib.import_module(f"mpt_sentiment.commands.{COMMANDS[name][0]}").main(arguments) or 0
     except (Exception, KeyboardInterrupt) as error:
         code, message = fault(error)
         print(message if code == INTERRUPTED else f"error: {message}", file=sys.stderr)

@@ -1,0 +1,67 @@
+"""Options in messages, as the user writes them: in Python, or on the command line."""
+
+import contextlib
+import contextvars
+import json
+import shlex
+from collections.abc import Iterator
+from typing import Any
+
+_SPLIT_OPTIONS = ("fold", "id_lists", "on_missing", "group_column")
+# Arguments of the command line itself, by their names in Python.
+_ARGUMENTS = {
+    **{name: name for name in ("data_dir", "on_error", "rationales", "dataset")},
+    "protocol": "split",
+    "seed": "split_seed",
+}
+# Arguments of `predict`, which reads one table.
+_OF_PREDICT = ("file", "text_column", "image_column", "id_column", "delimiter", "encoding", "sheet")
+# The command that runs; None in Python.
+_command: contextvars.ContextVar[str | None] = contextvars.ContextVar("command", default=None)
+
+
+@contextlib.contextmanager
+def written_for(command: str) -> Iterator[None]:
+    """Write the options in messages as the command line takes them."""
+    token = _command.set(command)
+    try:
+        yield
+    finally:
+        _command.reset(token)
+
+
+def option(name: str, value: Any = ...) -> str:
+    """Write an option of `load_posts` or `split_posts` and its value for a message.
+
+    Args:
+        name (`str`): its name in Python.
+        value: by default `…`, for the user to fill in.
+
+    Returns:
+        `text_column="caption"` in Python; on the command line `--dataset_options '{"text_column": "caption"}'`, or
+        `--text_column caption` for a command with this argument.
+    """
+    command = _command.get()
+    if command is None:
+        return f"{name}={_python(value)}"
+    if command == "predict" and name in _OF_PREDICT:
+        return f"--{name} {_word(value)}"
+    if name in _ARGUMENTS:
+        return f"--{_ARGUMENTS[name]} {_word(value)}"
+    group = "split_options" if name in _SPLIT_OPTIONS else "dataset_options"
+    return f"--{group} {shlex.quote(json.dumps({name: '…' if value is ... else value}, ensure_ascii=False))}"
+
+
+def option_name(name: str) -> str:
+    """Write the name of an option for a message: `` `protocol` `` in Python, `--split` on the command line."""
+    return f"`{name}`" if _command.get() is None else option(name).split(" ")[0]
+
+
+def _python(value: Any) -> str:
+    if value is ...:
+        return "…"
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
+
+
+def _word(value: Any) -> str:
+    return "…" if value is ... else shlex.quote(str(value))
