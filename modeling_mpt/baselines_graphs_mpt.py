@@ -6,6 +6,7 @@ from itertools import combinations_with_replacement
 
 import torch
 from torch import nn
+from transformers import initialization as init
 from transformers.utils import logging
 
 from .baselines_visual_mpt import Tokens
@@ -76,6 +77,9 @@ class TextGraph(nn.Module):
         self.kept = nn.Linear(size, 1)
         self.readout = nn.Linear(size, output_size)
 
+    def init_weights(self) -> None:
+        init.constant_(self.pairs, NO_PAIR)
+
     @torch.no_grad()
     def add_edges(self, counter: PairCounter, min_count: int) -> int:
         """Give the associated pairs of the train posts their own edges; return their number."""
@@ -139,6 +143,9 @@ class ClassGraph(nn.Module):
         self.nodes = NormalEmbedding(classes, size)
         self.inner = nn.Linear(size, inner_size, bias=False)
         self.outer = nn.Linear(inner_size, size, bias=False)
+
+    def init_weights(self) -> None:
+        init.zeros_(self.counts)
 
     @torch.no_grad()
     def add_edges(self, regions: torch.Tensor, present: torch.Tensor | None = None) -> None:

@@ -10,7 +10,7 @@ from transformers import AutoModel, PreTrainedModel
 from .backbones_mpt import freeze_first_layers, remove_pooler
 from .baselines_configuration_mpt import BaselineConfig, BaselineOutput
 from .baselines_visual_mpt import PROVIDERS, Tokens
-from .baselines_words_mpt import NormalEmbedding, UniformEmbedding, WordEmbeddings
+from .baselines_words_mpt import WordEmbeddings
 from .configuration_base_mpt import MODALITIES
 from .fusion_mpt import LightweightAttentionFusion, PerspectiveAttention
 from .loss_mpt import classification_loss
@@ -87,13 +87,6 @@ class BaselineForSentimentClassification(SentimentPreTrainedModel):
             self.visual = PROVIDERS[config.visual_provider](encoders[field], config)
         if "scene_config" in classes:
             self.scene = PROVIDERS[config.scene_provider](encoders["scene_config"], config)
-
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, UniformEmbedding | NormalEmbedding):
-            module.init_weights()
-        else:
-            super()._init_weights(module)
 
     def _new_text_encoder(self) -> PreTrainedModel:
         encoder = AutoModel.from_config(self.config.text_config)

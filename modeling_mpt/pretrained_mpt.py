@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
+from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.utils import ModelOutput
 
 from .backbones_mpt import has_class_token
@@ -88,16 +89,33 @@ class SentimentPreTrainedModel(PreTrainedModel):
     _supports_flex_attn = True
     _supports_attention_backend = True
 
+    def init_weights(self) -> None:
+        """Initialize new layers, but keep the values that the constructor of a GRU drew."""
+        # A second draw would shift those of all later layers. ZeRO-3 constructs layers without values.
+        if not is_deepspeed_zero3_enabled():
+            for module in self.modules():
+                if isinstance(module, nn.GRU | nn.GRUCell):
+                    for parameter in module.parameters():
+                        parameter._is_hf_initialized = not parameter.is_meta
+        super().init_weights()
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         """Initialize new layers by their fan-in; the encoders initialize themselves.
 
-        Layers have any size, so no fixed standard deviation suits all.
+        Layers have any size, so no fixed standard deviation suits all. A layer of ours with other values or buffers
+        has a method `init_weights`.
         """
         if isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d)):
             init.kaiming_uniform_(module.weight, a=math.sqrt(5))
             if module.bias is not None:
                 init.zeros_(module.bias)
+        elif isinstance(module, nn.GRU | nn.GRUCell):
+            bound = module.hidden_size**-0.5
+            for parameter in module.parameters():
+                init.uniform_(parameter, -bound, bound)
+        elif hasattr(module, "init_weights") and not isinstance(module, PreTrainedModel):
+            module.init_weights()
         else:
             super()._init_weights(module)
 
