@@ -248,17 +248,22 @@ async def healthy_engines(open_engines: Callable[[], list[Engine]], seconds: flo
 
     Raises:
         OutageError: a health check still fails after `seconds`.
+        MisconfiguredError: waiting does not help.
     """
     engines = open_engines()
     try:
         deadline = time.monotonic() + seconds
-        while down := [engine.name for engine in engines if not await engine.healthy()]:
-            if time.monotonic() >= deadline:
-                raise OutageError(
-                    f"{', '.join(down)} does not answer its health check. Start the server, or use --wait_for_server "
-                    "SECONDS while it loads."
-                )
-            await asyncio.sleep(min(2.0, seconds / 10))
+        for engine in engines:
+            while True:
+                try:
+                    await engine.check_health()
+                    break
+                except OutageError as error:
+                    if time.monotonic() >= deadline:
+                        raise OutageError(
+                            f"{error} Start the server, or use --wait_for_server SECONDS while it loads."
+                        ) from None
+                await asyncio.sleep(min(2.0, seconds / 10))
         yield engines
     finally:
         for engine in engines:

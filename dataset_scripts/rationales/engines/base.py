@@ -40,14 +40,15 @@ class Engine(Protocol):
 
     `generate` makes exactly one request, without retry or waiting, and raises a subclass of `errors.EngineError` if it
     fails. `attempt` counts answers that the gate rejected, not failed connections: attempt 0 decodes as specified,
-    later ones sample with `seed + attempt`. `name` appears in messages.
+    later ones sample with `seed + attempt`. `name` appears in messages. `check_health` raises `OutageError` if waiting
+    may help, and `MisconfiguredError` if the user has to change something.
     """
 
     name: str
 
     async def generate(self, post: PreparedPost, perspective: str, attempt: int) -> Answer: ...
 
-    async def healthy(self) -> bool: ...
+    async def check_health(self) -> None: ...
 
     async def close(self) -> None: ...
 
@@ -113,8 +114,8 @@ class FakeEngine:
         prompt_tokens = post.image_tokens + 100 + len(post.text or "")
         return Answer(text, "stop", prompt_tokens, 0, len(text), "fake")
 
-    async def healthy(self) -> bool:
-        return True
+    async def check_health(self) -> None:
+        return None
 
     async def close(self) -> None:
         return None

@@ -187,8 +187,9 @@ class Endpoint:
             return None
         return response.text if response.status_code == 200 else None
 
-    async def healthy(self) -> bool:
-        return await self.get(self.profile.health) is not None
+    async def check_health(self) -> None:
+        if await self.get(self.profile.health) is None:
+            raise OutageError(f"{self.url} does not answer its health check.")
 
     async def close(self) -> None:
         for client in self._clients:
@@ -229,9 +230,11 @@ class Endpoint:
         self, message: str, retry_after: float | None = None, overloaded: bool = False
     ) -> EngineError:
         """Distinguish a failed request from a server that is down, by a health check."""
-        if await self.healthy():
-            return RetryableError(message, retry_after, overloaded)
-        return OutageError(f"{message}; the health check fails too.")
+        try:
+            await self.check_health()
+        except EngineError:
+            return OutageError(f"{message}; the health check fails too.")
+        return RetryableError(message, retry_after, overloaded)
 
 
 class EndpointEngine:
@@ -264,8 +267,9 @@ class EndpointEngine:
         )
         return to_answer(choice, completion)
 
-    async def healthy(self) -> bool:
-        return await self.endpoint.healthy()
+    async def check_health(self) -> None:
+        """Raise the reason why the server cannot be asked: `OutageError` or `MisconfiguredError`."""
+        await self.endpoint.check_health()
 
     async def close(self) -> None:
         await self.endpoint.close()

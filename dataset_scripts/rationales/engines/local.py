@@ -106,8 +106,8 @@ class TransformersEngine:
         """Generate one rationale without the shared prefix, as a reference for `generate`."""
         return await self._in_thread(self._without_shared_prefix, post, perspective, attempt)
 
-    async def healthy(self) -> bool:
-        return True
+    async def check_health(self) -> None:
+        return None
 
     async def close(self) -> None:
         self._thread.shutdown()

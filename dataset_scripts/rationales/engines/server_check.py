@@ -50,8 +50,10 @@ async def check_server(engine: Engine, spec: RationaleSpec) -> list[ServerCheck]
         Results of: health, model (servers only), answer, image canary, control tokens, shared prefix, equal answers.
         Later checks are omitted if the health check or the first answer fails.
     """
-    if not await engine.healthy():
-        return [ServerCheck("health", False, f"{engine.name} fails its health check. Is it running, and loaded?")]
+    try:
+        await engine.check_health()
+    except EngineError as error:
+        return [ServerCheck("health", False, str(error))]
     checks = [ServerCheck("health", True, engine.name)]
     if isinstance(engine, EndpointEngine):
         checks.append(await _check_model(engine, spec))

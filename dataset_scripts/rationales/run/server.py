@@ -265,13 +265,16 @@ class Server:
             while self._crashing_in_a_row < MAX_CRASHING_POSTS and self._clock.monotonic() < deadline:
                 await self._clock.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
-                if await self.engine.healthy():
-                    logger.warning(
-                        "%s is healthy again; posts in flight at the crash are asked one at a time.", self.engine.name
-                    )
-                    self.up = True
-                    self._admit()
-                    return
+                try:
+                    await self.engine.check_health()
+                except EngineError:
+                    continue
+                logger.warning(
+                    "%s is healthy again; posts in flight at the crash are asked one at a time.", self.engine.name
+                )
+                self.up = True
+                self._admit()
+                return
         except Exception as error:
             reason = f"cannot be checked ({type(error).__name__}: {error})"
         else:

@@ -9,7 +9,7 @@ from dataset_scripts.rationales.engines.base import Answer, FakeEngine
 from dataset_scripts.rationales.engines.endpoint import EndpointEngine
 from dataset_scripts.rationales.engines.local import TransformersEngine
 from dataset_scripts.rationales.engines.server_check import check_server, checks_table
-from dataset_scripts.rationales.errors import MisconfiguredError
+from dataset_scripts.rationales.errors import MisconfiguredError, OutageError
 from dataset_scripts.rationales.prompts import load_prompt
 from dataset_scripts.rationales.spec import RationaleSpec
 
@@ -23,8 +23,9 @@ class ScriptedEngine(FakeEngine):
     def __init__(self, change=lambda answer, post, count: answer, is_healthy=True):
         self.change, self.is_healthy, self.count = change, is_healthy, 0
 
-    async def healthy(self):
-        return self.is_healthy
+    async def check_health(self):
+        if not self.is_healthy:
+            raise OutageError("down")
 
     async def generate(self, post, perspective, attempt):
         self.count += 1

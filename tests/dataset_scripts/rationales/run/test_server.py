@@ -40,9 +40,10 @@ class ControlledEngine(FakeEngine):
         request = self.requests[post.post_id] = asyncio.get_running_loop().create_future()
         return await request
 
-    async def healthy(self):
+    async def check_health(self):
         self.health_checks += 1
-        return self.on_health_check(self.health_checks)
+        if not self.on_health_check(self.health_checks):
+            raise OutageError("connection refused")
 
 
 def new_server(engine, clock=None, on_crash=lambda content, crashes: None, **settings):
