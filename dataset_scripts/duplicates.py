@@ -2,6 +2,7 @@
 
 import hashlib
 import html
+import itertools
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -27,10 +28,10 @@ def normalize_text(text: str) -> str:
     return _NOT_WORD.sub(" ", RETWEET.sub(" ", text)).strip()
 
 
-def group_ids(dataset: Dataset) -> list[int]:
+def group_ids(dataset: Dataset, group_column: str | None = None) -> list[int]:
     """Assign a group number to every post; posts with the same image or text share it.
 
-    Texts are normalized, and images are compared by the stored bytes. Groups are transitive: a third post may connect
+    So do posts with the same value in `group_column`. Texts are normalized, and images are compared by the stored bytes. Groups are transitive: a third post may connect
     two. A missing image or a text without words joins no group. Numbers count from 0 in order of first appearance.
 
     Raises:
@@ -38,12 +39,15 @@ def group_ids(dataset: Dataset) -> list[int]:
     """
     first_row_with: dict[bytes, int] = {}
     pairs = []
+    values = dataset[group_column] if group_column else itertools.repeat(None)
     columns = dataset.select_columns(["id", "image", "text"]).cast_column("image", Image(decode=False))
-    for row, post in enumerate(columns):
+    for row, (post, value) in enumerate(zip(columns, values, strict=False)):
         words = normalize_text(post["text"] or "")
         keys = [b"text" + hashlib.sha256(words.encode()).digest()] if words else []
         if post["image"] is not None:
             keys.append(b"image" + image_digest(post["image"], post["id"]))
+        if value is not None:
+            keys.append(b"group" + str(value).encode())
         pairs += [(row, first_row_with.setdefault(key, row)) for key in keys]
     return connected_groups(pairs, len(dataset)).tolist()
 

@@ -9,6 +9,7 @@ from datasets import ClassLabel, Dataset, Features, Image, Value
 # perspectives in a model. Published datasets and models depend on it.
 LABELS = ("positive", "neutral", "negative")
 PERSPECTIVES = LABELS
+GROUP = "group"  # optional column: posts with the same value stay in one split
 CONTENT = ("image", "text")  # columns that a dataset can be published without, for the rights of their owners
 
 

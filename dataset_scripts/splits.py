@@ -7,19 +7,31 @@ import random
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from datasets import Dataset, DatasetDict, Image
 
 from dataset_scripts.duplicates import group_ids
-from dataset_scripts.reading.id_lists import SPLITS, id_list_files, read_id_list
+from dataset_scripts.reading.id_lists import SPLITS, id_list_files, read_id_list, split_of_name
 from dataset_scripts.reading.images import image_digest
-from dataset_scripts.reading.report import did_you_mean
+from dataset_scripts.reading.option_names import option, option_name
+from dataset_scripts.reading.report import BuildReport, check_on_error, did_you_mean
+from dataset_scripts.schema import GROUP
 
 logger = logging.getLogger(__name__)
 
-PROTOCOLS = ("grouped", "paper", "clmlf", "folds", "consistent")
+DEFAULT_PROTOCOL = "grouped"
+# Protocol: its options.
+PROTOCOLS = {
+    "grouped": ("group_column",),
+    "paper": (),
+    "clmlf": ("id_lists", "on_missing"),
+    "folds": ("fold", "group_column"),
+    "consistent": ("group_column",),
+}
 NUM_FOLDS = 10
+_DEFAULTS = {"fold": 0, "id_lists": None, "on_missing": "raise", "group_column": None}
 
 # Size of validation and of test in Table 1 of the paper, by number of posts. For Memotion and CH-Mits it is a tenth,
 # rounded down.
@@ -28,12 +40,14 @@ _PAPER_TENTHS = {4511: 450, 17024: 1700}
 
 def split_posts(
     dataset: Dataset,
-    protocol: str = "grouped",
+    protocol: str = DEFAULT_PROTOCOL,
     seed: int = 42,
     *,
     fold: int = 0,
     id_lists: str | Path | Mapping[str, str | Path] | None = None,
     on_missing: str = "raise",
+    group_column: str | None = None,
+    on_error: str = "raise",
 ) -> DatasetDict:
     """Split posts into train, validation and test.
 
@@ -55,37 +69,124 @@ def split_posts(
             text with one id per line.
         on_missing (`str`, defaults to `"raise"`):
             `"clmlf"` only. `"skip"` leaves out listed ids without a post and posts in no list, and logs both.
+        group_column (`str`, *optional*):
+            `"grouped"`, `"folds"` and `"consistent"` only. Posts with the same value in this column, such as the same
+            author, stay in one split; null joins no group. By default the column `group` if there is one.
+        on_error (`str`, defaults to `"raise"`): `"skip"` leaves out posts without label, and logs their number.
 
     Raises:
-        ValueError: unknown protocol, posts without label, too few posts of a class, ids repeated or missing.
+        ValueError: unknown protocol, posts without label, too few posts of a class, ids repeated or missing, or an
+            option of another protocol.
     """
-    if protocol not in PROTOCOLS:
-        raise ValueError(
-            f"`protocol` must be one of {', '.join(PROTOCOLS)}, got {protocol!r}." + did_you_mean(protocol, PROTOCOLS)
-        )
-    if not 0 <= fold < NUM_FOLDS:
-        raise ValueError(f"`fold` must be 0 to {NUM_FOLDS - 1}, got {fold}.")
+    options = {"fold": fold, "id_lists": id_lists, "on_missing": on_missing, "group_column": group_column}
+    check_split_options(protocol, {name: value for name, value in options.items() if value != _DEFAULTS[name]})
     if protocol == "consistent":
         dataset = _with_agreeing_labels(dataset)
+    if protocol != "clmlf":
+        dataset = labelled_posts(dataset, on_error)
     ids = list(dataset["id"])
     repeated = [post_id for post_id, count in Counter(ids).items() if count > 1]
     if repeated:
-        raise ValueError(f"{len(repeated)} ids occur more than once (first: {repeated[:3]}); ids must be unique.")
+        raise ValueError(
+            f"{len(repeated):,} ids occur more than once (first: {repeated[:3]}); ids must be unique. Correct them, or "
+            f"number the posts: {option('id_column', '')}."
+        )
 
-    labels = _required_labels(dataset) if protocol != "clmlf" else []
+    labels = list(dataset["label"])
     if protocol == "clmlf":
         split_of_row = _listed_splits(ids, id_lists, on_missing)
     elif protocol == "paper":
         split_of_row = _random_splits(ids, seed)
     else:
         quotas = _fold_quotas(labels, dataset) if protocol == "folds" else _tenth_quotas(labels, dataset)
-        split_of_row = _assign_groups(ids, labels, group_ids(dataset), quotas, seed)
+        groups = group_ids(dataset, _group_column(dataset, group_column))
+        split_of_row = _assign_groups(ids, labels, groups, quotas, seed)
         if protocol == "folds":
             split_of_fold = {fold: 2, (fold + 1) % NUM_FOLDS: 1}
             split_of_row = [split_of_fold.get(row_fold, 0) for row_fold in split_of_row]
 
     rows_of = {name: np.flatnonzero(np.equal(split_of_row, side)).tolist() for side, name in enumerate(SPLITS)}
+    empty = [name for name, rows in rows_of.items() if not rows]
+    if empty and protocol not in ("paper", "clmlf"):
+        raise ValueError(
+            f"No post is left for {' and '.join(empty)}: duplicates and posts of one group stay in one split, and the "
+            f"largest such set has {max(Counter(groups).values()):,} of {len(ids):,} posts. Add posts, or use "
+            f"{option('protocol', 'paper')}, which ignores duplicates."
+        )
     return DatasetDict({name: dataset.select(rows) for name, rows in rows_of.items()})
+
+
+def check_split_options(protocol: str, options: Mapping[str, Any]) -> None:
+    """Check the protocol of a split and the names and values of its options.
+
+    Raises:
+        ValueError: unknown protocol, an option that it does not have, or an unusable value.
+    """
+    if protocol not in PROTOCOLS:
+        raise ValueError(
+            f"{option_name('protocol')} must be one of {', '.join(PROTOCOLS)}, got {protocol!r}."
+            + did_you_mean(protocol, PROTOCOLS)
+        )
+    for name in options:
+        if name not in PROTOCOLS[protocol]:
+            owners = [other for other, names in PROTOCOLS.items() if name in names]
+            hint = f" It is an option of {' and '.join(owners)}." if owners else did_you_mean(name, _DEFAULTS)
+            listed = ", ".join(PROTOCOLS[protocol]) or "(none)"
+            raise ValueError(f"The split {protocol!r} has no option {name!r}; its options are {listed}.{hint}")
+    fold = options.get("fold", 0)
+    if isinstance(fold, bool) or not isinstance(fold, int) or not 0 <= fold < NUM_FOLDS:
+        raise ValueError(f"{option_name('fold')} must be 0 to {NUM_FOLDS - 1}, got {fold!r}.")
+
+
+def labelled_posts(posts: Dataset, on_error: str = "raise", report: BuildReport | None = None) -> Dataset:
+    """Return the posts that have a label, as training needs them.
+
+    Args:
+        posts (`Dataset`): posts with the columns `id` and `label`.
+        on_error (`str`, defaults to `"raise"`): `"skip"` leaves out posts without label, and logs their number.
+        report (`BuildReport`, *optional*): receives that number.
+
+    Raises:
+        ValueError: a post has no label, unless skipped.
+    """
+    check_on_error(on_error)
+    unlabelled = [row for row, label in enumerate(posts["label"]) if label is None]
+    if not unlabelled:
+        return posts
+    first = ", ".join(repr(post_id) for post_id in posts[unlabelled[:3]]["id"])
+    message = f"{len(unlabelled):,} of {len(posts):,} posts have no label (first ids: {first})"
+    if len(unlabelled) == len(posts):
+        raise ValueError(f"{message}; training needs labels. Name their column with {option('label_column')}.")
+    if on_error == "raise":
+        raise ValueError(f"{message}. Label them, or leave them out with {option('on_error', 'skip')}.")
+    logger.warning("%s; left out", message)
+    if report is not None:
+        report.skip_kept("no label", len(unlabelled), message)
+    left_out = set(unlabelled)
+    return posts.select([row for row in range(len(posts)) if row not in left_out])
+
+
+def complete_splits(posts: DatasetDict, seed: int = 42) -> DatasetDict:
+    """Name the splits that posts have train, validation and test.
+
+    Splits named dev, val or valid are validation. Without one, a tenth of train is taken for it as by `"grouped"`,
+    which is logged.
+
+    Raises:
+        ValueError: validation is missing, and a post of train has no label or a class has too few posts.
+    """
+    named = {split_of_name(name) or name: split for name, split in posts.items()}
+    if len(named) < len(posts):
+        raise ValueError(f"The posts have several splits of the same kind: {', '.join(posts)}. Rename or remove one.")
+    if "train" in named and "test" in named and "validation" not in named:
+        train = labelled_posts(named["train"])
+        labels = list(train["label"])
+        groups = group_ids(train, _group_column(train, None))
+        sides = _assign_groups(list(train["id"]), labels, groups, _tenth_quotas(labels, train, parts=2), seed)
+        rows_of = [np.flatnonzero(np.equal(sides, side)).tolist() for side in (0, 1)]
+        named["train"], named["validation"] = (train.select(rows) for rows in rows_of)
+        logger.warning("The posts have no validation split: %d of the train posts are it.", len(rows_of[1]))
+    return DatasetDict({name: named[name] for name in (*SPLITS, *named) if name in named})
 
 
 def split_hash(splits: DatasetDict) -> str:
@@ -121,15 +222,16 @@ def content_hash(splits: DatasetDict) -> str:
     return digest.hexdigest()[:16]
 
 
-def _required_labels(dataset: Dataset) -> list[int]:
-    labels = list(dataset["label"])
-    unlabelled = labels.count(None)
-    if unlabelled:
+def _group_column(dataset: Dataset, given: str | None) -> str | None:
+    """Return the column of groups, by default `group` if there is one."""
+    if given is None:
+        return GROUP if GROUP in dataset.column_names else None
+    if given not in dataset.column_names:
         raise ValueError(
-            f"{unlabelled:,} of {len(labels):,} posts have no label; a split is stratified by label. Label them, or "
-            "leave them out first: dataset.filter(lambda label: label is not None, input_columns='label')."
+            f"The posts have no column {given!r}; their columns are {', '.join(dataset.column_names)}. Columns of a "
+            f"table are kept as {GROUP!r} with load_posts('folder', …, group_column={given!r})."
         )
-    return labels
+    return given
 
 
 def _class_counts(labels: list[int], dataset: Dataset, minimum: int) -> dict[int, int]:
@@ -144,11 +246,12 @@ def _class_counts(labels: list[int], dataset: Dataset, minimum: int) -> dict[int
     return counts
 
 
-def _tenth_quotas(labels: list[int], dataset: Dataset) -> list[dict[int, int]]:
-    """Compute the posts of each class in each split, with tenths rounded down as by CLMLF."""
-    counts = _class_counts(labels, dataset, minimum=3)
+def _tenth_quotas(labels: list[int], dataset: Dataset, parts: int = 3) -> list[dict[int, int]]:
+    """Compute the posts of each class in train and in one or two tenths, rounded down as by CLMLF."""
+    counts = _class_counts(labels, dataset, minimum=parts)
     tenth = {label: max(1, count // 10) for label, count in counts.items()}
-    return [{label: count - 2 * tenth[label] for label, count in counts.items()}, tenth, dict(tenth)]
+    rest = {label: count - (parts - 1) * tenth[label] for label, count in counts.items()}
+    return [rest, *(dict(tenth) for _ in range(parts - 1))]
 
 
 def _fold_quotas(labels: list[int], dataset: Dataset) -> list[dict[int, int]]:
@@ -210,8 +313,8 @@ def _with_agreeing_labels(dataset: Dataset) -> Dataset:
     agreeing = [row for row, (text, image) in enumerate(label_pairs) if text is not None and text == image]
     if not agreeing:
         raise ValueError(
-            "protocol='consistent' needs posts with an equal text_label and image_label, and there are none; only "
-            "MVSA has these labels. Use protocol='grouped'."
+            f"{option('protocol', 'consistent')} needs posts with an equal text_label and image_label, and there are "
+            f"none; only MVSA has these labels. Use {option('protocol', 'grouped')}."
         )
     logger.info("consistent: kept %d of %d posts, whose text and image labels agree", len(agreeing), len(dataset))
     return dataset.select(agreeing)
@@ -222,7 +325,7 @@ def _listed_splits(
 ) -> list[int]:
     """Return the index into `SPLITS` of each post, -1 for a post in no list."""
     if on_missing not in ("raise", "skip"):
-        raise ValueError(f"`on_missing` must be 'raise' or 'skip', got {on_missing!r}.")
+        raise ValueError(f"{option_name('on_missing')} must be 'raise' or 'skip', got {on_missing!r}.")
     split_of_id: dict[str, int] = {}
     for split, file in enumerate(id_list_files(id_lists)):
         for post_id in read_id_list(file):
@@ -242,7 +345,8 @@ def _listed_splits(
         message = f"clmlf: {len(post_ids):,} {problem} (first: {', '.join(post_ids[:3])})"
         if on_missing == "raise":
             raise ValueError(
-                f'{message}. Load the whole download and its lists, or leave them out with on_missing="skip".'
+                f"{message}. Load the whole download and its lists, or leave them out with "
+                f"{option('on_missing', 'skip')}."
             )
         logger.warning("%s; left out", message)
     return [split_of_id.get(post_id, -1) for post_id in ids]

@@ -10,6 +10,13 @@ _WORDS_IN_FILE_NAMES = {"train": {"train"}, "validation": {"validation", "valid"
 SPLITS = tuple(_WORDS_IN_FILE_NAMES)
 
 
+def split_of_name(name: str) -> str | None:
+    """Return the split that a word of a name names, such as `"validation"` for `dev` or `posts_val`."""
+    words = set(re.split(r"[-_. ]", name.lower()))
+    named = [split for split, known in _WORDS_IN_FILE_NAMES.items() if known & words]
+    return named[0] if len(named) == 1 else None
+
+
 def read_id_list(file: str | Path) -> list[str]:
     """Read a JSON list of objects with `id` (CLMLF's format), or text with one id per line.
 

@@ -10,6 +10,7 @@ from dataset_scripts.reading.option_names import option, option_name
 logger = logging.getLogger(__name__)
 
 _MAX_EXAMPLES = 3
+NO_LABEL = "(none)"  # class of posts without label in `BuildReport.labels`
 
 
 def did_you_mean(given: str, candidates: Iterable[str]) -> str:
@@ -78,8 +79,15 @@ class BuildReport:
     def keep(self, label: str | None) -> None:
         """Count a kept row and its class."""
         self.kept += 1
-        name = "(none)" if label is None else label
+        name = NO_LABEL if label is None else label
         self.labels[name] = self.labels.get(name, 0) + 1
+
+    def skip_kept(self, reason: str, count: int, message: str) -> None:
+        """Count posts without label that were kept, and are left out of training, as skipped."""
+        self.kept -= count
+        self.labels = {name: number for name, number in self.labels.items() if name != NO_LABEL}
+        self.skipped[reason] = self.skipped.get(reason, 0) + count
+        self.examples.setdefault(reason, []).append(message)
 
     def summary(self) -> str:
         """Format the counts as a few lines of text."""
