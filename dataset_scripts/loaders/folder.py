@@ -20,6 +20,7 @@ from dataset_scripts.reading.tables import (
     find_table,
     nested_column,
     require_column,
+    sound_rows,
     table_columns,
     table_rows,
 )
@@ -131,7 +132,7 @@ def _rationale_columns(table: Path, columns: list[str], given: Mapping[str, str]
 
 def _classes_in(table: Path, column: str) -> list[str]:
     """List the class names that occur in a column, in the order of `labels` of `load_folder`."""
-    names = {cell_name(row.get(column)) for _, row in table_rows(table) if row is not None} - {None}
+    names = {cell_name(row.get(column)) for _, row in sound_rows(table)} - {None}
     if not names:
         return list(LABELS)
     if len(names) > _MAX_CLASSES:
@@ -146,8 +147,8 @@ def _classes_in(table: Path, column: str) -> list[str]:
 
 def _images(table: Path, data_dir: Path, column: str | None) -> Iterator[Path]:
     if column is not None:
-        for _, row in table_rows(table):
-            path = cell_text(row.get(column)) if row is not None else None
+        for _, row in sound_rows(table):
+            path = cell_text(row.get(column))
             if path is not None and not _URL.match(path):
                 yield data_dir / path
 

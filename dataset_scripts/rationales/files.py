@@ -2,12 +2,11 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from dataset_scripts.rationales.errors import StoreError
 from dataset_scripts.rationales.store.rows import row_schema
 from dataset_scripts.rationales.store.store import RationaleStore
-from dataset_scripts.reading.tables import table_columns, table_rows
+from dataset_scripts.reading.tables import Row, table_columns, table_rows
 
 
 def rationale_columns(path: Path) -> list[str]:
@@ -19,15 +18,15 @@ def rationale_columns(path: Path) -> list[str]:
     return row_schema(_open_store(path).spec.perspectives).names if path.is_dir() else table_columns(path)
 
 
-def rationale_rows(path: Path) -> Iterator[tuple[str, dict[str, Any] | None]]:
-    """Yield (location, row) of a table or store; the row is None for a malformed CSV record."""
+def rationale_rows(path: Path) -> Iterator[tuple[str, Row | str]]:
+    """Yield (location, row) of a table or store; of a damaged row of a table the fault, as text."""
     if not path.is_dir():
         yield from table_rows(path)
         return
     store = _open_store(path)
     for shard_id in range(store.num_shards):
         for row in store.rows([shard_id]):
-            yield f"{path}, shard {shard_id}", row
+            yield f"{path}, shard {shard_id}", Row(row)
 
 
 def rationale_inputs(path: Path) -> list[Path]:

@@ -192,8 +192,8 @@ def export_table(source: str | Path, output: str | Path) -> int:
     def rows() -> Iterator[dict[str, Any]]:
         nonlocal count
         for location, row in tqdm(rationale_rows(source), desc="Exporting", unit="post"):
-            if row is None:
-                raise ValueError(f"{location}: the row must have as many fields as the header.")
+            if isinstance(row, str):
+                raise ValueError(f"{location}: {row}")
             count += 1
             yield row | {"provenance": row.get("provenance") or provenance}
 

@@ -1,9 +1,10 @@
 """Checks of table rows that all loaders share."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TypeGuard
 
 from dataset_scripts.reading.report import BuildReport, did_you_mean
+from dataset_scripts.reading.tables import Row
 
 
 class RowChecks:
@@ -17,12 +18,14 @@ class RowChecks:
         self.report = report
         self._position_of_id: dict[str, str] = {}
 
-    def has_all_fields(self, row: dict[str, Any] | None, location: str) -> bool:
-        """Check that a row of `tables.table_rows` is well-formed."""
-        if row is None:
-            message = f"{location}: the number of fields differs from the header; correct the row."
-            self.report.fail("malformed row", message)
-        return row is not None
+    def has_all_fields(self, row: Row | str, location: str) -> TypeGuard[Row]:
+        """Check that a row of `tables.table_rows` is well-formed, and count its notes."""
+        if isinstance(row, str):
+            self.report.fail("malformed row", f"{location}: {row}")
+            return False
+        for note in row.notes:
+            self.report.note(note)
+        return True
 
     def is_new_id(self, post_id: str, location: str, version: str = "") -> bool:
         """Check that no earlier row has this id (and `version`)."""

@@ -1,6 +1,7 @@
 """Rows of CSV, TSV, JSONL and Parquet files, read one at a time with their location."""
 
 import csv
+import dataclasses
 import json
 import math
 import re
@@ -16,6 +17,27 @@ SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _INTEGRAL_FLOAT = re.compile(r"^(-?\d+)\.0$")
 _MAX_FIELD = 16 * 1024 * 1024  # csv's default limit of 128 KiB is below a long document
+
+
+@dataclasses.dataclass(frozen=True)
+class TableFormat:
+    """Format of a table, as far as its ending and its bytes do not say it.
+
+    Attributes:
+        delimiter (`str`, *optional*): character between the fields of a text table.
+        encoding (`str`, *optional*): encoding of a text table, such as `"cp1252"`; UTF-8 by default.
+        sheet (`str`, *optional*): name of the sheet of an XLSX file that has several.
+    """
+
+    delimiter: str | None = None
+    encoding: str | None = None
+    sheet: str | None = None
+
+
+class Row(dict[str, Any]):
+    """Cells of a row by column, and `notes` for the build report."""
+
+    notes: tuple[str, ...] = ()
 
 
 def find_table(data_dir: Path, file: str | None, suffixes: tuple[str, ...] = SUFFIXES) -> Path:
@@ -37,7 +59,7 @@ def find_table(data_dir: Path, file: str | None, suffixes: tuple[str, ...] = SUF
     return data_dir / file
 
 
-def table_columns(file: Path) -> list[str]:
+def table_columns(file: Path, table_format: TableFormat = TableFormat()) -> list[str]:
     """List the column names of a table; of JSONL, the keys of all lines.
 
     Raises:
@@ -57,13 +79,20 @@ def table_columns(file: Path) -> list[str]:
             return [name.strip() for name in header]
         raise ValueError(f"{file} is empty; its first line must name the columns.")
     columns: dict[str, None] = {}
-    for _, row in table_rows(file):
-        columns.update(dict.fromkeys(row or ()))
+    for _, row in sound_rows(file, table_format):
+        columns.update(dict.fromkeys(row))
     return list(columns)
 
 
-def table_rows(file: Path) -> Iterator[tuple[str, dict[str, Any] | None]]:
-    """Yield (location, row); the row is None for a CSV record of another width than the header.
+def sound_rows(file: Path, table_format: TableFormat = TableFormat()) -> Iterator[tuple[str, Row]]:
+    """Yield the rows of `table_rows` that are not damaged."""
+    for location, row in table_rows(file, table_format):
+        if isinstance(row, Row):
+            yield location, row
+
+
+def table_rows(file: Path, table_format: TableFormat = TableFormat()) -> Iterator[tuple[str, Row | str]]:
+    """Yield (location, row); of a damaged row the fault, as text for `RowChecks.has_all_fields`.
 
     Raises:
         ValueError: the file does not have the format of its suffix; the message names the line.
@@ -73,14 +102,17 @@ def table_rows(file: Path) -> Iterator[tuple[str, dict[str, Any] | None]]:
         for batch in pq.ParquetFile(file).iter_batches(batch_size=512):
             for row in batch.to_pylist():
                 number += 1
-                yield f"{file}, row {number}", row
+                yield f"{file}, row {number}", Row(row)
     elif file.suffix in _DELIMITERS:
         records = _csv_records(file)
         _, header = next(records, (1, []))
         header = [name.strip() for name in header]
         for number, record in records:
-            row = dict(zip(header, record, strict=True)) if len(record) == len(header) else None
-            yield f"{file}, line {number}", row
+            location = f"{file}, line {number}"
+            if len(record) == len(header):
+                yield location, Row(zip(header, record, strict=True))
+            else:
+                yield location, "the number of fields differs from the header; correct the row."
     else:
         for number, line in _lines(file):
             if not line.strip():
@@ -92,7 +124,7 @@ def table_rows(file: Path) -> Iterator[tuple[str, dict[str, Any] | None]]:
                 raise ValueError(f"{location}: invalid JSON ({error}); JSONL has one object per line.") from None
             if not isinstance(row, dict):
                 raise ValueError(f"{location}: expected an object {{…}}, got {type(row).__name__}.")
-            yield location, row
+            yield location, Row(row)
 
 
 def require_column(file: Path, columns: list[str], wanted: str, option: str) -> None:
