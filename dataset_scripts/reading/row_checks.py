@@ -1,8 +1,10 @@
 """Checks of table rows that all loaders share."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TypeGuard
 
+from dataset_scripts.reading.option_names import option
 from dataset_scripts.reading.report import BuildReport, did_you_mean
 from dataset_scripts.reading.tables import Row
 
@@ -16,7 +18,7 @@ class RowChecks:
 
     def __init__(self, report: BuildReport) -> None:
         self.report = report
-        self._position_of_id: dict[str, str] = {}
+        self._location_of_id: dict[str, str] = {}
 
     def has_all_fields(self, row: Row | str, location: str) -> TypeGuard[Row]:
         """Check that a row of `tables.table_rows` is well-formed, and count its notes."""
@@ -30,11 +32,15 @@ class RowChecks:
     def is_new_id(self, post_id: str, location: str, version: str = "") -> bool:
         """Check that no earlier row has this id (and `version`)."""
         key = f"{post_id}\0{version}"
-        if key in self._position_of_id:
-            message = f"{location}: id {post_id!r} is also in {self._position_of_id[key]}; remove one of the two."
+        if key in self._location_of_id:
+            file, _, line = self._location_of_id[key].rpartition(", ")
+            other = line if location.startswith(f"{file}, ") else f"{Path(file).name}, {line}"
+            message = f"{location}: id {post_id!r} is also in {other}; remove one of the two."
+            if other != line:
+                message += f" If each file numbers its posts, use {option('id_column', '')}, which numbers all."
             self.report.fail("duplicate id", message)
             return False
-        self._position_of_id[key] = location.rpartition(", ")[2]
+        self._location_of_id[key] = location
         return True
 
     def is_known_label(self, label: str, known: Iterable[str], location: str, fix: str = "Correct the row.") -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from dataset_scripts.reading.option_names import option
 from dataset_scripts.reading.report import did_you_mean
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
@@ -40,22 +41,29 @@ class Row(dict[str, Any]):
     notes: tuple[str, ...] = ()
 
 
+def table_names(data_dir: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[str]:
+    """List the names of the tables of a folder, without hidden files such as `._posts.csv`."""
+    return sorted(path.name for path in data_dir.glob("[!.]*") if path.suffix.lower() in suffixes)
+
+
 def find_table(data_dir: Path, file: str | None, suffixes: tuple[str, ...] = SUFFIXES) -> Path:
     """Return the table `file` of a folder, by default the only one with one of the suffixes.
 
     Raises:
         ValueError: the file does not exist, or none is named and the folder has no or several tables.
     """
-    names = sorted(path.name for path in data_dir.glob("*") if path.suffix in suffixes)
+    names = table_names(data_dir, suffixes)
     listed = ", ".join(names) or "none"
     if file is None:
         if len(names) != 1:
             raise ValueError(
-                f"{data_dir} has {len(names)} tables ({', '.join(suffixes)}): {listed}; name one with file=…."
+                f"{data_dir} has {len(names)} tables ({', '.join(suffixes)}): {listed}; name one with {option('file')}."
             )
         file = names[0]
     if not (data_dir / file).is_file():
-        raise ValueError(f"file={file!r} is not in {data_dir}; its tables: {listed}." + did_you_mean(file, names))
+        raise ValueError(
+            f"{option('file', file)} is not in {data_dir}; its tables: {listed}." + did_you_mean(file, names)
+        )
     return data_dir / file
 
 
@@ -127,12 +135,12 @@ def table_rows(file: Path, table_format: TableFormat = TableFormat()) -> Iterato
             yield location, Row(row)
 
 
-def require_column(file: Path, columns: list[str], wanted: str, option: str) -> None:
+def require_column(file: Path | str, columns: list[str], wanted: str, option_of_column: str) -> None:
     """Raise a ValueError that lists the columns, unless `wanted` is one of them."""
     if wanted not in columns:
         raise ValueError(
             f"{file} has no column {wanted!r}; its columns are {', '.join(map(repr, columns))}. Name the right one "
-            f"with {option}=…." + did_you_mean(wanted, columns)
+            f"with {option(option_of_column)}." + did_you_mean(wanted, columns)
         )
 
 
