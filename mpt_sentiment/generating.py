@@ -307,7 +307,9 @@ def report_lines(report: RunReport) -> list[str]:
             f"{report.outages:,} outages); tokens: {report.prompt_tokens:,} in prompts, {report.cached_tokens:,} of "
             f"them cached, {report.completion_tokens:,} in answers"
         )
-    lines += [f"failed: {name} {count:,}" for name, count in report.errors.items()]
+    lines += [*report.errors.lines("failed"), *report.flags.lines("flagged")]
+    if report.failed_before:
+        lines.append(f"failed in earlier runs: {report.failed_before:,}; request them again with --retry_failed")
     if report.crashing_posts:
         lines.append(f"posts that crash the server: {', '.join(report.crashing_posts)}")
     return lines

@@ -91,8 +91,8 @@ class GenerationArguments:
     max_attempts: int = argument("Maximum requests for one answer after temporary failures.", DEFAULTS.max_attempts)
     max_re_asks: int = argument("Maximum new requests after the gate rejects an answer.", DEFAULTS.max_re_asks)
     outage_wait: float = argument("Seconds to wait for a crashed server, then exit code 75.", DEFAULTS.outage_wait)
-    first_failures: int = argument(
-        "Stop if the first posts, this many, all fail permanently.", DEFAULTS.first_failures
+    failed_in_a_row: int = argument(
+        "Stop after this many posts in a row without an accepted answer.", DEFAULTS.failed_in_a_row
     )
     retry_failed: bool = argument("Request again what failed permanently in an earlier run.", False)
 
@@ -131,6 +131,9 @@ class ZeroShotArguments:
     max_pixels: int = argument("Larger images are scaled down to this size.", 1280 * 28 * 28)
     concurrency: int | None = argument(
         f"Maximum number of requests in flight per server; default {DEFAULTS.concurrency}."
+    )
+    failed_in_a_row: int = argument(
+        "Stop after this many posts in a row without a usable answer.", DEFAULTS.failed_in_a_row
     )
     retry_failed: bool = argument("Request again what failed permanently in an earlier run.", False)
 

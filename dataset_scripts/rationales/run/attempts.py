@@ -10,6 +10,7 @@ from dataset_scripts.rationales.engines.base import Answer
 from dataset_scripts.rationales.errors import EngineError, ServerCrashError
 from dataset_scripts.rationales.quality.gate import Verdict
 from dataset_scripts.rationales.run.server import Stopped
+from dataset_scripts.rationales.run.stops import Failure
 from dataset_scripts.rationales.store.rows import TOKEN_COUNTS
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ async def ask_post(
     writer: ShardWriter,
     gate: Gate,
     max_re_asks: int,
-    on_result: Callable[[Record, EngineError | None], None],
+    on_result: Callable[[Record, Failure | None], None],
 ) -> int:
     """Request the rationales of a post until each perspective has a final result.
 
@@ -43,7 +44,7 @@ async def ask_post(
         perspectives: perspectives to be asked.
         server, gate, max_re_asks: see `runner.run`.
         writer: records rejected answers, so that a restart continues from them.
-        on_result: called with each final record, and with the error if it is a failure.
+        on_result: called with each final record, and with the reason unless the rationale is ok.
 
     Returns:
         The number of answers that were requested again.
@@ -84,11 +85,10 @@ async def ask_post(
                     writer.add({"kind": "try", **name, **answers[perspective][-1]})
                     re_asked += 1
                     continue
-            record = _final(answers.pop(perspective), error, requests)
+            record, failure = _final(post, answers.pop(perspective), error, requests)
             if record["text"] is not None:
                 texts[perspective] = record["text"]
-                error = None
-            on_result({"kind": "answer", **name, **record}, error)
+            on_result({"kind": "answer", **name, **record}, failure)
         exceptions = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
         if exceptions:  # any other one says more than `Stopped`
             raise next((error for error in exceptions if not isinstance(error, Stopped)), exceptions[0])
@@ -107,19 +107,25 @@ def _judged(answer: Answer, verdict: Verdict, requests: int) -> Record:
     }
 
 
-def _final(answers: Sequence[Record], error: EngineError | None, requests: int) -> Record:
-    """Choose the first answer with the fewest hard flags. Its counts are those of all answers."""
+def _final(
+    post: PreparedPost, answers: Sequence[Record], error: EngineError | None, requests: int
+) -> tuple[Record, Failure | None]:
+    """Choose the first answer with the fewest hard flags, and state the reason unless it has none.
+
+    Its counts are those of all answers.
+    """
     parts = [*answers, {"attempts": requests}] if error is not None else answers
     totals = {count: _sum(part.get(count) for part in parts) for count in ("attempts", *TOKEN_COUNTS)}
     usable = [answer for answer in answers if answer["text"] is not None]
     best = min(usable, key=lambda answer: len(answer["hard"]), default=answers[-1] if answers else {})
+    message = None
     if usable:
-        status, message = "flagged" if best["hard"] else "ok", None
+        status, error = "flagged" if best["hard"] else "ok", None
     elif error is not None:
         status, message = "crashed" if isinstance(error, ServerCrashError) else "failed", f"{error.kind}: {error}"
     else:
         status, message = "failed", f"gate: none of {len(answers)} answers is usable"
-    return {
+    record = {
         "status": status,
         "text": best.get("text"),
         "raw": best.get("raw"),
@@ -128,6 +134,10 @@ def _final(answers: Sequence[Record], error: EngineError | None, requests: int) 
         "system_fingerprint": best.get("system_fingerprint"),
         **totals,
     }
+    if status == "ok":
+        return record, None
+    words, codes = (best.get("raw") or "", tuple(best["hard"])) if error is None else (str(error), ())
+    return record, Failure(post.post_id, error, codes, words, len(post.image or b""), post.image is not None)
 
 
 def _sum(counts: Iterable[int | None]) -> int | None:

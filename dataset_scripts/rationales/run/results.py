@@ -7,13 +7,41 @@ import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from dataset_scripts.rationales.errors import EngineError, MisconfiguredError, PermanentError, ServerCrashError
+from dataset_scripts.rationales.errors import ServerCrashError
+from dataset_scripts.rationales.run.stops import Failure, stop_error
 from dataset_scripts.rationales.store.shard_index import FAILED
 
 if TYPE_CHECKING:
     from dataset_scripts.rationales.store.shard import ShardWriter
 
 Record = dict[str, Any]
+
+_LISTED_REASONS = 5
+
+
+@dataclasses.dataclass
+class Reasons:
+    """Counts of rationales by reason, each with an example.
+
+    Attributes:
+        counts: rationales by reason.
+        examples: id of the first post of each reason, with the words of the server if there are some.
+    """
+
+    counts: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    examples: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    def add(self, reason: str, example: str, count: int = 1) -> None:
+        self.counts[reason] += count
+        self.examples.setdefault(reason, example)
+
+    def lines(self, title: str) -> list[str]:
+        """Format the most frequent reasons, one line each."""
+        listed = self.counts.most_common(_LISTED_REASONS)
+        lines = [f"{title}: {reason} {count:,}, e.g. {self.examples[reason]}" for reason, count in listed]
+        if others := len(self.counts) - len(listed):
+            lines.append(f"{title}: {others} other reasons {sum(self.counts.values()) - sum(dict(listed).values()):,}")
+        return lines
 
 
 @dataclasses.dataclass
@@ -24,11 +52,13 @@ class RunReport:
         posts: posts read. Of these, `complete` needed no request, and `duplicates` had the content of a post that
             was being asked.
         ok, flagged, failed, crashed: rationales recorded, by status (`shard_index.STATUSES`).
+        failed_before: rationales that failed in earlier runs and were not requested again.
         re_asked: answers that the gate rejected and that were requested again.
         requests: requests sent; `retried` of them after a retryable failure.
         outages: crashes of servers.
         prompt_tokens, cached_tokens, completion_tokens: totals over all answers, including rejected ones.
-        errors: failed rationales, by `EngineError.kind`.
+        errors: failed rationales by reason.
+        flags: flagged rationales by hard code of the gate.
         crashing_posts: ids of the posts that crash a server.
         stopped: `True` if the run was interrupted.
         seconds: duration.
@@ -41,6 +71,7 @@ class RunReport:
     flagged: int = 0
     failed: int = 0
     crashed: int = 0
+    failed_before: int = 0
     re_asked: int = 0
     requests: int = 0
     retried: int = 0
@@ -48,7 +79,8 @@ class RunReport:
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
-    errors: dict[str, int] = dataclasses.field(default_factory=collections.Counter)
+    errors: Reasons = dataclasses.field(default_factory=Reasons)
+    flags: Reasons = dataclasses.field(default_factory=Reasons)
     crashing_posts: list[str] = dataclasses.field(default_factory=list)
     stopped: bool = False
     seconds: float = 0.0
@@ -57,98 +89,134 @@ class RunReport:
     def answers(self) -> int:
         return self.ok + self.flagged + self.failed + self.crashed
 
+    @property
+    def absent(self) -> int:
+        """Rationales that the posts of this run lack at its end."""
+        return self.failed + self.crashed + self.failed_before
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """Final result for one perspective, or for a post that could not be prepared.
+
+    Attributes:
+        name: key of the answer, or name of the post.
+        record: record for the store.
+        failure: the reason, unless the rationale is ok.
+        asked_before: `True` if it had failed in an earlier run.
+    """
+
+    name: str
+    record: Record
+    failure: Failure | None
+    asked_before: bool
+
 
 class ResultRecorder:
     """Records final results. Holds failures back until a success shows that the server works.
 
-    A misconfigured server refuses every post and a faulty one crashes on every post. So permanent failures wait for
-    the first answer of the run, and crashes wait for the next answer. Failures still held back when the run ends are
-    recorded then, because they are too few to suspect the server.
+    A misconfigured server refuses every post, a faulty one crashes on every post, and an unsuitable model gets every
+    answer rejected. So each failure, and each answer with hard flags, waits for the next accepted answer that refutes
+    a common cause (`Failure.is_refuted_by`). If `failed_in_a_row` posts fail before, the run stops and records none
+    of them. Fewer that are still held back when the run ends are recorded then.
 
     Attributes:
         failed: keys, and ids of posts, recorded as failed by this run.
 
     Args:
         report: receives the counts.
-        first_failures: see `RunSettings`.
+        failed_in_a_row: see `RunSettings`.
         answers: returns the number of answers from the engines so far.
     """
 
-    def __init__(self, report: RunReport, first_failures: int, answers: Callable[[], int]) -> None:
+    def __init__(self, report: RunReport, failed_in_a_row: int, answers: Callable[[], int]) -> None:
         self.report = report
         self.failed: set[str] = set()
         self._writer: ShardWriter
-        self._first_failures = first_failures
+        self._failed_in_a_row = failed_in_a_row
         self._answers = answers
         self._answers_when_held_back = 0
-        self._posts_asked = 0
-        self._failed_first_posts: set[int] = set()
-        self._held_back: dict[int, dict[str, Record]] = collections.defaultdict(dict)
+        self._failures_in_a_row: list[Failure] = []  # one per post
+        self._held_back: dict[int, dict[str, Result]] = collections.defaultdict(dict)
 
     def write_to(self, writer: ShardWriter) -> None:
         """Record the following results in this shard."""
         self._writer = writer
 
     def is_held_back(self, name: str) -> bool:
-        """Tell whether a failure is held back under this name in the current shard."""
+        """Tell whether a result is held back under this name in the current shard."""
         return name in self._held_back.get(self._writer.files.shard_id, ())
 
     def shards_held_back(self) -> list[int]:
-        """List the shards with failures that are held back."""
-        return [shard_id for shard_id, records in self._held_back.items() if records]
+        """List the shards with results that are held back."""
+        return [shard_id for shard_id, results in self._held_back.items() if results]
 
-    def next_number(self) -> int:
-        """Count a post that is asked for the first time, and return its number from 1."""
-        self._posts_asked += 1
-        return self._posts_asked
-
-    def add(self, name: str, record: Record, error: EngineError | None, asked_before: bool) -> None:
+    def add(self, result: Result, size: int = 0, has_image: bool = False) -> None:
         """Record a final result, or hold it back.
 
         Args:
-            name: key of the answer, or name of the post.
-            record: record for the store.
-            error: the reason of a failure.
-            asked_before: `True` if it had failed in an earlier run.
+            result: the result.
+            size, has_image: those of the post (`Failure`).
         """
-        unproven = isinstance(error, PermanentError) and not asked_before and not self._answers()
-        if unproven or isinstance(error, ServerCrashError):
-            self._held_back[self._writer.files.shard_id][name] = record
+        failure = result.failure
+        if failure is None:
+            if self._answers() > self._answers_when_held_back:
+                self._record_refuted(size, has_image)
+        elif not result.asked_before or isinstance(failure.error, ServerCrashError):
+            self._held_back[self._writer.files.shard_id][result.name] = result
             self._answers_when_held_back = self._answers()
             return
-        if error is None and self._answers() > self._answers_when_held_back:
-            self.record_held_back()
-        self._record(record)
+        self._record(result)
 
     def record_held_back(self) -> None:
-        """Record the failures that were held back in the current shard."""
-        for record in self._held_back.pop(self._writer.files.shard_id, {}).values():
-            self._record(record)
+        """Record the results that were held back in the current shard."""
+        for result in self._held_back.pop(self._writer.files.shard_id, {}).values():
+            self._record(result)
 
-    def all_failed(self, number: int | None, error: EngineError) -> None:
-        """Count a post without any successful perspective.
-
-        Args:
-            number: from `next_number`; `None` for a post that had failed in an earlier run.
-            error: the reason of one failure.
+    def post_failed(self, failure: Failure) -> None:
+        """Count a post without any accepted answer, asked for the first time.
 
         Raises:
-            MisconfiguredError: the first `first_failures` posts of the run failed and no request has succeeded.
+            MisconfiguredError, OutageError: `failed_in_a_row` posts failed, and no accepted answer refutes a common
+                cause.
         """
-        if number is None or number > self._first_failures or self._answers():
-            return
-        self._failed_first_posts.add(number)
-        if len(self._failed_first_posts) == self._first_failures:
-            raise MisconfiguredError(
-                f"The first {self._first_failures} posts all failed, which points to the server's setup; no failure "
-                f"was recorded. Last error: {error} If the posts themselves are faulty, raise `first_failures`."
-            )
+        self._failures_in_a_row.append(failure)
+        if len(self._failures_in_a_row) >= self._failed_in_a_row:
+            raise stop_error(self._failures_in_a_row, in_a_row=True)
 
-    def _record(self, record: Record) -> None:
+    def check_end(self) -> None:
+        """Check the end of a run that is too short for `failed_in_a_row`.
+
+        Raises:
+            MisconfiguredError, OutageError: every post failed, and the store has no result of an earlier run. No
+                failure is recorded.
+        """
+        report = self.report
+        held_back = [result for results in self._held_back.values() for result in results.values()]
+        statuses = {result.record.get("status", "failed") for result in held_back}
+        if held_back and not report.answers and not report.complete and statuses <= set(FAILED):
+            raise stop_error([result.failure for result in held_back], in_a_row=False)
+
+    def _record_refuted(self, size: int, has_image: bool) -> None:
+        """Record what was held back and cannot have a common cause, after an accepted answer for another post."""
+        self._failures_in_a_row = [
+            failure for failure in self._failures_in_a_row if not failure.is_refuted_by(size, has_image)
+        ]
+        held_back = self._held_back.get(self._writer.files.shard_id, {})
+        for name, result in list(held_back.items()):
+            if result.failure.is_refuted_by(size, has_image):
+                self._record(held_back.pop(name))
+
+    def _record(self, result: Result) -> None:
+        record, report = result.record, self.report
         status = record.get("status", "failed")  # the record of an unusable post has no status
         count = 1 if record["kind"] == "answer" else len(self._writer.files.spec.perspectives)
-        setattr(self.report, status, getattr(self.report, status) + count)
-        if status in FAILED:
-            self.report.errors[record["error"].partition(":")[0]] += count
-            self.failed.add(record.get("key", record.get("id")))
+        setattr(report, status, getattr(report, status) + count)
+        if result.failure is not None:
+            if status in FAILED:
+                report.errors.add(result.failure.reason, result.failure.example, count)
+                self.failed.add(record.get("key", record.get("id")))
+            else:
+                for code in result.failure.codes:
+                    report.flags.add(code, result.failure.example)
         self._writer.add(record)

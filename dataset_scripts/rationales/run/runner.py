@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING
 
 from tqdm.auto import tqdm
 
-from dataset_scripts.rationales.errors import EngineError, PermanentError, PreparationError, ServerCrashError
+from dataset_scripts.rationales.errors import PreparationError
 from dataset_scripts.rationales.posts import PreparedPost, content_hashes, prepare_post
 from dataset_scripts.rationales.quality.gate import check
 from dataset_scripts.rationales.run.attempts import Gate, Record, ask_post
 from dataset_scripts.rationales.run.interrupts import stop_on_signal
 from dataset_scripts.rationales.run.posts_by_shard import PostsByShard, Row
-from dataset_scripts.rationales.run.results import ResultRecorder, RunReport
+from dataset_scripts.rationales.run.results import Result, ResultRecorder, RunReport
 from dataset_scripts.rationales.run.server import REAL_TIME, Clock, Server, Stopped
 from dataset_scripts.rationales.run.settings import DEFAULTS, RunSettings
+from dataset_scripts.rationales.run.stops import Failure
 from dataset_scripts.rationales.spec import content_key, item_key
 from dataset_scripts.rationales.store.rows import TOKEN_COUNTS
 from dataset_scripts.rationales.store.shard_index import FAILED
@@ -64,8 +65,9 @@ async def run(
         clock: time and randomness.
 
     Raises:
-        MisconfiguredError: no request can succeed; no failure is recorded.
-        OutageError: a server crashed and did not come back; the same call continues later.
+        MisconfiguredError: no request can succeed, or `failed_in_a_row` posts failed; the failures are not recorded.
+        OutageError: a server crashed and did not come back, or too many posts failed in a way that may pass; the same
+            call continues later.
         StoreError: another process writes a shard, or a shard cannot be written.
         ValueError: `engines` is empty, or `posts` cannot be read.
     """
@@ -132,7 +134,7 @@ class _Runner:
         self.stopping = False
         self.error: Exception | None = None
         self.results = ResultRecorder(
-            self.report, settings.first_failures, lambda: sum(server.answers for server in self.servers)
+            self.report, settings.failed_in_a_row, lambda: sum(server.answers for server in self.servers)
         )
         self.bar_updated = clock.monotonic()
 
@@ -146,6 +148,8 @@ class _Runner:
         try:
             for shard_id in shard_ids:
                 await self._run_shard(shard_id, posts_by_shard.rows(shard_id))
+            if not self.stopping:
+                self.results.check_end()
             for shard_id in [] if self.stopping else self.results.shards_held_back():
                 with self.store.writer(shard_id) as self.writer:
                     self.results.write_to(self.writer)
@@ -228,6 +232,9 @@ class _Runner:
         keys, missing = self._keys(record)
         if not missing:
             self.report.complete += 1
+            self.report.failed_before += sum(
+                self.writer.index.status(key) in FAILED and key not in self.results.failed for key in keys.values()
+            )
             self._update_bar(asked=False)
             return
         done = self.content_in_progress[content] = asyncio.Event()
@@ -273,15 +280,15 @@ class _Runner:
 
     async def _ask(self, post: PreparedPost, keys: dict[str, str], perspectives: list[str]) -> None:
         asked_before = any(self.writer.index.status(keys[perspective]) for perspective in perspectives)
-        number = None if asked_before else self.results.next_number()
-        failures: list[EngineError] = []
+        size, has_image = len(post.image or b""), post.image is not None
+        failures: list[Failure] = []
 
-        def on_result(record: Record, error: EngineError | None) -> None:
-            if isinstance(error, PermanentError):
-                failures.append(error)
-            self.results.add(record["key"], record, error, asked_before)
-            if isinstance(error, ServerCrashError) and post.post_id not in self.report.crashing_posts:
-                logger.error("post %r: %s It is skipped.", post.post_id, error)
+        def on_result(record: Record, failure: Failure | None) -> None:
+            if failure is not None:
+                failures.append(failure)
+            self.results.add(Result(record["key"], record, failure, asked_before), size, has_image)
+            if record["status"] == "crashed" and post.post_id not in self.report.crashing_posts:
+                logger.error("post %r: %s It is skipped.", post.post_id, failure.error)
                 self.report.crashing_posts.append(post.post_id)
 
         re_asked = await ask_post(
@@ -295,18 +302,20 @@ class _Runner:
             on_result=on_result,
         )
         self.report.re_asked += re_asked
-        if len(failures) == len(perspectives):
-            self.results.all_failed(number, failures[0])
+        if len(failures) == len(perspectives) and not asked_before:
+            self.results.post_failed(failures[0])
 
     def _record_unusable(self, record: Record, error: PreparationError) -> None:
         asked_before = not self.writer.index.adds(record)
         self._update_bar(asked=False)
         if asked_before and not self.settings.retry_failed:
             self.report.complete += 1
+            self.report.failed_before += len(self.spec.perspectives)
             return
-        number = None if asked_before else self.results.next_number()
-        self.results.add(f"post {record['id']}", record, error, asked_before)
-        self.results.all_failed(number, error)
+        failure = Failure(record["id"], error, words=str(error))
+        self.results.add(Result(f"post {record['id']}", record, failure, asked_before))
+        if not asked_before:
+            self.results.post_failed(failure)
 
     def _server(self, post: PreparedPost) -> Server:
         """Choose a server by the post's image, which the server may have cached.

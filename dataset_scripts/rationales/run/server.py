@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import dataclasses
+import datetime
 import logging
 import random
 import time
@@ -13,11 +14,13 @@ from typing import TYPE_CHECKING
 
 from dataset_scripts.rationales.errors import (
     EngineError,
+    MisconfiguredError,
     OutageError,
     PermanentError,
     RetryableError,
     ServerCrashError,
 )
+from dataset_scripts.rationales.run.stops import may_be_the_posts
 from dataset_scripts.rationales.spec import content_key
 from dataset_scripts.rationales.store.rows import TOKEN_COUNTS
 
@@ -33,6 +36,7 @@ MAX_CRASHES = 3
 # After so many such posts in a row without an answer, the server itself is considered faulty.
 MAX_CRASHING_POSTS = 5
 LONGEST_PAUSE = 60.0
+LONGEST_RETRY_AFTER = 86_400.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,12 +126,13 @@ class Server:
         """Request an answer until it arrives or repeating the request is useless.
 
         Returns:
-            The answer, or the error of this item (`PermanentError`, `ServerCrashError`, or the last `RetryableError`);
-            and the number of requests, without those lost in an outage.
+            The answer, or the error of this item (`PermanentError`, `ServerCrashError`, the last `RetryableError`, or
+            a `MisconfiguredError` that may concern this post only); and the number of requests, without those lost in
+            an outage.
 
         Raises:
-            OutageError: the server crashed and did not come back.
-            MisconfiguredError: raised by the engine.
+            OutageError: the server crashed and did not come back, or asks to wait for more than a day.
+            MisconfiguredError: no request can succeed.
             Stopped: `stop` was called before the request was sent.
         """
         content = content_key(post.image_sha256, post.text_sha256)
@@ -151,7 +156,9 @@ class Server:
                 last_error = error
                 if error.overloaded:
                     self._slow_down(request)
-            except PermanentError as error:
+            except (PermanentError, MisconfiguredError) as error:
+                if isinstance(error, MisconfiguredError) and not may_be_the_posts(error, self.answers):
+                    raise
                 self._answered(request)
                 return error, failures + 1
             else:
@@ -301,10 +308,22 @@ class Server:
         if error.retry_after is None:
             await self._pause(self._clock.uniform(0.0, min(LONGEST_PAUSE, 2.0**failures)))
             return
+        if error.retry_after > LONGEST_RETRY_AFTER:
+            raise OutageError(
+                f"{error} The server asks to wait for {error.retry_after / 3600:,.0f} hours; run the same "
+                "command again then."
+            )
         crashes = self.outages
+        if not self._retry_after_pauses and error.retry_after >= LONGEST_PAUSE:
+            end = datetime.datetime.now() + datetime.timedelta(seconds=error.retry_after)
+            logger.warning(
+                "%s asks to wait for %s s (Retry-After); the run continues at %s.",
+                self.engine.name,
+                f"{error.retry_after:,.0f}",
+                f"{end:%H:%M:%S}" if end.date() == datetime.date.today() else f"{end:%Y-%m-%d %H:%M}",
+            )
         self._retry_after_pauses += 1
-        seconds = min(error.retry_after, self._settings.outage_wait)
-        await self._pause(seconds + self._clock.uniform(0.0, 1.0))
+        await self._pause(error.retry_after + self._clock.uniform(0.0, 1.0))
         if crashes == self.outages:
             self._retry_after_pauses -= 1
             self._admit()

@@ -13,8 +13,8 @@ class RunSettings:
         max_re_asks: how often an answer that the gate rejects is requested again.
         outage_wait: seconds without an answer after which a run gives up on a crashed server.
         retry_failed: request again what failed in earlier runs.
-        first_failures: if the first `first_failures` posts of a run all fail permanently, the run stops, because the
-            server is probably misconfigured.
+        failed_in_a_row: after this many posts in a row without an accepted answer the run stops and records none of
+            them, because the cause is probably the server, the model or the prompt.
         preparation_threads: threads that decode, scale and encode images.
     """
 
@@ -23,11 +23,11 @@ class RunSettings:
     max_re_asks: int = 2
     outage_wait: float = 1800.0
     retry_failed: bool = False
-    first_failures: int = 20
+    failed_in_a_row: int = 20
     preparation_threads: int = 4
 
     def __post_init__(self) -> None:
-        for name in ("concurrency", "max_attempts", "first_failures", "preparation_threads"):
+        for name in ("concurrency", "max_attempts", "failed_in_a_row", "preparation_threads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)!r}.")
         for name in ("max_re_asks", "outage_wait"):

@@ -189,7 +189,7 @@ def test_without_log_probabilities_the_words_are_parsed(tmp_path):
         ask(tmp_path, server.url, profile="openai", retry_failed=True)
         assert len(server.requests) == 12 + 4
     assert server.requests[0]["max_tokens"] == 8 and "structured_outputs" not in server.requests[0]
-    assert (report.ok, report.failed, dict(report.errors)) == (8, 4, {"gate": 4})
+    assert (report.ok, report.failed, dict(report.errors.counts)) == (8, 4, {"gate (unreadable)": 4})
     rows = list(store.rows())
     assert all(row["flags_order_0"] == ["parsed"] and row["raw_order_1"] == "I cannot tell." for row in rows)
     raw = read_log_probs(store, QUESTION, [*IDS, "not in the store"])

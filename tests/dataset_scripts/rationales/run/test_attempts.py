@@ -14,11 +14,6 @@ def flags_in_answer(answer, **_):
     return Verdict(text or None, tuple(flags.split(",")) if flags else (), ("newline",))
 
 
-def engine_answering(*texts):
-    """Create an engine whose answers to each question are `texts`, in order."""
-    return ScriptedEngine(lambda number, post, perspective, attempt: Answer(texts[attempt], prompt_tokens=10))
-
-
 @pytest.mark.parametrize(
     ("texts", "kept", "status", "flags"),
     [
@@ -30,8 +25,13 @@ def engine_answering(*texts):
     ],
 )
 def test_the_first_answer_with_the_fewest_hard_flags_is_kept(store, texts, kept, status, flags):
-    report = run_engines(make_posts(1), store, engine_answering(*texts), gate=flags_in_answer)
-    (row,) = store.rows()
+    engine = ScriptedEngine(
+        lambda number, post, perspective, attempt: Answer(
+            texts[attempt] if post.post_id == "p0" else "good", prompt_tokens=10
+        )
+    )
+    report = run_engines(make_posts(2), store, engine, gate=flags_in_answer)
+    (row,) = [row for row in store.rows() if row["id"] == "p0"]
     assert (row["rationale_neutral"], row["status_neutral"], row["flags_neutral"]) == (kept, status, flags)
     assert row["attempts_neutral"] == len(texts) and row["prompt_tokens_neutral"] == 10 * len(texts)
     assert (row["error_neutral"] is None) == (kept is not None) and row["cached_tokens_neutral"] is None

@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import re
 import signal
 
 import pytest
@@ -209,6 +210,27 @@ def test_retry_after_pauses_all_requests_to_the_server(store):
     run(make_posts(20), store, ScriptedEngine(script), clock=clock, concurrency=3)
     assert clock.slept == [31.0] and set(sent_at) == {1000.0, 1031.0}
     assert 12 < sent_at.count(1000.0) <= 15  # number 12 and two more in flight
+
+
+def test_a_long_pause_is_announced_once_with_its_end(store, caplog):
+    def script(number, post, perspective, attempt):
+        if 11 < number < 15:
+            raise RetryableError("429", retry_after=3600.0, overloaded=True)
+
+    clock = ManualClock()
+    run(make_posts(20), store, ScriptedEngine(script), clock=clock, concurrency=3, outage_wait=600.0)
+    assert set(clock.slept) == {3601.0}
+    (message,) = caplog.messages
+    assert re.fullmatch(r"scripted asks to wait for 3,600 s .*; the run continues at (\S+ )?\d\d:\d\d\S*", message)
+
+
+def test_a_pause_of_days_ends_the_run(store):
+    def script(number, post, perspective, attempt):
+        raise RetryableError("429: weekly limit.", retry_after=2 * 86_400.0, overloaded=True)
+
+    with pytest.raises(OutageError, match="weekly limit. The server asks to wait for 48 hours"):
+        run(make_posts(2), store, ScriptedEngine(script))
+    assert set(statuses(store)) == {"open"}
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
