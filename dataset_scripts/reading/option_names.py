@@ -52,6 +52,25 @@ def option(name: str, value: Any = ...) -> str:
     return f"--{group} {shlex.quote(json.dumps({name: '…' if value is ... else value}, ensure_ascii=False))}"
 
 
+def field(name: str, value: Any = ...) -> str:
+    """Write a field of training, whose name is the same in both places: `lora=True`, or `--lora true`."""
+    if _command.get() is None:
+        return f"{name}={_python(value)}"
+    if isinstance(value, list):
+        return f"--{name} {' '.join(map(_word, value))}"
+    return f"--{name} {str(value).lower() if isinstance(value, bool) else _word(value)}"
+
+
+def load_call(name: str, data_dir: str | None = None) -> str:
+    """Write how posts are loaded: `load_posts("folder", "posts")`, or `--dataset folder --data_dir posts`."""
+    words = [name] if data_dir is None else [name, data_dir]
+    if _command.get() is None:
+        return f"load_posts({', '.join(map(_python, words))})"
+    if _command.get() == "predict" and data_dir is not None:
+        return f"--file {_word(f'{data_dir}/…')}"
+    return " ".join(f"--{word} {_word(value)}" for word, value in zip(("dataset", "data_dir"), words, strict=False))
+
+
 def option_name(name: str) -> str:
     """Write the name of an option for a message: `` `protocol` `` in Python, `--split` on the command line."""
     return f"`{name}`" if _command.get() is None else option(name).split(" ")[0]

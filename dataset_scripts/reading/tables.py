@@ -57,7 +57,8 @@ def find_table(data_dir: Path, file: str | None, suffixes: tuple[str, ...] = SUF
     if file is None:
         if len(names) != 1:
             raise ValueError(
-                f"{data_dir} has {len(names)} tables ({', '.join(suffixes)}): {listed}; name one with {option('file')}."
+                f"{data_dir} has {len(names)} tables ({', '.join(suffixes)}): {listed}; name one with "
+                f"{option('file')}."
             )
         file = names[0]
     if not (data_dir / file).is_file():
