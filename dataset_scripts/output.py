@@ -1,6 +1,7 @@
 """Output shared by all packages: atomic files and Markdown tables."""
 
 import os
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,37 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_writable(path: str | os.PathLike[str], name: str = "output_dir", *, is_file: bool = False) -> None:
+    """Check that results can be written at a path, by writing a temporary file there.
+
+    Called before work that takes hours. Nothing is left: for a folder that does not exist, its nearest existing parent
+    is tried.
+
+    Args:
+        path (`str` or `Path`): folder of results, or their file.
+        name (`str`): name of the argument.
+        is_file (`bool`): whether `path` is a file.
+
+    Raises:
+        ValueError: a file in the place of a folder or the reverse, or a folder that cannot be written.
+    """
+    path = Path(path)
+    try:
+        if is_file and path.is_dir():
+            raise ValueError(f"`{name}` must be a file, but {path} is a folder. Name a file in it.")
+        folder = path.parent if is_file else path
+        while not os.path.lexists(folder) and folder != folder.parent:
+            folder = folder.parent
+        if not folder.is_dir():
+            raise ValueError(f"`{name}` {path} cannot be written: {folder} is not a folder. Choose another place.")
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"0")
+    except OSError as error:
+        raise ValueError(
+            f"`{name}` {path} cannot be written: {error.strerror}. Name a folder that can be written, with free space."
+        ) from error
 
 
 def write_text_atomically(path: str | os.PathLike[str], text: str) -> None:

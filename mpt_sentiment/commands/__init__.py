@@ -1,8 +1,18 @@
 """Console script `mpt-sentiment`. Each module parses the arguments of one command."""
 
+import contextlib
 import importlib
+import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+import traceback
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from mpt_sentiment.commands.faults import BROKEN_PIPE, INTERRUPTED, REFUSED, Terminated, fault
+
+__all__ = ["COMMANDS", "INTERRUPTED", "REFUSED", "fault", "main"]
 
 # Command: its module in this package, and one line for the overview.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -15,7 +25,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "zero-shot": ("zero_shot", "classify posts with the large multimodal model alone"),
     "push": ("push", "publish a dataset folder or a trained model on the Hub"),
 }
-REFUSED, OUTAGE, INTERRUPTED = 1, 75, 130
+# Values of an argument of the Trainer that is also called --debug.
+_TRAINER_DEBUG = ("underflow_overflow", "tpu_metrics_debug")
 
 
 def overview() -> str:
@@ -23,55 +34,112 @@ def overview() -> str:
     width = max(map(len, COMMANDS))
     lines = [f"  {name:<{width}}  {text}" for name, (_, text) in COMMANDS.items()]
     return "\n".join(
-        ["usage: mpt-sentiment COMMAND …", "", *lines, "", "`mpt-sentiment COMMAND --help` lists its arguments."]
+        [
+            "usage: mpt-sentiment COMMAND …",
+            "",
+            *lines,
+            "",
+            "`mpt-sentiment COMMAND --help` lists its arguments.",
+            "`--debug` after any command shows the traceback of an error.",
+        ]
     )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code.
 
-    A fault that the user can correct becomes one line on stderr.
+    An exception becomes one line on stderr. With the argument `--debug`, its traceback is printed before.
 
     Args:
         argv (sequence of `str`, *optional*): command and arguments, by default those of the process.
 
     Returns:
-        0 for success, 1 for refused input, 75 for an unreachable server (the same command resumes the run), 130 for
-        an interrupted run, or a code that the command documents.
+        0 for success, 1 for refused input, 70 for an exception that is a fault of this package, 75 for an unreachable
+        server (the same command resumes the run), 130 and 143 for a run that was interrupted or received SIGTERM, 141
+        if the reader of the output closed it, or a code that the command documents.
     """
-    name, *arguments = [*(sys.argv[1:] if argv is None else argv)] or ["--help"]
-    if name in ("-h", "--help"):
-        print(overview())
-        return 0
-    if name not in COMMANDS:
-        from dataset_scripts.reading.report import did_you_mean
-
-        hint = did_you_mean(name, COMMANDS)
-        print(f"error: unknown command {name!r}, must be one of {', '.join(COMMANDS)}.{hint}", file=sys.stderr)
-        return REFUSED
-    from dataset_scripts.reading.option_names import written_for
-
+    arguments, debug = _without_debug(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a terminal without UTF-8 shows the codes of other characters
+            stream.reconfigure(errors="backslashreplace")
+    name = arguments[0] if arguments else ""
     try:
-        with written_for(name):
-            return importlib.import_module(f"mpt_sentiment.commands.{COMMANDS[name][0]}").main(arguments) or 0
+        with _sigterm_as_exception():
+            code = _run(arguments)
+            sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        _discard_stdout()
+        return BROKEN_PIPE
     except (Exception, KeyboardInterrupt) as error:
-        code, message = fault(error)
-        print(message if code == INTERRUPTED else f"error: {message}", file=sys.stderr)
+        if debug:
+            traceback.print_exc()
+        code, message = fault(error, name)
+        process = f"process {rank}: " if (rank := os.environ.get("RANK", "0")) != "0" else ""
+        prefix = "" if isinstance(error, KeyboardInterrupt) else "error: "
+        print(f"{process}{prefix}{message}", file=sys.stderr)
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _discard_stdout()
         return code
 
 
-def fault(error: BaseException) -> tuple[int, str]:
-    """Return the exit code and the line of a fault that a user can correct.
+def _run(arguments: Sequence[str]) -> int:
+    name, *arguments = arguments or ["--help"]
+    if name in ("-h", "--help"):
+        print(overview())
+        return 0
+    from dataset_scripts.reading.option_names import written_for
 
-    Raises:
-        BaseException: `error` itself, if it is a fault of this package.
+    if name not in COMMANDS:
+        from dataset_scripts.reading.report import did_you_mean
+
+        raise ValueError(
+            f"unknown command {name!r}, must be one of {', '.join(COMMANDS)}.{did_you_mean(name, COMMANDS)}"
+        )
+    with written_for(name):
+        try:
+            return importlib.import_module(f"mpt_sentiment.commands.{COMMANDS[name][0]}").main(arguments) or 0
+        except SystemExit as exit:  # of argparse, after --help
+            return exit.code or 0
+
+
+def _without_debug(argv: Sequence[str]) -> tuple[list[str], bool]:
+    """Take `--debug` out of the arguments, unless it is the Trainer's argument of this name."""
+    words = [
+        word
+        for word, following in zip(argv, [*argv[1:], ""], strict=True)
+        if word != "--debug" or following in _TRAINER_DEBUG
+    ]
+    return words, len(words) < len(argv)
+
+
+@contextlib.contextmanager
+def _sigterm_as_exception() -> Iterator[None]:
+    """Let SIGTERM raise [`Terminated`], so that temporary files are removed.
+
+    Not in a process of a launcher, which sends the signal if another process failed and waits for the end of this one.
     """
-    from dataset_scripts.rationales.errors import EngineError, OutageError, StoreError
+    if "LOCAL_RANK" in os.environ or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    process = os.getpid()
 
-    if isinstance(error, KeyboardInterrupt):
-        return INTERRUPTED, "interrupted"
-    if isinstance(error, OutageError):
-        return OUTAGE, str(error)
-    if isinstance(error, ValueError | OSError | StoreError | EngineError):
-        return REFUSED, str(error)
-    raise error
+    def handle(number: int, frame: Any) -> None:
+        if os.getpid() != process:  # a worker, whose parent ends it
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _discard_stdout() -> None:
+    """Send the rest of the output nowhere: Python would write it at exit, and fail again."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
