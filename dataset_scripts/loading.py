@@ -5,13 +5,15 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from datasets import ClassLabel, Dataset, DatasetDict, concatenate_datasets, load_dataset, load_from_disk
+from datasets import Dataset, DatasetDict, concatenate_datasets
 
+from dataset_scripts.loaders.published import open_dataset, standard_columns
 from dataset_scripts.rationales.join import join_rationales
 from dataset_scripts.reading.archives import ArchiveLimits, raw_folder
+from dataset_scripts.reading.option_names import load_call, option, option_name
 from dataset_scripts.reading.report import BuildReport, check_on_error, did_you_mean
 from dataset_scripts.registry import DATASETS
-from dataset_scripts.schema import CONTENT, features
+from dataset_scripts.schema import CONTENT
 
 logger = logging.getLogger(__name__)
 
@@ -30,8 +32,8 @@ def load_posts(
     Args:
         name (`str`):
             A name in `registry.DATASETS`: `"sample"` needs no files, `"folder"` is a table of your own, the others
-            are datasets of the literature. Or a folder or Hub id with these columns, which `datasets.load_dataset` or
-            `load_from_disk` opens.
+            are datasets of the literature. Or a folder or Hub id that `datasets.load_dataset` or `load_from_disk`
+            opens; columns that it lacks get their defaults.
         data_dir (`str` or `Path`, *optional*):
             The raw data: a folder, or an archive as downloaded (ZIP, TAR, compressed TAR), which is unpacked once
             into the datasets cache. For a dataset published without texts and images, the original download that has
@@ -43,11 +45,12 @@ def load_posts(
             `"raise"` stops at a faulty row and names a fix; `"skip"` leaves the row out, counts and logs it.
         archive_limits (`ArchiveLimits`, *optional*): limits of unpacked files, against archive bombs.
         options:
-            Options of the loader, e.g. `num_proc` (images decoded at a time), or of `datasets.load_dataset`, whose
-            `name` is `config_name` here.
+            Options of the loader, e.g. `num_proc` (images decoded at a time). For a folder or Hub id those of
+            `datasets.load_dataset`, whose `name` is `config_name` here, and `text_column`, `image_column`,
+            `label_column`, `id_column`, `group_column`, `labels` and `language` as of the loader `folder`.
 
     Returns:
-        A `Dataset`; a `DatasetDict` if a published dataset has several splits.
+        A `Dataset`; a `DatasetDict` if a published dataset or a folder has several splits.
 
     Raises:
         ValueError: unknown name or option, or a fault in the data; the message names file, row and fix.
@@ -140,18 +143,20 @@ def _load_registered(
     given: dict[str, Any] = {"on_error": on_error}
     if "data_dir" in parameters:
         if data_dir is None:
-            raise ValueError(f"load_posts({name!r}) needs `data_dir`: the folder of the raw data, or its archive.")
+            raise ValueError(
+                f"{load_call(name)} needs {option_name('data_dir')}: the folder of the raw data, or its archive."
+            )
         given["data_dir"] = None  # unpacked below, after the options are checked
     elif data_dir is not None:
         raise _needless_data_dir(name, data_dir)
     if "archive_limits" in parameters:
         given["archive_limits"] = archive_limits
-    known = [option for option in parameters if option not in given]
-    for option in options:
-        if option not in known:
+    known = [parameter for parameter in parameters if parameter not in given]
+    for wanted in options:
+        if wanted not in known:
             raise ValueError(
-                f"{name!r} has no option {option!r}; its options are {', '.join(known) or '(none)'}."
-                + did_you_mean(option, known)
+                f"{name!r} has no option {wanted!r}; its options are {', '.join(known) or '(none)'}."
+                + did_you_mean(wanted, known)
             )
     if data_dir is not None:
         given["data_dir"] = raw_folder(Path(data_dir).expanduser(), archive_limits)
@@ -161,48 +166,25 @@ def _load_registered(
 def _load_published(
     name: str, data_dir: str | Path | None, on_error: str, options: dict[str, Any]
 ) -> Dataset | DatasetDict:
-    """Load a dataset with the columns of `schema.features` from disk or from the Hub."""
-    folder = Path(name)
-    options = dict(options)
-    config_name = options.pop("config_name", None)
-    if (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file():
-        posts = load_from_disk(name, **options)
-    elif folder.is_dir() or "/" in name:
-        posts = load_dataset(name, config_name, **options)
-    else:
+    """Load a dataset from disk or from the Hub, with the columns of `schema.features`."""
+    if not Path(name).is_dir() and "/" not in name:
         raise ValueError(
             f"{name!r} must be one of {', '.join(DATASETS)}, a folder, or a Hub id (owner/name)."
             + did_you_mean(name, DATASETS)
         )
-    if isinstance(posts, DatasetDict) and len(posts) == 1:
-        (posts,) = posts.values()
+    own = {*inspect.signature(standard_columns).parameters} - {"posts", "name"}
+    posts = open_dataset(name, **{key: value for key, value in options.items() if key not in own})
     if data_dir is not None:
         posts = _with_content(posts, name, data_dir, on_error)
-    for split in _splits(posts).values():
-        missing = [column for column in features(perspectives=()) if column not in split.column_names]
-        if missing == list(CONTENT):
-            raise ValueError(
-                f"{name!r} was published without texts and images; give the original download that has them as "
-                "data_dir=…."
-            )
-        if missing:
-            raise ValueError(
-                f"{name!r} lacks the columns {missing} (it has {split.column_names}); for a table of your own use "
-                "load_posts('folder', data_dir, text_column=…), which takes any column names."
-            )
-        if not isinstance(split.features["label"], ClassLabel):
-            raise ValueError(
-                f"{name!r}: the column 'label' must be a ClassLabel, got {split.features['label']}. Use "
-                "dataset.class_encode_column('label')."
-            )
+    posts = standard_columns(posts, name, **{key: value for key, value in options.items() if key in own})
+    if len(posts) == 1:
+        (posts,) = posts.values()
     return posts
 
 
-def _with_content(
-    posts: Dataset | DatasetDict, name: str, data_dir: str | Path, on_error: str
-) -> Dataset | DatasetDict:
+def _with_content(posts: DatasetDict, name: str, data_dir: str | Path, on_error: str) -> DatasetDict:
     """Join the original download of the dataset that the column `source` names."""
-    splits = _splits(posts).values()
+    splits = posts.values()
     if any(column in split.column_names for split in splits for column in CONTENT):
         raise _needless_data_dir(name, data_dir)
     sources = sorted({str(source) for split in splits if "source" in split.column_names for source in split["source"]})
@@ -247,7 +229,7 @@ def _splits(posts: Dataset | DatasetDict) -> dict[str, Dataset]:
 
 
 def _needless_data_dir(name: str, data_dir: str | Path) -> ValueError:
-    return ValueError(f"load_posts({name!r}) takes no data_dir, got {str(data_dir)!r}; leave it out.")
+    return ValueError(f"{load_call(name)} takes no {option('data_dir', str(data_dir))}; leave it out.")
 
 
 def _report_of(name: str, posts: Dataset | DatasetDict) -> BuildReport:
@@ -257,4 +239,9 @@ def _report_of(name: str, posts: Dataset | DatasetDict) -> BuildReport:
         label = split.features["label"]
         for value in split["label"]:
             report.keep(label.int2str(value) if value is not None else None)
+        for column in CONTENT:
+            tables = split.select_columns(column).with_format("arrow").iter(1000)
+            missing = sum(table.column(column).null_count for table in tables)
+            if missing:
+                report.note(f"without {column}", missing)
     return report

@@ -88,8 +88,8 @@ def split_posts(
     repeated = [post_id for post_id, count in Counter(ids).items() if count > 1]
     if repeated:
         raise ValueError(
-            f"{len(repeated):,} ids occur more than once (first: {repeated[:3]}); ids must be unique. Correct them, or "
-            f"number the posts: {option('id_column', '')}."
+            f"{len(repeated):,} ids occur more than once (first: {repeated[:3]}); ids must be unique. Correct them or "
+            f"number the posts with {option('id_column', '')}."
         )
 
     labels = list(dataset["label"])

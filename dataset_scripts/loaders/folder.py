@@ -1,35 +1,44 @@
-"""Own posts: a CSV, TSV, JSONL or Parquet table, and images named by relative paths."""
+"""Own posts: a table, or one for each split, with images by relative paths or embedded in Parquet."""
 
+import dataclasses
 import itertools
 import logging
-import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from datasets import Dataset
+import pyarrow.parquet as pq
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
+from dataset_scripts.loaders.classes import class_names
+from dataset_scripts.loaders.folder_rows import folder_rows, image_file
 from dataset_scripts.reading.build import build_dataset
 from dataset_scripts.reading.files import inputs_digest
-from dataset_scripts.reading.image_checks import UncheckedRow
+from dataset_scripts.reading.id_lists import SPLITS, split_of_name
+from dataset_scripts.reading.option_names import load_call, option
 from dataset_scripts.reading.report import BuildReport
-from dataset_scripts.reading.row_checks import RowChecks
 from dataset_scripts.reading.tables import (
+    TableFormat,
     cell_name,
-    cell_text,
     find_table,
-    nested_column,
     require_column,
     sound_rows,
     table_columns,
-    table_rows,
+    table_names,
 )
-from dataset_scripts.schema import LABELS, PERSPECTIVES, features, post_row, rationale_column
+from dataset_scripts.schema import GROUP, LABELS, PERSPECTIVES, features, rationale_column
 
 logger = logging.getLogger(__name__)
 
-_URL = re.compile(r"^[a-z][a-z0-9+.-]*://", re.IGNORECASE)
-_MAX_CLASSES = 100
+# Columns that are read if the user names none; `file_name` is that of `datasets` for a folder of images.
+_DEFAULT_COLUMNS = {
+    "text": ("text",),
+    "image": ("image", "file_name", "image_file_name"),
+    "label": ("label",),
+    "id": ("id",),
+    GROUP: (),
+}
+_SPLIT = "split"  # temporary column
 
 
 def load_folder(
@@ -37,179 +46,201 @@ def load_folder(
     on_error: str = "raise",
     *,
     file: str | None = None,
-    text_column: str = "text",
+    text_column: str | None = None,
     image_column: str | None = None,
     label_column: str | None = None,
     id_column: str | None = None,
+    group_column: str | None = None,
     rationale_columns: Mapping[str, str] | None = None,
     labels: Sequence[str | int] | None = None,
+    label_as_text: bool = False,
+    delimiter: str | None = None,
+    encoding: str | None = None,
+    sheet: str | None = None,
     language: str = "en",
     source: str = "folder",
     num_proc: int | None = None,
-) -> tuple[Dataset, BuildReport]:
-    """Load posts from a table and the images that it names.
+) -> tuple[Dataset | DatasetDict, BuildReport]:
+    """Load posts from a table and the images that it names or holds.
+
+    A post may lack its text or its image, not both.
 
     Args:
         data_dir (`str` or `Path`): folder of the table; image paths are relative to it.
         on_error, num_proc: See [`load_posts`].
-        file (`str`, *optional*): name of the table in `data_dir`, if there are several.
-        text_column (`str`, defaults to `"text"`): every row needs a text.
+        file (`str`, *optional*):
+            Name of the table in `data_dir`, if there are several. By default the only one, or those that are named
+            train, validation (dev, val, valid) and test: the splits of the result.
+        text_column (`str`, *optional*): By default the column `text` if there is one.
         image_column (`str`, *optional*):
-            Relative paths; a blank cell is a post without image. By default the column `image` if there is one.
+            Relative paths, or images of a Parquet file: an `Image` feature or bytes; a blank cell is a post without
+            image. By default `image` or `file_name` if present.
         label_column (`str`, *optional*):
-            Names or integers; a blank cell is a post without label, for prediction. By default `label` if present.
+            Names, integers or a `ClassLabel`; a blank cell is a post without label, for prediction. By default
+            `label` if present.
         id_column (`str`, *optional*):
-            By default `id` if present, else posts are numbered from 0 in the order of the table.
+            By default `id` if present, else posts are numbered from 0 in the order of the tables; `""` numbers them
+            in any case.
+        group_column (`str`, *optional*):
+            Values that several posts share, such as their author; they become the column `group`, and `split_posts`
+            keeps the posts of a group in one split.
         rationale_columns (mapping, *optional*):
             Perspective -> column, e.g. `{"positive": "why_positive"}`; the keys become the perspectives of the
             dataset. By default the columns `rationale_*` of the table, or the three perspectives of the paper, null.
         labels (sequence, *optional*):
             All class names, in the order of the label ids. By default those that occur: positive, neutral, negative
             in this order if there are no others, else sorted (integers by value).
+        label_as_text (`bool`, defaults to `False`): Keep labels as written, of any kind, for prediction.
+        delimiter, encoding, sheet (`str`, *optional*): See [`~dataset_scripts.reading.tables.TableFormat`].
         language, source (`str`): values of these columns.
 
     Raises:
-        ValueError: no or several tables, a missing column, or (unless skipped) a malformed row, blank id, duplicate
-            id, empty text, unknown label, a URL for an image, missing or unreadable image.
+        ValueError: no or several tables, a missing column, or (unless skipped) a malformed row, blank or rounded id,
+            duplicate id, empty post, unknown label, a URL for an image, missing or unreadable image.
     """
     data_dir = Path(data_dir).resolve()
-    table = find_table(data_dir, file)
-    columns = table_columns(table)
-    require_column(table, columns, text_column, "text_column")
-    column_of = {
-        "text": text_column,
-        "image": _optional_column(table, columns, image_column, "image"),
-        "label": _optional_column(table, columns, label_column, "label"),
-        "id": _optional_column(table, columns, id_column, "id"),
-    }
-    rationales = _rationale_columns(table, columns, rationale_columns)
-    for role in ("image", "label"):
-        if column_of[role] is None:
-            logger.warning(
-                "%s: no column %r among %s; posts have no %s. Name another column with %s_column=…",
-                table, role, columns, role, role,
-            )  # fmt: skip
-    if labels is not None or column_of["label"] is None:
-        label_names = [str(label) for label in labels or LABELS]
-    else:
-        label_names = _classes_in(table, column_of["label"])
-    return build_dataset(
+    table_format = TableFormat(delimiter=delimiter, encoding=encoding, sheet=sheet)
+    given = {"text": text_column, "image": image_column, "label": label_column, "id": id_column, GROUP: group_column}
+    tables = []
+    for split, path in _tables(data_dir, file).items():
+        columns = table_columns(path, table_format)
+        column_of = {role: _column(path, columns, role, given[role]) for role in given}
+        _warn_of_missing(path, columns, column_of)
+        rationales = _rationale_columns(path, columns, rationale_columns)
+        tables.append(_Table(path, split, column_of, rationales, _schema_classes(path, column_of["label"])))
+    label_names = list(LABELS) if label_as_text else _label_names(tables, table_format, labels)
+    perspectives = list(dict.fromkeys(itertools.chain.from_iterable(table.rationales for table in tables)))
+    schema = features(label_names, _in_order(perspectives) or PERSPECTIVES)
+    if label_as_text:
+        schema["label"] = Value("string")
+    if group_column is not None:
+        schema[GROUP] = Value("string")
+    is_split = len(tables) > 1
+    posts, report = build_dataset(
         source,
-        _rows,
-        features(label_names, list(rationales) or PERSPECTIVES),
-        inputs=inputs_digest(itertools.chain([table], _images(table, data_dir, column_of["image"]))),
+        folder_rows,
+        Features(schema | {_SPLIT: Value("string")}) if is_split else schema,
+        inputs=inputs_digest(
+            itertools.chain((table.path for table in tables), _image_files(tables, table_format, data_dir))
+        ),
         options={
-            "table": str(table),
+            "tables": [dataclasses.asdict(table) | {"path": str(table.path)} for table in tables],
+            "table_format": dataclasses.asdict(table_format),
             "data_dir": str(data_dir),
-            "column_of": column_of,
-            "rationales": rationales,
-            "label_names": label_names,
+            "label_names": None if label_as_text else label_names,
+            "perspectives": [name.removeprefix(rationale_column("")) for name in schema if "rationale_" in name],
             "constants": {"language": language, "source": source},
         },
         on_error=on_error,
         num_proc=num_proc,
     )
+    return (_by_split(posts) if is_split else posts), report
 
 
-def _optional_column(table: Path, columns: list[str], given: str | None, role: str) -> str | None:
+@dataclasses.dataclass(frozen=True)
+class _Table:
+    """A table, its split, its column for each role, and the class names in its schema."""
+
+    path: Path
+    split: str | None
+    column_of: dict[str, str | None]
+    rationales: dict[str, str]
+    classes: list[str] | None
+
+
+def _tables(data_dir: Path, file: str | None) -> dict[str | None, Path]:
+    """Find the table of a folder, or its tables by split."""
+    names = table_names(data_dir)
+    saved = [name for name in ("state.json", "dataset_dict.json") if (data_dir / name).is_file()]
+    if file is None and saved and not names:
+        raise ValueError(f"{data_dir} is a dataset saved by `datasets`; load it with {load_call(str(data_dir))}.")
+    by_split: dict[str, list[str]] = {}
+    for name in names:
+        by_split.setdefault(split_of_name(Path(name).stem) or "", []).append(name)
+    others = by_split.pop("", [])
+    are_splits = "train" in by_split and len(by_split) > 1 and all(len(found) == 1 for found in by_split.values())
+    if file is not None or not are_splits:
+        return {None: find_table(data_dir, file)}
+    if others:
+        logger.warning(
+            "%s: the splits %s are read; %s not. Name one table with %s.",
+            data_dir, ", ".join(by_split), ", ".join(others), option("file"),
+        )  # fmt: skip
+    return {split: data_dir / by_split[split][0] for split in SPLITS if split in by_split}
+
+
+def _column(table: Path, columns: list[str], role: str, given: str | None) -> str | None:
     if given is None:
-        return role if role in columns else None
+        return next((name for name in _DEFAULT_COLUMNS[role] if name in columns), None)
+    if role == "id" and given == "":
+        return None
     require_column(table, columns, given, f"{role}_column")
     return given
+
+
+def _warn_of_missing(table: Path, columns: list[str], column_of: dict[str, str | None]) -> None:
+    if column_of["text"] is None and column_of["image"] is None:
+        raise ValueError(
+            f"{table} has neither a column 'text' nor 'image'; its columns are {', '.join(map(repr, columns))}. Name "
+            f"them with {option('text_column')} and {option('image_column')}."
+        )
+    for role in ("text", "image", "label"):
+        if column_of[role] is None:
+            logger.warning(
+                "%s: no column %r among %s; posts have no %s. Name another column with %s.",
+                table, role, columns, role, option(f"{role}_column"),
+            )  # fmt: skip
 
 
 def _rationale_columns(table: Path, columns: list[str], given: Mapping[str, str] | None) -> dict[str, str]:
     """Map each perspective to its column of the table."""
     if given is None:
         prefix = rationale_column("")
-        present = {column.removeprefix(prefix): column for column in columns if column.startswith(prefix)}
-        # Those of the paper first, so that the order of the table's columns does not change the schema.
-        return {name: present[name] for name in dict.fromkeys([*PERSPECTIVES, *present]) if name in present}
+        return {column.removeprefix(prefix): column for column in columns if column.startswith(prefix)}
     for column in given.values():
         require_column(table, columns, column, "rationale_columns")
     return dict(given)
 
 
-def _classes_in(table: Path, column: str) -> list[str]:
-    """List the class names that occur in a column, in the order of `labels` of `load_folder`."""
-    names = {cell_name(row.get(column)) for _, row in sound_rows(table)} - {None}
-    if not names:
-        return list(LABELS)
-    if len(names) > _MAX_CLASSES:
-        raise ValueError(
-            f"{table}: column {column!r} has {len(names):,} different values (e.g. {sorted(names)[0]!r}), more than "
-            f"{_MAX_CLASSES}. Name the column of labels with label_column=…, or all classes with labels=[…]."
-        )
-    if names <= set(LABELS):
-        return sorted(names, key=LABELS.index)
-    return sorted(names, key=int if all(re.fullmatch(r"-?\d+", name) for name in names) else None)
+def _in_order(perspectives: list[str]) -> list[str]:
+    """Put those of the paper first, so that the order of the table's columns does not change the schema."""
+    return [name for name in dict.fromkeys([*PERSPECTIVES, *perspectives]) if name in perspectives]
 
 
-def _images(table: Path, data_dir: Path, column: str | None) -> Iterator[Path]:
-    if column is not None:
-        for _, row in sound_rows(table):
-            path = cell_text(row.get(column))
-            if path is not None and not _URL.match(path):
-                yield data_dir / path
+def _schema_classes(table: Path, column: str | None) -> list[str] | None:
+    """Return the names of a `ClassLabel` in a Parquet file that `datasets` wrote."""
+    if column is None or table.suffix.lower() != ".parquet":
+        return None
+    label = Features.from_arrow_schema(pq.read_schema(table)).get(column)
+    return label.names if isinstance(label, ClassLabel) else None
 
 
-def _rows(
-    report: BuildReport,
-    table: str,
-    data_dir: str,
-    column_of: dict[str, str | None],
-    rationales: dict[str, str],
-    label_names: list[str],
-    constants: dict[str, str],
-) -> Iterator[dict[str, Any] | UncheckedRow]:
-    checks = RowChecks(report)
-    for number, (location, row) in enumerate(table_rows(Path(table))):
-        report.read += 1
-        if not checks.has_all_fields(row, location):
-            continue
-        nested = nested_column(row, [*filter(None, column_of.values()), *rationales.values()])
-        if nested is not None:
-            report.fail(
-                "malformed row",
-                f"{location}: {nested!r} must be a text or a number, got {type(row[nested]).__name__}. A dataset with "
-                "embedded images opens as load_posts(folder).",
-            )
-            continue
-        cells = {role: cell_text(row.get(column)) if column else None for role, column in column_of.items()}
-        post_id = cell_name(cells["id"]) if column_of["id"] else str(number)
-        if post_id is None:
-            report.fail("blank id", f"{location}: {column_of['id']!r} is blank; write an id or remove the row.")
-            continue
-        if not checks.is_new_id(post_id, location):
-            continue
-        if cells["text"] is None:
-            report.fail("empty text", f"{location}: {column_of['text']!r} is empty; write the text or remove the row.")
-            continue
-        label = cell_name(cells["label"])
-        fix = "Correct the row or add the class to labels=[…]."
-        if label is not None and not checks.is_known_label(label, label_names, location, fix):
-            continue
-        image = cells["image"]
-        if image is not None and _URL.match(image):
-            report.fail(
-                "image is a URL",
-                f"{location}: the image {image!r} is a URL; download the images into the folder and write their "
-                "relative paths.",
-            )
-            continue
-        by_perspective = {name: cell_text(row.get(column)) for name, column in rationales.items()}
-        post = post_row(
-            post_id,
-            text=cells["text"],
-            image=image and str(Path(data_dir) / image),
-            label=label,
-            rationales=by_perspective or None,
-            **constants,
-        )
-        notes = ("without one of its rationales",) if None in by_perspective.values() else ()
-        if image is not None:
-            yield UncheckedRow(post, location, notes)
-            continue
-        for note in ("without image", *notes):
-            report.note(note)
-        yield post
+def _label_names(tables: list[_Table], table_format: TableFormat, labels: Sequence[str | int] | None) -> list[str]:
+    """List the class names given, of the schema of the tables, or those that occur in them."""
+    labelled = [table for table in tables if table.column_of["label"] is not None]
+    if labels is not None or not labelled:
+        return [str(label) for label in labels or LABELS]
+    if labelled[0].classes and all(table.classes == labelled[0].classes for table in labelled):
+        return labelled[0].classes
+    counts: Counter[str] = Counter()
+    for table in labelled:
+        column = str(table.column_of["label"])
+        counts.update(filter(None, (cell_name(row.get(column)) for _, row in sound_rows(table.path, table_format))))
+    return class_names(counts, f"{labelled[0].path}: column {labelled[0].column_of['label']!r}")
+
+
+def _image_files(tables: list[_Table], table_format: TableFormat, data_dir: Path) -> Iterator[Path]:
+    for table in tables:
+        if table.column_of["image"] is not None:
+            for _, row in sound_rows(table.path, table_format):
+                path = image_file(row.get(table.column_of["image"]), data_dir)
+                if path is not None:
+                    yield path
+
+
+def _by_split(posts: Dataset) -> DatasetDict:
+    """Divide posts by the temporary column; the posts of a split are consecutive."""
+    counts = Counter(posts[_SPLIT])
+    posts = posts.remove_columns(_SPLIT)
+    spans = itertools.pairwise(itertools.accumulate(counts.values(), initial=0))
+    return DatasetDict({split: posts.select(range(*span)) for split, span in zip(counts, spans, strict=True)})

@@ -20,7 +20,7 @@ def test_importing_the_package_imports_neither_torch_nor_datasets():
     ("name", "options", "message"),
     [
         ("mvsa_singel", {}, "one of sample, mvsa_single.*Did you mean 'mvsa_single'"),
-        ("sample", {"data_dir": "folder"}, "takes no data_dir, got 'folder'"),
+        ("sample", {"data_dir": "folder"}, "takes no data_dir=\"folder\""),
         ("mvsa_single", {}, "needs `data_dir`"),
         ("mvsa_single", {"data_dir": "nowhere"}, "'nowhere' does not exist"),
         ("folder", {"data_dir": ".", "text_colum": "t"}, "no option 'text_colum'.*Did you mean 'text_column'"),
@@ -45,7 +45,7 @@ def test_a_folder_written_by_datasets_opens_as_posts(tmp_path):
 
 def test_a_published_folder_with_other_columns_is_refused(tmp_path):
     Dataset.from_dict({"sentence": ["a"], "label": [0]}).to_parquet(tmp_path / "train.parquet")
-    with pytest.raises(ValueError, match=r"lacks the columns \['id', 'image', 'text'.*load_posts\('folder'"):
+    with pytest.raises(ValueError, match=r"neither a column 'text' nor 'image'; its columns are sentence, label.*text_column=…"):
         load_posts(str(tmp_path))
 
 

@@ -103,14 +103,14 @@ def test_classes_have_the_same_order_for_any_order_of_rows(tmp_path, labels, nam
 @pytest.mark.parametrize(
     ("row", "reason", "message"),
     [
-        ({"text": " "}, "empty text", "'text' is empty"),
+        ({"text": " ", "image": ""}, "empty post", "neither a text nor an image"),
         ({"label": "postive"}, "unknown label", "positive, negative, got 'postive'.*Did you mean 'positive'"),
-        ({"image": "https://a.org/b.jpg"}, "image is a URL", "is a URL; download the images into the folder"),
+        ({"image": "https://a.org/b.jpg"}, "image is a URL", "is a URL .*; save it as a file in the folder"),
         ({"image": "img/c.png"}, "missing image", r"the image .*img/c\.png does not exist"),
         ({"image": "posts.jsonl"}, "unreadable image", r"the image .*posts\.jsonl cannot be decoded"),
         ({"id": "a"}, "duplicate id", "id 'a' is also in line 1"),
         ({"id": ""}, "blank id", "'id' is blank"),
-        ({"image": {"bytes": "…", "path": None}}, "malformed row", "'image' must be a text or a number, got dict"),
+        ({"image": {"bytes": "…", "path": None}}, "malformed row", "'image' must be the path of one image, got an object"),
     ],
 )
 def test_a_faulty_row_raises_or_is_skipped(folder, row, reason, message):

@@ -1,0 +1,233 @@
+"""Datasets of the Hub or of a folder, with the columns of `schema.features`."""
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value, load_dataset, load_from_disk
+from datasets.exceptions import DatasetGenerationError
+
+from dataset_scripts.loaders.classes import class_names
+from dataset_scripts.reading.option_names import load_call, option
+from dataset_scripts.reading.post_ids import DAMAGED_ID, read_id
+from dataset_scripts.reading.report import did_you_mean
+from dataset_scripts.reading.tables import cell_name, cell_text
+from dataset_scripts.schema import CONTENT, GROUP, LABELS, features
+
+logger = logging.getLogger(__name__)
+
+_TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".xlsx")
+
+
+def open_dataset(name: str, config_name: str | None = None, **options: Any) -> DatasetDict:
+    """Open a dataset of the Hub or of a folder with `datasets`; a single dataset is the split `posts`.
+
+    Raises:
+        ValueError: `datasets` cannot read it, or it is streamed.
+    """
+    folder = Path(name)
+    try:
+        if (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file():
+            posts = load_from_disk(name, **options)
+        else:
+            posts = load_dataset(name, config_name, **options)
+    except DatasetGenerationError as error:
+        reason = " ".join(str(error.__cause__ or error).split())[:120]
+        hint = f" A table and its images are read by {load_call('folder', name)}." if folder.is_dir() else ""
+        raise ValueError(f"{name!r} cannot be read by `datasets` ({reason}).{hint}") from None
+    if not isinstance(posts, Dataset | DatasetDict):
+        raise ValueError(f"{name!r} is opened as {type(posts).__name__}; load the posts without streaming.")
+    return posts if isinstance(posts, DatasetDict) else DatasetDict({"posts": posts})
+
+
+def standard_columns(
+    posts: DatasetDict,
+    name: str,
+    *,
+    text_column: str | None = None,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    id_column: str | None = None,
+    group_column: str | None = None,
+    labels: Sequence[str | int] | None = None,
+    language: str = "en",
+) -> DatasetDict:
+    """Give posts the columns of `schema.features`; other columns are kept after them.
+
+    Args:
+        posts (`DatasetDict`): as `open_dataset` returns it.
+        name (`str`): Hub id or folder, for messages and the column `source`.
+        text_column, image_column, label_column, id_column, group_column, labels, language: see `load_folder`.
+
+    Raises:
+        ValueError: a column that does not exist or has a type that cannot be converted.
+    """
+    given = {
+        "text": text_column,
+        "image": image_column,
+        "label": label_column,
+        "id": id_column or None,
+        GROUP: group_column,
+    }
+    parts = {split: _renamed(part, name, given) for split, part in posts.items()}
+    if id_column == "":
+        parts = {split: part.remove_columns("id") if "id" in part.features else part for split, part in parts.items()}
+    for part in parts.values():
+        _check_content(part, name)
+    classes = _classes(parts, name, labels)
+    source = Path(name).name if Path(name).is_dir() else name
+    constants = {"language": language, "source": source}
+    first_number, converted = 0, {}
+    for split, part in parts.items():
+        converted[split] = _converted(part, f"{name!r}, split {split}", classes, constants, first_number)
+        first_number += len(part)
+    return DatasetDict(converted)
+
+
+def _renamed(part: Dataset, name: str, given: dict[str, str | None]) -> Dataset:
+    for role, column in given.items():
+        if column in (None, role):
+            continue
+        if column not in part.column_names:
+            raise ValueError(
+                f"{name!r} has no column {column!r}; its columns are {', '.join(part.column_names)}. Name the right "
+                f"one with {option(f'{role}_column')}." + did_you_mean(column, part.column_names)
+            )
+        if role in part.column_names:
+            part = part.remove_columns(role)
+        part = part.rename_column(column, role)
+    return part
+
+
+def _check_content(part: Dataset, name: str) -> None:
+    """Check that there is a text or an image, and that images are not paths."""
+    folder = Path(name)
+    tables = [path.name for path in folder.glob("[!.]*") if path.suffix.lower() in _TABLES] if folder.is_dir() else []
+    image = part.features.get("image")
+    is_path = isinstance(image, Value) and image.dtype in ("string", "large_string")
+    if is_path or (tables and "text" not in part.features and "label" not in part.features):
+        where = name if folder.is_dir() else "FOLDER"
+        found = f"its column 'image' holds {'paths' if is_path else 'images'}"
+        download = "" if folder.is_dir() else f" after `hf download {name} --repo-type dataset --local-dir FOLDER`"
+        table = f", and {tables[0]} is not read" if tables and not is_path else ""
+        raise ValueError(
+            f"{name!r}: {found}{table}. A table with its images is read by {load_call('folder', where)}{download}."
+        )
+    missing = [column for column in features(perspectives=()) if column not in part.features]
+    if missing == list(CONTENT):
+        raise ValueError(
+            f"{name!r} was published without texts and images; give the original download that has them as "
+            f"{option('data_dir')}."
+        )
+    if not any(column in part.features for column in CONTENT):
+        raise ValueError(
+            f"{name!r} has neither a column 'text' nor 'image'; its columns are {', '.join(part.column_names)}. Name "
+            f"them with {option('text_column')} and {option('image_column')}."
+        )
+
+
+def _classes(parts: dict[str, Dataset], name: str, labels: Sequence[str | int] | None) -> list[str] | None:
+    """List the class names of labels that are not of the type `ClassLabel`, over all splits."""
+    columns = [part for part in parts.values() if "label" in part.features]
+    if columns and all(isinstance(part.features["label"], ClassLabel) for part in columns):
+        return None
+    if labels is not None:
+        return [str(label) for label in labels]
+    counts: Counter[str] = Counter()
+    for part in columns:
+        feature = part.features["label"]
+        if not isinstance(feature, Value | ClassLabel):
+            raise ValueError(
+                f"{name!r}: the column 'label' must hold one class per post, got {type(feature).__name__}. Name "
+                f"another column with {option('label_column')}."
+            )
+        counts.update(filter(None, map(cell_name, _label_values(part))))
+    if not columns:
+        others = parts[next(iter(parts))].column_names
+        logger.warning(
+            "%s: no column 'label' among %s; posts have no label. Name another column with %s.",
+            name, others, option("label_column"),
+        )  # fmt: skip
+    return class_names(counts, f"{name!r}: the column 'label'") if counts else list(LABELS)
+
+
+def _label_values(part: Dataset) -> list[Any]:
+    label = part.features["label"]
+    if isinstance(label, ClassLabel):
+        return [None if value in (None, -1) else label.int2str(value) for value in part["label"]]
+    return list(part["label"])
+
+
+def _converted(
+    part: Dataset, where: str, classes: list[str] | None, constants: dict[str, str], first_number: int
+) -> Dataset:
+    """Convert the columns of one split, and add those that it lacks."""
+    size = len(part)
+    if classes is None:  # -1 is an unknown label, by convention of the Hub
+        classes = part.features["label"].names if "label" in part.features else list(LABELS)
+    schema = features(classes, perspectives=())
+    if "id" not in part.features:
+        part = part.add_column("id", [str(number) for number in range(first_number, first_number + size)])
+    elif part.features["id"] != Value("string"):
+        part = _replaced(part, "id", [_known_id(value, where) for value in part["id"]], schema)
+    for column in CONTENT:
+        if column not in part.features:
+            part = _replaced(part, column, [None] * size, schema)
+    if not isinstance(part.features["image"], Image):
+        part = _cast(part, "image", Image(), where)
+    part = _cast(part, "text", Value("string"), where)
+    texts = list(part["text"])
+    if any(text is not None and not text.strip() for text in texts):
+        part = _replaced(part, "text", list(map(cell_text, texts)), schema)
+    if "label" not in part.features:
+        part = _replaced(part, "label", [None] * size, schema)
+    elif part.features["label"] != schema["label"] or -1 in part["label"]:
+        names = [cell_name(value) for value in _label_values(part)]
+        unknown = sorted({name for name in names if name is not None and name not in classes})
+        if unknown:
+            raise ValueError(
+                f"{where}: the label must be one of {', '.join(classes)}, got {unknown[0]!r}. Add the class to "
+                f"{option('labels', ['…'])}.{did_you_mean(unknown[0], classes)}"
+            )
+        part = _replaced(part, "label", [None if name is None else classes.index(name) for name in names], schema)
+    for column in ("text_label", "image_label", "language", "source"):
+        if column not in part.features:
+            part = _replaced(part, column, [constants.get(column)] * size, schema)
+    order = [column for column in schema if column != "text"]
+    rationales = [column for column in part.column_names if column.startswith("rationale_")]
+    order[order.index("image") + 1 : order.index("image") + 1] = ["text", *rationales]
+    return part.select_columns([*order, *(column for column in part.column_names if column not in order)])
+
+
+def _replaced(part: Dataset, column: str, values: list[Any], schema: Features) -> Dataset:
+    if column in part.column_names:
+        part = part.remove_columns(column)
+    return part.add_column(column, values, feature=schema[column])
+
+
+def _cast(part: Dataset, column: str, feature: Image | Value, where: str) -> Dataset:
+    present = part.features[column]
+    if present == feature:
+        return part
+    is_bytes = not isinstance(present, Value) or "binary" in present.dtype
+    fits = isinstance(present, Value) and not is_bytes if column == "text" else is_bytes
+    try:
+        if not fits:
+            raise TypeError
+        return part.cast_column(column, feature)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"{where}: the column {column!r} is {str(present)[:80]}, not one {column} per post. Name another column "
+            f"with {option(f'{column}_column')}."
+        ) from None
+
+
+def _known_id(value: Any, where: str) -> str:
+    post_id, fault = read_id(value)
+    if post_id is None:
+        raise ValueError(f"{where}: a post has no id; number the posts with {option('id_column', '')}.")
+    if fault == DAMAGED_ID:
+        raise ValueError(f"{where}: the id {post_id} {DAMAGED_ID}, or number the posts: {option('id_column', '')}.")
+    return post_id
