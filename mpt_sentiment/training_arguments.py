@@ -7,6 +7,7 @@ from typing import Any
 from dataset_scripts.reading.report import did_you_mean
 from modeling_mpt import SYSTEMS
 from mpt_sentiment.arguments import JSON, JSONOrWord, argument
+from processing_mpt.texts_mpt import TEXT_PREPROCESSING
 
 
 @dataclasses.dataclass
@@ -36,6 +37,7 @@ class ModelArguments:
     scene_model_name_or_path: str | None = argument("Hub id or folder of the network that classifies scenes.")
     max_length: int = argument("Tokens to which a text is cut, counted.", 320)
     rationale_max_length: int = argument("Tokens to which a rationale is cut, counted.", 320)
+    text_preprocessing: str = argument("none, or tweet: HTML entities resolved, users and links masked.", "none")
     hidden_size: int | None = argument("Size of each modality's vector.")
     modalities: list[str] | None = argument("Modalities that MPT reads: text, image, rationales.")
     use_rationales: bool | None = argument("Add the rationales to a baseline (MPT: see --modalities).")
@@ -71,6 +73,10 @@ class ModelArguments:
                 f"--model {self.model}: unknown system; use one of {', '.join(SYSTEMS)}."
                 + did_you_mean(self.model, SYSTEMS)
             )
+        if self.text_preprocessing not in TEXT_PREPROCESSING:
+            raise ValueError(
+                f"text_preprocessing: must be one of {', '.join(TEXT_PREPROCESSING)}, got {self.text_preprocessing!r}."
+            )
         if self.scene_model_name_or_path and "scene" not in getattr(self.config_class, "reads", ()):
             raise ValueError(f"--scene_model_name_or_path: the system {self.model!r} reads no scene. Leave it out.")
         if self.scene_model_name_or_path and not self.scene_provider:
@@ -96,7 +102,8 @@ class ModelArguments:
         fields = {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
-            if not field.name.endswith(("_name_or_path", "_config", "max_length")) and field.name[:5] != "model"
+            if not field.name.endswith(("_name_or_path", "_config", "max_length", "text_preprocessing"))
+            and field.name[:5] != "model"
         }
         return {name: value for name, value in fields.items() if value is not None} | (self.model_options or {})
 

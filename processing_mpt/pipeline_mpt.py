@@ -1,21 +1,25 @@
 """MPTPipeline: sentiment of posts, with the weights of modalities and rationales."""
 
 import difflib
+import os
 import re
+import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from torch.utils.data import Dataset, IterableDataset, Subset
 from transformers import Pipeline
 
 from .collator_mpt import MODALITIES
+from .images_mpt import checked_image
 
 # Columns of a dataset that the pipeline ignores. Any other unknown key raises an error.
 IGNORED_COLUMNS = ("id", "label", "text_label", "image_label", "language", "source")
 RATIONALE_PREFIX = "rationale_"
+# Package of a table: the call that gives its rows as posts.
+ROWS_OF_TABLES = {"pandas": '.to_dict("records")', "polars": ".to_dicts()", "pyarrow": ".to_pylist()"}
 
 
 class MPTPipeline(Pipeline):
@@ -25,8 +29,11 @@ class MPTPipeline(Pipeline):
     A post is a mapping with any of
 
     - `text` (`str` or `None`),
-    - `image` (PIL image, path of one, or `None`),
+    - `image` (PIL image, path, bytes, data URI, array, or `None`),
     - `rationales` (mapping from perspective to text, or `None`), or the columns `rationale_PERSPECTIVE` of a dataset.
+
+    No URL is fetched, so that a post of a stranger cannot make a server visit an address. Paths are opened: a service
+    that takes posts from others replaces theirs by the images' bytes.
 
     Its result is a dictionary with
 
@@ -96,11 +103,13 @@ class MPTPipeline(Pipeline):
             One result, a list, or for datasets and iterables an iterator that reads posts as results are taken.
 
         Raises:
-            ValueError: For a post with an unknown key, an image that cannot be opened, or nothing the model reads.
+            ValueError: For a table of another package, a post with an unknown key, an image that cannot be opened, or
+                nothing the model reads.
         """
+        _check_container(posts)
         if isinstance(posts, list | tuple):
             return super().__call__(list(posts), **kwargs) if posts else []
-        if not isinstance(posts, Mapping | Dataset | IterableDataset | str):
+        if not isinstance(posts, Mapping | Dataset | IterableDataset | str | bytes):
             if hasattr(posts, "__getitem__") and hasattr(posts, "__len__"):
                 posts = Subset(posts, range(len(posts)))
             elif hasattr(posts, "__iter__"):
@@ -114,7 +123,8 @@ class MPTPipeline(Pipeline):
         """
         if not isinstance(post, Mapping):
             raise ValueError(
-                f"A post must be a dictionary, e.g. {{'text': 'What a day', 'image': 'beach.jpg'}}, got {post!r}."
+                "A post must be a dictionary, e.g. {'text': 'What a day', 'image': 'beach.jpg'}, got "
+                f"{reprlib.repr(post)} of type {type(post).__name__}."
             )
         name = f"Post {post['id']!r}" if post.get("id") is not None else "The post"
         columns = {f"{RATIONALE_PREFIX}{perspective}": perspective for perspective in self.processor.perspectives}
@@ -124,6 +134,12 @@ class MPTPipeline(Pipeline):
                 close = difflib.get_close_matches(str(key), known, n=1)
                 hint = f" Did you mean {close[0]!r}?" if close else ""
                 raise ValueError(f"{name} has the unknown key {key!r}. Known keys are {known}.{hint}")
+        lists = [key for key in known if isinstance(post.get(key), list | tuple)]
+        if lists:
+            raise ValueError(
+                f"{name} has a list as {lists[0]!r}, but a dictionary is one post. Pass a list of dictionaries, e.g. "
+                "Dataset.from_dict(posts).to_list()."
+            )
         rationales = {columns[key]: value for key, value in post.items() if key in columns}
         if post.get("rationales") is not None:
             if any(value is not None for value in rationales.values()):
@@ -134,7 +150,7 @@ class MPTPipeline(Pipeline):
         parts = {key: value if key in reads else None for key, value in parts.items()}
         if not any(_has_content(value) for value in parts.values()):
             raise ValueError(f"{name} must have at least one of {reads}, which this model reads, but has none.")
-        if isinstance(parts["image"], str | Path):
+        if parts["image"] is not None:
             parts["image"] = _open_image(parts["image"], name)
         return {"post": parts}
 
@@ -185,15 +201,28 @@ def _has_content(part: Any) -> bool:
     return part is not None
 
 
-def _open_image(path: str | Path, name: str) -> Image.Image:
-    """Open and decode an image file."""
-    if re.match(r"[a-z][a-z0-9+.-]+://", str(path), re.IGNORECASE):
-        raise ValueError(f"The image of a post must be a file, got the URL {str(path)!r} ({name}). Download it.")
-    try:
-        image = Image.open(path)
-        image.load()
-    except FileNotFoundError:
-        raise ValueError(f"{name} has the image {str(path)!r}, but this file does not exist.") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{name} has the image {str(path)!r}, which cannot be decoded ({error}).") from error
-    return image
+def _check_container(posts: Any) -> None:
+    """Check that posts are not in a container that has another meaning.
+
+    Raises:
+        ValueError: For a table, a column, splits, bytes or an array.
+    """
+    package = type(posts).__module__.split(".")[0]
+    if package in ROWS_OF_TABLES:
+        call = ROWS_OF_TABLES[package] if hasattr(posts, "columns") else ".tolist(), a list of dictionaries"
+        raise ValueError(f"Posts are dictionaries, got a {package} {type(posts).__name__}. Pass posts{call}.")
+    if isinstance(posts, Mapping) and posts and all(hasattr(value, "column_names") for value in posts.values()):
+        first = next(iter(posts))
+        raise ValueError(f"Posts of one split are needed, got the splits {list(posts)}. Pass posts[{first!r}].")
+
+
+def _open_image(image: Any, name: str) -> Any:
+    """Open and decode an image; no URL is fetched."""
+    address = image.get("bytes") or image.get("path") if isinstance(image, Mapping) else image
+    if isinstance(address, str | Path) and str(address)[:5].lower() != "data:":
+        shown = repr(str(address)) if len(str(address)) <= 200 else f"{str(address)[:30]!r}… (too long for a path)"
+        if re.match(r"[a-z][a-z0-9+.-]+://", str(address), re.IGNORECASE):
+            raise ValueError(f"The image of a post must be a file, got the URL {shown} ({name}). Download it.")
+        if not os.path.exists(address):
+            raise ValueError(f"{name} has the image {shown}, but this file does not exist.")
+    return checked_image(image, f"{name}: the image")

@@ -1,22 +1,38 @@
 """MPTProcessor: posts and their rationales to tensors."""
 
 import logging
+import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from PIL import Image
 from transformers import AutoConfig, BatchFeature, PreTrainedConfig, PreTrainedTokenizerBase, ProcessorMixin
+from transformers.processing_utils import Unpack
 
 from .collator_mpt import MODALITIES, MPTDataCollator, columns_by_modality
 from .images_mpt import checked_image, image_processor_for
 
 # Unused here: a saved processor carries the files that this one imports, and so its pipeline.
 from .pipeline_mpt import MPTPipeline  # noqa: F401
+from .processing_kwargs_mpt import (
+    MPTProcessorKwargs,
+    as_lists,
+    check_names,
+    form_of,
+    in_form,
+    padded,
+    token_limit,
+    without_none,
+)
+from .texts_mpt import TEXT_PREPROCESSING, checked_text
 from .vocabulary_mpt import tokenizer_for
 
 logger = logging.getLogger(__name__)
 
+# Tokens of a text or a rationale that are kept, where neither the caller nor the tokenizer says so.
+MAX_LENGTH = 320
 # Tensors that the processor and the collator make and the model's forward reads.
 MODEL_INPUTS = (
     "input_ids",
@@ -41,14 +57,21 @@ class MPTProcessor(ProcessorMixin):
         modalities (`list[str]`, defaults to text, image, rationales):
             Modalities of the posts, the default of [`~MPTProcessor.data_collator`] and of the model's
             `from_backbones`.
-        max_length (`int`, defaults to 320), rationale_max_length (`int`, defaults to 320):
+        max_length (`int`, *optional*), rationale_max_length (`int`, defaults to 320):
             Maximum number of tokens of a text and of a rationale, never more than the tokenizer's `model_max_length`.
-            `truncated` counts the longer ones, and the first is logged (a DataLoader worker counts and logs for
-            itself). The model encodes no padding, so generous limits cost nothing.
+            Default of `max_length`: the tokenizer's own, where its settings have one, or 320. `truncated` counts the
+            longer ones, and the first is logged (a DataLoader worker counts and logs for itself). The model encodes no
+            padding, so generous limits cost nothing.
+        text_preprocessing (`str`, defaults to `"none"`):
+            `"tweet"` prepares texts, not rationales, as TweetEval does: HTML entities are resolved, users become
+            `@user`, links `http`.
 
     Raises:
-        ValueError: For perspectives that are no list of distinct names, an unknown modality, or a limit below 1.
+        ValueError: For perspectives that are no list of distinct names, an unknown modality or text
+            preprocessing, or a limit below 1.
     """
+
+    valid_processor_kwargs = MPTProcessorKwargs
 
     def __init__(
         self,
@@ -56,20 +79,25 @@ class MPTProcessor(ProcessorMixin):
         tokenizer=None,
         perspectives: Sequence[str] = ("positive", "neutral", "negative"),
         modalities: Sequence[str] = MODALITIES,
-        max_length: int = 320,
-        rationale_max_length: int = 320,
+        max_length: int | None = None,
+        rationale_max_length: int = MAX_LENGTH,
+        text_preprocessing: str = "none",
         chat_template: str | None = None,
     ) -> None:
         super().__init__(image_processor, tokenizer, chat_template=chat_template)
         if not perspectives or isinstance(perspectives, str) or len(set(perspectives)) < len(perspectives):
             raise ValueError(f"`perspectives` must be a list of distinct names, at least one, got {perspectives!r}.")
-        for name, limit in (("max_length", max_length), ("rationale_max_length", rationale_max_length)):
-            if not isinstance(limit, int) or limit < 1:
-                raise ValueError(f"`{name}` must be a positive number of tokens, got {limit!r}.")
+        if text_preprocessing not in TEXT_PREPROCESSING:
+            raise ValueError(
+                f"`text_preprocessing` must be one of {list(TEXT_PREPROCESSING)}, got {text_preprocessing!r}."
+            )
+        if max_length is None:
+            max_length = self.tokenizer.init_kwargs.get("max_length") or MAX_LENGTH
         self.perspectives = list(perspectives)
         self.modalities = MPTDataCollator(self, modalities).modalities
-        self.max_length = max_length
-        self.rationale_max_length = rationale_max_length
+        self.max_length = token_limit("max_length", max_length)
+        self.rationale_max_length = token_limit("rationale_max_length", rationale_max_length)
+        self.text_preprocessing = text_preprocessing
         self.truncated = {"text": 0, "rationale": 0}
 
     @classmethod
@@ -83,8 +111,9 @@ class MPTProcessor(ProcessorMixin):
         posts: Any = None,
         perspectives: Sequence[str] | None = None,
         modalities: Sequence[str] | None = None,
-        max_length: int = 320,
-        rationale_max_length: int = 320,
+        max_length: int | None = None,
+        rationale_max_length: int = MAX_LENGTH,
+        text_preprocessing: str = "none",
     ) -> "MPTProcessor":
         r"""
         Create the processor of a model with these encoders, see `from_backbones` of the model.
@@ -104,7 +133,7 @@ class MPTProcessor(ProcessorMixin):
             modalities (`list[str]`, *optional*):
                 Default: those of which `posts` hold any value; without `posts` all three, or the image alone where
                 neither `text` nor `tokenizer` is given.
-            max_length, rationale_max_length (`int`):
+            max_length, rationale_max_length, text_preprocessing:
                 See [`MPTProcessor`].
 
         Raises:
@@ -137,11 +166,12 @@ class MPTProcessor(ProcessorMixin):
             text = AutoConfig.for_model("bert")
         return cls(
             image_processor_for(vision, cnn),
-            tokenizer_for(text, tokenizer, posts, perspectives),
+            tokenizer_for(text, tokenizer, posts, perspectives, TEXT_PREPROCESSING.get(text_preprocessing, str)),
             perspectives=perspectives,
             modalities=modalities,
             max_length=max_length,
             rationale_max_length=rationale_max_length,
+            text_preprocessing=text_preprocessing,
         )
 
     @property
@@ -157,6 +187,20 @@ class MPTProcessor(ProcessorMixin):
         """
         return MPTDataCollator(self, self.modalities if modalities is None else modalities)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the configuration that is saved; only the processor's own entry names its class."""
+        output = super().to_dict()
+        _forget_class(output["image_processor"])
+        return output
+
+    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> list[str]:
+        """Save configuration, tokenizer and code; see [`ProcessorMixin.save_pretrained`]."""
+        files = super().save_pretrained(save_directory, *args, **kwargs)
+        # Saving notes the class in memory too, where a loaded processor does not have it.
+        for part in (self, self.image_processor):
+            _forget_class(vars(part))
+        return files
+
     @property
     def model_input_names(self) -> list[str]:
         return list(MODEL_INPUTS)
@@ -166,21 +210,29 @@ class MPTProcessor(ProcessorMixin):
         images: Any = None,
         text: str | Sequence[str | None] | None = None,
         rationales: Mapping[str, str | None] | Sequence[Mapping[str, str | None] | None] | None = None,
-        padding: str | bool = True,
-        return_tensors: str = "pt",
+        rationales_kwargs: Mapping[str, Any] | None = None,
+        **kwargs: Unpack[MPTProcessorKwargs],
     ) -> BatchFeature:
         """
         Convert posts to the tensors that a model reads.
 
         Args:
-            images: one image or a list of B; `None` for a post without one. PIL images of any mode (upright as their
-                EXIF says, transparency on white, the first frame of an animation), or arrays and tensors `(height,
-                width, 3)` or `(3, height, width)` with values from 0 to 255.
+            images: one image or a list of B; `None` or an empty list for a post without one. PIL images of any mode
+                (upright as their EXIF says, transparency on white, the first frame of an animation), paths, URLs,
+                bytes, or arrays and tensors `(height, width, 3)` or `(3, height, width)`. As in transformers'
+                processors, paths are opened and URLs fetched: check those that others wrote. [`MPTPipeline`] fetches
+                no URL.
             text: one text or a list of B; `None` or a blank string for a post without text.
             rationales: one mapping or a list of B from perspective to rationale; absent, `None` or blank ones are
                 masked.
-            padding: `True` to the longest of the batch, `"max_length"` to the limits; on the right.
-            return_tensors: only `"pt"`.
+            rationales_kwargs (mapping, *optional*): as `text_kwargs`, for the rationales. Default: those of the texts,
+                but for `max_length`, which is the processor's `rationale_max_length`.
+            kwargs: as of any processor, flat or in the groups `text_kwargs`, `images_kwargs` and `common_kwargs`.
+                - `padding`: `True` or `"longest"` (default), `"max_length"`, or `False` (with `return_tensors=None`,
+                  or for texts of equal length). The side is the tokenizer's, or `padding_side`.
+                - `max_length`, `truncation`: of texts. `max_length` may not exceed the tokenizer's `model_max_length`.
+                - `return_tensors`: `"pt"` (default), `"np"`, or `None` for lists.
+                - `add_special_tokens`, `pad_to_multiple_of`, and all arguments of the image processor.
 
         Returns:
             [`BatchFeature`] with those of `input_ids`, `attention_mask` `(B, L)`, `pixel_values`
@@ -189,36 +241,61 @@ class MPTProcessor(ProcessorMixin):
             rationale.
 
         Raises:
-            ValueError: For lists of unequal length, an unknown perspective, a post with nothing to read, an image that
-                cannot be decoded, and values of other types than above. The message names the post by its index.
+            ValueError: For lists of unequal length, an unknown perspective or argument, a post with nothing to read,
+                an image that cannot be decoded, and values of other types than above. The message names the post by
+                its index.
         """
-        if return_tensors != "pt":
-            raise ValueError(f"`return_tensors` must be 'pt', got {return_tensors!r}.")
-        if padding not in (True, "max_length"):
-            raise ValueError(f"`padding` must be True (to the longest of the batch) or 'max_length', got {padding!r}.")
-        images, texts, rationales = _as_lists(images, text, rationales)
+        check_names(kwargs, rationales_kwargs, self.image_processor)
+        text_kwargs, images_kwargs = self._kwargs_by_modality(kwargs)
+        form = form_of(text_kwargs, images_kwargs)
+        images, texts, rationales = as_lists(images, text, rationales)
         size = len(images)
-        texts = [_text(value, f"The text of post {index}") for index, value in enumerate(texts)]
+        prepare = TEXT_PREPROCESSING[self.text_preprocessing]
+        texts = [checked_text(value, f"The text of post {index}", prepare) for index, value in enumerate(texts)]
         rows = [self._rationale_row(row, index) for index, row in enumerate(rationales)]
         for index in range(size):
             if images[index] is None and texts[index] is None and not any(rows[index]):
                 raise ValueError(f"Post {index} of the batch must have an image, a text or a rationale, but has none.")
-        data: dict[str, torch.Tensor] = {}
+        data: dict[str, Any] = {}
         if any(texts):
-            data["input_ids"], data["attention_mask"] = self._tokenize(texts, "text", padding)
+            ids, mask = self._tokenize(texts, "text", text_kwargs)
+            data["input_ids"], data["attention_mask"] = in_form(ids, form), in_form(mask, form)
         if any(image is not None for image in images):
-            data["pixel_values"], data["image_mask"] = self._pixels(images)
+            pixels, present = self._pixels(images, images_kwargs)
+            data["pixel_values"] = in_form(pixels, form)
+            data["image_mask"] = in_form(present, form)
         if any(any(row) for row in rows):
-            ids, mask = self._tokenize([rationale for row in rows for rationale in row], "rationale", padding)
-            shape = (size, len(self.perspectives), ids.shape[-1])
-            data["rationale_input_ids"], data["rationale_attention_mask"] = ids.view(shape), mask.view(shape)
+            own = {**text_kwargs, "max_length": None, **without_none(rationales_kwargs or {})}
+            flat = self._tokenize([rationale for row in rows for rationale in row], "rationale", own)
+            for name, values in zip(("rationale_input_ids", "rationale_attention_mask"), flat, strict=True):
+                count = len(self.perspectives)
+                data[name] = in_form([values[start : start + count] for start in range(0, len(values), count)], form)
         return BatchFeature(data)
+
+    def _kwargs_by_modality(self, kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the arguments of tokenizer and image processor, after those of the tokenizer's own settings."""
+        # Copies: transformers 5.11 empties the groups that it is given.
+        groups = {
+            name: without_none(value) if name.endswith("_kwargs") else value
+            for name, value in without_none(kwargs).items()
+        }
+        # The tokenizer's `max_length` is the default of the processor's.
+        settings = {name: value for name, value in self.tokenizer.init_kwargs.items() if name != "max_length"}
+        try:
+            merged = self._merge_kwargs(
+                MPTProcessorKwargs,
+                tokenizer_init_kwargs=settings,
+                **groups,
+            )
+        except StrictDataclassError as error:
+            raise ValueError(" ".join(str(error).split())) from None
+        return {"padding_side": self.tokenizer.padding_side, **merged["text_kwargs"]}, merged["images_kwargs"]
 
     def _rationale_row(self, row: Mapping[str, str | None] | None, index: int) -> list[str | None]:
         if row is not None and not isinstance(row, Mapping):
             raise ValueError(
                 f"The rationales of post {index} must be a mapping, e.g. {{{self.perspectives[0]!r}: 'The image shows "
-                f"…'}}, or None, got {row!r}."
+                f"…'}}, or None, got {reprlib.repr(row)}."
             )
         unknown = sorted(set(row or {}) - set(self.perspectives))
         if unknown:
@@ -226,19 +303,30 @@ class MPTProcessor(ProcessorMixin):
                 f"Post {index} of the batch has rationales for {unknown}; the perspectives are {self.perspectives}."
             )
         return [
-            _text((row or {}).get(perspective), f"The {perspective} rationale of post {index}")
+            checked_text((row or {}).get(perspective), f"The {perspective} rationale of post {index}")
             for perspective in self.perspectives
         ]
 
-    def _tokenize(self, texts: list[str | None], kind: str, padding: str | bool) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return ids and mask `(len(texts), longest)`; the mask of `None` is a row of zeros."""
+    def _tokenize(
+        self, texts: list[str | None], kind: str, kwargs: Mapping[str, Any]
+    ) -> tuple[list[list[int]], list[list[int]]]:
+        """Return rows of ids and of their mask; those of `None` have an empty mask."""
         option = {"text": "max_length", "rationale": "rationale_max_length"}[kind]
-        limit = min(getattr(self, option), self.tokenizer.model_max_length)
+        allowed = self.tokenizer.model_max_length
+        limit = kwargs.get("max_length")
+        limit = min(getattr(self, option), allowed) if limit is None else token_limit("max_length", limit)
+        if limit > allowed:
+            raise ValueError(
+                f"`max_length` may be at most the tokenizer's `model_max_length`, {allowed}, got {limit}."
+            )
+        special = {name: kwargs[name] for name in ("add_special_tokens",) if kwargs.get(name) is not None}
         given = [value for value in texts if value is not None]
-        encoded = self.tokenizer(given, truncation=True, max_length=limit, padding=False)["input_ids"]
+        encoded = self.tokenizer(given, truncation=kwargs["truncation"], max_length=limit, padding=False, **special)[
+            "input_ids"
+        ]
         full = [value for value, ids in zip(given, encoded, strict=True) if len(ids) == limit]
         if full:  # only these can have been truncated
-            cut = sum(len(ids) > limit for ids in self.tokenizer(full, verbose=False)["input_ids"])
+            cut = sum(len(ids) > limit for ids in self.tokenizer(full, verbose=False, **special)["input_ids"])
             if cut and not self.truncated[kind]:
                 logger.warning(
                     "A %s was truncated to %d tokens; `processor.truncated` counts them. Raise `%s` if the text "
@@ -248,51 +336,27 @@ class MPTProcessor(ProcessorMixin):
                     option,
                 )
             self.truncated[kind] += cut
-        width = limit if padding == "max_length" else max(map(len, encoded))
-        ids = torch.full((len(texts), width), self.tokenizer.pad_token_id or 0)
-        mask = torch.zeros(len(texts), width, dtype=torch.long)
-        rows = (row for row, value in enumerate(texts) if value is not None)
-        for row, tokens in zip(rows, encoded, strict=True):
-            ids[row, : len(tokens)] = torch.tensor(tokens)
-            mask[row, : len(tokens)] = 1
-        return ids, mask
+        remaining = iter(encoded)
+        ids = [[] if value is None else next(remaining) for value in texts]
+        mask = [[1] * len(row) for row in ids]
+        return padded(ids, self.tokenizer.pad_token_id or 0, kwargs, limit), padded(mask, 0, kwargs, limit)
 
-    def _pixels(self, images: list[Any]) -> tuple[torch.Tensor, torch.Tensor]:
+    def _pixels(self, images: list[Any], kwargs: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
         """Return pixels `(len(images), 3, height, width)`, zero for `None`, and their mask."""
         present = torch.tensor([image is not None for image in images])
-        given = [checked_image(image, index) for index, image in enumerate(images) if image is not None]
-        pixels = self.image_processor(given, return_tensors="pt")["pixel_values"]
+        given = [checked_image(image, f"The image of post {i}") for i, image in enumerate(images) if image is not None]
+        pixels = self.image_processor(given, **{**kwargs, "return_tensors": "pt"})["pixel_values"]
         all_pixels = pixels.new_zeros(len(images), *pixels.shape[1:])
         all_pixels[present] = pixels
         return all_pixels, present
 
 
-def _text(value: str | None, name: str) -> str | None:
-    """Return a text as a tokenizer reads it, `None` if it is blank.
-
-    Halves of a surrogate pair, which no tokenizer reads, become question marks.
-    """
-    if value is not None and not isinstance(value, str):
-        raise ValueError(f"{name} must be a string or None, got {value!r} of type {type(value).__name__}.")
-    return value.encode("utf-8", "replace").decode("utf-8") if value and value.strip() else None
-
-
-def _as_lists(images: Any, text: Any, rationales: Any) -> tuple[list, list, list]:
-    """Return lists of equal length, of one for single values, of `None` for missing inputs."""
-    if isinstance(text, str):
-        text = [text]
-    if isinstance(rationales, Mapping):
-        rationales = [rationales]
-    if images is not None and not isinstance(images, list | tuple):
-        images = list(images) if getattr(images, "ndim", 3) == 4 else [images]
-    given = {"images": images, "text": text, "rationales": rationales}
-    sizes = {name: len(values) for name, values in given.items() if values is not None}
-    if not any(sizes.values()):
-        raise ValueError("At least one of `images`, `text`, `rationales` is required.")
-    if len(set(sizes.values())) > 1:
-        raise ValueError(f"Each list must have one entry per post (None for a missing one), got {sizes}.")
-    size = next(iter(sizes.values()))
-    return tuple([None] * size if values is None else list(values) for values in given.values())
+def _forget_class(values: dict[str, Any]) -> None:
+    """Remove the class of the processor from a configuration or the attributes of a part."""
+    classes = values.get("auto_map") or {}
+    classes.pop("AutoProcessor", None)
+    if "auto_map" in values and not classes:
+        del values["auto_map"]
 
 
 def _has_values(posts: Any, column: str) -> bool:

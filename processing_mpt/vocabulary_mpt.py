@@ -1,7 +1,7 @@
 """Tokenizers of text encoders: loaded with the encoder's limit, or learned on posts."""
 
 import collections
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
@@ -23,6 +23,7 @@ def tokenizer_for(
     tokenizer: str | PreTrainedTokenizerBase | None,
     posts: Mapping[str, Sequence[str | None]] | None,
     perspectives: Sequence[str],
+    prepare: Callable[[str], str] = str,
 ) -> PreTrainedTokenizerBase:
     """Return the tokenizer of a text encoder, limited to the tokens that the encoder can read.
 
@@ -31,7 +32,7 @@ def tokenizer_for(
     """
     config = AutoConfig.from_pretrained(text) if isinstance(text, str) else text
     if tokenizer is None and not isinstance(text, str):
-        return train_tokenizer(posts or {}, perspectives, config)
+        return train_tokenizer(posts or {}, perspectives, config, prepare)
     if tokenizer is None or isinstance(tokenizer, str):
         tokenizer = AutoTokenizer.from_pretrained(tokenizer or text)
     # The tokenizer of another encoder, or one saved without its limit, may allow more.
@@ -41,18 +42,22 @@ def tokenizer_for(
 
 
 def train_tokenizer(
-    posts: Mapping[str, Any], perspectives: Sequence[str], config: PreTrainedConfig
+    posts: Mapping[str, Any],
+    perspectives: Sequence[str],
+    config: PreTrainedConfig,
+    prepare: Callable[[str], str] = str,
 ) -> PreTrainedTokenizerFast:
     """Learn a lower-casing WordPiece vocabulary of at most `config.vocab_size` entries.
 
-    The entries are the characters of texts and rationales and their most frequent words. Unlike the trainers of
-    `tokenizers`, which break ties at random, this always gives the same vocabulary.
+    The entries are the characters of texts, after `prepare`, and of rationales, and their most frequent words. Unlike
+    the trainers of `tokenizers`, which break ties at random, this always gives the same vocabulary.
     """
     normalizer, splitter = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
     words: collections.Counter[str] = collections.Counter()
     columns = getattr(posts, "column_names", posts)
     for column in ("text", *(f"rationale_{perspective}" for perspective in perspectives)):
         for text in filter(None, posts[column] if column in columns else ()):
+            text = prepare(text) if column == "text" else text
             words.update(word for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text)))
     characters = sorted({character for word in words for character in word})
     frequent = sorted(words, key=lambda word: (-words[word], word))
