@@ -115,7 +115,7 @@ class SentimentAttention(nn.Module):
     def forward(self, nodes: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
         """Reduce nodes `(batch, classes, size)` to `(batch, hidden)`, zero without an image."""
         values = self.values(nodes)
-        queries = self.sentiments.weight.to(values.dtype).expand(len(nodes), -1, -1)
+        queries = self.sentiments.weight.to(values.dtype).expand(nodes.shape[0], -1, -1)
         attended, _ = self.attention(queries, values, values, need_weights=False)
         return torch.relu(self.join(self.narrow(attended).flatten(1))) * present.unsqueeze(-1)
 

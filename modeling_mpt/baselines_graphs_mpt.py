@@ -111,7 +111,7 @@ class TextGraph(nn.Module):
         positions = torch.arange(mask.shape[1], device=mask.device)
         maximum = None
         for offset in range(-self.window, self.window + 1):
-            inside = (positions + offset >= 0) & (positions + offset < len(positions))  # `roll` wraps around
+            inside = (positions + offset >= 0) & (positions + offset < mask.shape[1])  # `roll` wraps around
             neighbor_mask = (mask.roll(-offset, dims=1) & inside).unsqueeze(-1)
             weights = self.edge_weights(input_ids.roll(-offset, dims=1), input_ids).unsqueeze(-1)
             message = weights * states.roll(-offset, dims=1)

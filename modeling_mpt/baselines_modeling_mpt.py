@@ -244,9 +244,9 @@ class BaselineForSentimentClassification(SentimentPreTrainedModel):
         self, pooled: torch.Tensor, input_ids: torch.Tensor | None, attention_mask: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return r' `(batch, pooled_size)`, its weights, and the mask of posts with rationales."""
-        shape = (len(pooled), len(self.config.perspectives))
+        shape = (pooled.shape[0], len(self.config.perspectives))
         if input_ids is None:
-            return torch.zeros_like(pooled), pooled.new_zeros(shape), pooled.new_zeros(len(pooled), dtype=torch.bool)
+            return torch.zeros_like(pooled), pooled.new_zeros(shape), pooled.new_zeros(shape[0], dtype=torch.bool)
         dropout = self.config.rationale_dropout if self.training else 0.0
         input_ids, mask, _ = compact_rationales(input_ids, attention_mask, self.config.perspectives, dropout)
         states = token_states(self.rationale_encoder or self.text_encoder, input_ids, mask)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.utils import is_tracing
 
 from .backbones_mpt import (
     convert_pixels,
@@ -82,14 +83,14 @@ class VisualProvider(nn.Module):
         `by_post` `(batch, …)` are further inputs of `encode_images`.
         """
         weight = next(self.parameters())
-        if torch.compiler.is_compiling():  # data-dependent shapes break the graph: encode all images
+        if is_tracing() and pixel_values is not None:  # data-dependent shapes break the graph: encode all images
             states, summary, scores = self.encode_images(pixel_values.to(weight.dtype), **by_post)
             present = image_mask.unsqueeze(-1)
             scores = None if scores is None else scores * present
             return Tokens(states * present.unsqueeze(-1), present.expand(states.shape[:2]), summary * present, scores)
-        rows = image_mask.nonzero().squeeze(-1)
-        if len(rows) == 0:
-            posts = len(image_mask)
+        rows = None if pixel_values is None else image_mask.nonzero().squeeze(-1)
+        if rows is None or len(rows) == 0:
+            posts = image_mask.shape[0]
             states, summary = weight.new_zeros(posts, 1, self.size), weight.new_zeros(posts, self.size)
             scores = weight.new_zeros(posts, self.num_scores) if self.num_scores else None
         else:

@@ -6,6 +6,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutput
+from transformers.utils import is_tracing
 
 # Kim (EMNLP 2014) draws words that word2vec lacks from the uniform distribution over [-0.25, 0.25].
 UNIFORM_BOUND = 0.25
@@ -70,10 +71,39 @@ def run_rnn(rnn: nn.RNNBase, states: torch.Tensor, mask: torch.Tensor) -> torch.
     These come first. States are `(batch, seq_len, dim)`, outputs `(batch, seq_len, directions · hidden)`, zero at the
     padding.
     """
+    if is_tracing():  # lengths are unknown
+        return _run_rnn_on_padding(rnn, states, mask) * mask.unsqueeze(-1)
     lengths = mask.sum(dim=1).clamp(min=1).cpu()  # packing needs one token in an empty row; its output is masked
     packed = pack_padded_sequence(states, lengths, batch_first=True, enforce_sorted=False)
     outputs, _ = pad_packed_sequence(rnn(packed)[0], batch_first=True, total_length=states.shape[1])
     return outputs * mask.unsqueeze(-1)
+
+
+def _run_rnn_on_padding(rnn: nn.RNNBase, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Run an LSTM or GRU over padded rows without letting padding reach a real token.
+
+    The padding follows the real tokens, and a backward direction reads each row from its own last token. Outputs at
+    the padding are arbitrary.
+    """
+    lengths = mask.sum(dim=1, keepdim=True)
+    positions = torch.arange(mask.shape[1], device=mask.device)
+    backward = torch.where(positions < lengths, lengths - 1 - positions, positions)
+    rows = torch.arange(states.shape[0], device=mask.device).unsqueeze(1)
+    layer_of = torch.lstm if isinstance(rnn, nn.LSTM) else torch.gru
+    zeros = states.new_zeros(1, states.shape[0], rnn.hidden_size)
+    initial = (zeros, zeros) if isinstance(rnn, nn.LSTM) else zeros
+    directions = 2 if rnn.bidirectional else 1
+    for layer in range(rnn.num_layers):
+        if layer > 0:
+            states = nn.functional.dropout(states, rnn.dropout, rnn.training)
+        outputs = []
+        for direction in range(directions):
+            inputs = states[rows, backward] if direction else states
+            weights = rnn.all_weights[layer * directions + direction]
+            output = layer_of(inputs, initial, weights, rnn.bias, 1, 0.0, False, False, True)[0]
+            outputs.append(output[rows, backward] if direction else output)
+        states = torch.cat(outputs, dim=-1)
+    return states
 
 
 def final_states(outputs: torch.Tensor, mask: torch.Tensor, bidirectional: bool) -> torch.Tensor:

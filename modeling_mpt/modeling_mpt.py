@@ -4,6 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from transformers import AutoModel, PreTrainedModel
+from transformers.utils import is_tracing
 
 from .backbones_mpt import freeze_first_layers, remove_pooler
 from .branches_mpt import ImageBranches, TextBranches
@@ -225,7 +226,7 @@ class MPTModel(MPTPreTrainedModel):
 
     def _encode(self, parts):
         """Encode text and rationales in one pass, with length buckets over both."""
-        if torch.compiler.is_compiling():  # without buckets, and with widths that an export keeps symbolic
+        if is_tracing():  # without buckets, and with widths that an export keeps symbolic
             return [token_states(self.text_encoder, ids, mask) for ids, mask, _ in parts]
         width = max(ids.shape[1] for ids, _, _ in parts)
         pad = self.config.text_config.pad_token_id or 0
@@ -237,7 +238,7 @@ class MPTModel(MPTPreTrainedModel):
     def _image(self, pixel_values, mask, extras):
         """Return v' `(batch, hidden)`, zero without an image, and the vision encoder's output."""
         pixel_values = pixel_values.to(self.dtype)
-        if torch.compiler.is_compiling():  # the mask is unknown: all images are encoded
+        if is_tracing():  # the mask is unknown: all images are encoded
             embeds, output = self.image_branches(pixel_values, **extras)
             return embeds * mask.unsqueeze(-1), output
         rows = mask.nonzero().squeeze(-1)

@@ -2,11 +2,13 @@
 
 import torch
 from transformers import PreTrainedModel
+from transformers.utils import is_tracing
 
 # Minimum length in a bucket: a share of the longest sequence, or this many tokens less. This keeps padding below about
 # a quarter of an encoder call, and the calls few.
 BUCKET_RATIO = 0.75
 BUCKET_SLACK = 8
+AFTER_ALL_POSITIONS = 2**32
 
 
 def compact(input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -17,7 +19,9 @@ def compact(input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torc
     Returns:
         The moved ids and mask, and the order `(rows, seq_len)` with which `torch.gather` moved them.
     """
-    order = attention_mask.bool().int().argsort(dim=1, descending=True, stable=True)
+    # The keys differ, so that any sort keeps the order: ONNX has no stable one.
+    positions = torch.arange(attention_mask.shape[1], device=attention_mask.device)
+    order = (positions + ~attention_mask.bool() * AFTER_ALL_POSITIONS).argsort(dim=1)
     return input_ids.gather(1, order), attention_mask.gather(1, order), order
 
 
@@ -38,7 +42,7 @@ def compact_rationales(
         )
     mask = (torch.ones_like(input_ids) if attention_mask is None else attention_mask).bool()
     if dropout > 0:
-        kept = torch.rand(len(mask), device=mask.device) >= dropout
+        kept = torch.rand(mask.shape[0], device=mask.device) >= dropout
         mask = mask & kept.view(-1, 1, 1)
     return compact(input_ids.flatten(0, 1), mask.flatten(0, 1))
 
@@ -79,7 +83,7 @@ def token_states(encoder: PreTrainedModel, input_ids: torch.Tensor, attention_ma
     Empty sequences are not encoded. The states `(rows, seq_len, encoder_hidden)` are zero at the padding.
     """
     mask = attention_mask.bool()
-    if torch.compiler.is_compiling():  # lengths are unknown: one call, in which an empty row reads one token
+    if is_tracing():  # lengths are unknown: one call, in which an empty row reads one token
         states = encoder(input_ids=input_ids, attention_mask=nonempty_mask(mask)).last_hidden_state
         return states * mask.unsqueeze(-1)
     lengths = mask.sum(dim=1).tolist()
