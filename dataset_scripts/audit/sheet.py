@@ -10,9 +10,8 @@ import jinja2
 import numpy as np
 
 from dataset_scripts.audit.groups import group_members
-from dataset_scripts.audit.images import open_rgb
 from dataset_scripts.audit.rows import AuditRows
-from dataset_scripts.reading.images import DECODING_ERRORS, stored_bytes
+from dataset_scripts.reading.images import read_rgb
 
 _IMAGE_SIDE = 180
 _OPPOSITE = {"positive", "negative"}
@@ -116,8 +115,8 @@ def _data_uri(image: dict | None) -> str | None:
     if image is None:
         return None
     try:
-        picture = open_rgb(stored_bytes(image), _IMAGE_SIDE)
-    except DECODING_ERRORS:
+        picture = read_rgb(image, _IMAGE_SIDE)
+    except (OSError, ValueError):
         return None
     picture.thumbnail((_IMAGE_SIDE, _IMAGE_SIDE))
     content = io.BytesIO()

@@ -18,7 +18,7 @@ import PIL.ImageOps
 
 from dataset_scripts.rationales.errors import PreparationError
 from dataset_scripts.rationales.quality.text import HAN_LETTER
-from dataset_scripts.reading.images import DECODING_ERRORS, stored_bytes, to_rgb
+from dataset_scripts.reading.images import open_image, stored_bytes, to_rgb
 
 LANGUAGES = ("en", "zh")
 # Qwen-VL encodes squares of 28 pixels as one token, and rejects narrower images.
@@ -29,7 +29,6 @@ MAX_ASPECT_RATIO = 100
 MAX_SOURCE_PIXELS = 89_478_485
 JPEG_QUALITY = 90
 
-_DECODING_ERRORS = (*DECODING_ERRORS, PIL.Image.DecompressionBombWarning)
 _ZERO_WIDTH_SPACE = "\u200b"
 # Control tokens of common model families (<|im_end|>, <｜User｜>, <start_of_turn>, </s>, [INST]) and the delimiters of
 # our prompts. A zero-width space after the first character is invisible to a reader.
@@ -100,9 +99,9 @@ def prepare_post(row: Mapping[str, Any], max_pixels: int, language: str = "auto"
     if row.get("image") is not None:
         try:
             content, digest = _content_and_hash(row["image"])
-            opened = PIL.Image.open(io.BytesIO(content)) if isinstance(content, bytes) else content
+            opened = open_image(content) if isinstance(content, bytes) else content
             image, (width, height) = _encode_jpeg(opened, max_pixels)
-        except _DECODING_ERRORS as error:
+        except (OSError, ValueError) as error:
             raise _preparation_error(row, error) from None
         tokens = max(round(width / PATCH), 2) * max(round(height / PATCH), 2)
     if not text and image is None:
@@ -128,7 +127,7 @@ def content_hashes(row: Mapping[str, Any]) -> tuple[str | None, str | None]:
     if row.get("image") is not None:
         try:
             _, digest = _content_and_hash(row["image"])
-        except _DECODING_ERRORS as error:
+        except (OSError, ValueError) as error:
             raise _preparation_error(row, error) from None
     return digest, _text_hash(clean_text(row.get("text") or ""))
 
@@ -208,7 +207,5 @@ def _fit(image: PIL.Image.Image, max_pixels: int) -> PIL.Image.Image:
 
 
 def _preparation_error(row: Mapping[str, Any], error: BaseException) -> PreparationError:
-    # Pillow's message contains the address of a buffer, which differs between runs.
-    unknown = isinstance(error, PIL.UnidentifiedImageError)
-    reason = "no image, or in a format that Pillow does not support" if unknown else " ".join(str(error).split())
-    return PreparationError(f"post {str(row['id'])!r}: the image cannot be used ({reason or type(error).__name__}).")
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return PreparationError(f"post {str(row['id'])!r}: the image cannot be used ({reason}).")

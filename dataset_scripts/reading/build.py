@@ -12,7 +12,7 @@ from typing import Any
 from datasets import Dataset, Features, config
 from datasets.exceptions import DatasetGenerationError
 
-from dataset_scripts.reading.image_checks import ImageCheckLog, UncheckedRow, checked_rows
+from dataset_scripts.reading.image_checks import DECODERS, ImageCheckLog, UncheckedRow, checked_rows
 from dataset_scripts.reading.report import BuildReport, PublishedCounts, check_on_error
 
 logger = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ def build_dataset(
     check_on_error(on_error)
     if num_proc is not None and (isinstance(num_proc, bool) or not isinstance(num_proc, int) or num_proc < 1):
         raise ValueError(f"`num_proc` must be a number of images to decode at a time, 1 or more, got {num_proc!r}.")
-    identity = [source, inputs, options, on_error, repr(schema), _code_digest()]
+    identity = [source, inputs, options, on_error, repr(schema), _code_digest(), DECODERS]
     cache = Path(config.HF_DATASETS_CACHE) / "mpt_posts"
     folder = cache / f"{source}-{_short_hash(identity)}"
     # Named by source and options alone: a build with changed inputs or on_error reuses the checks.

@@ -6,55 +6,80 @@ import hashlib
 import io
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-import PIL.Image
+import datasets
+import PIL
 
-from dataset_scripts.reading.images import DECODING_ERRORS
+from dataset_scripts.reading.images import pillow_heif, read_rgb, stored_image, to_rgb
 from dataset_scripts.reading.report import BuildReport
 from dataset_scripts.reading.threads import map_in_threads
 
+# The versions that decide whether an image is decoded: after an upgrade, images are checked again.
+DECODERS = (
+    f"check 2, Pillow {PIL.__version__}, datasets {datasets.__version__}, {getattr(pillow_heif, '__version__', '')}"
+)
+
 _MISSING = "missing"
+_METADATA = "malformed metadata"
 _LOG_LINE = re.compile(r"([0-9a-f]{16})(?: (.+))?\n")  # hash of the image's path and version, and its fault
 
 
 @dataclasses.dataclass
 class UncheckedRow:
-    """A row that is kept if its image file decodes."""
+    """A row that is kept if its image decodes."""
 
-    row: dict[str, Any]  # `row["image"]` is the path of the file
+    row: dict[str, Any]  # `row["image"]` is the path of the file, or `{"bytes": …, "path": …}`
     location: str  # file and line of the row, for messages
     notes: tuple[str, ...] = ()  # notes for the report, counted if the row is kept
     # Keep a truncated JPEG, with its missing part grey (libjpeg's own filling), and count it.
     fill_truncated: bool = False
 
 
-def image_fault(image: Path | io.BytesIO) -> str | None:
-    """Decode all pixels of an image and return the error, or None."""
+def image_fault(image: Path | Mapping[str, Any]) -> str | None:
+    """Decode an image by the functions that training uses, and return the reason of a failure, or None.
+
+    For an image whose pixels alone decode, the reason is `malformed metadata`.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    stored = stored_image(image)
     try:
-        with PIL.Image.open(image) as opened:
-            opened.load()
-    except DECODING_ERRORS as error:
-        return f"{type(error).__name__}: {error}"
-    return None
-
-
-def filled_jpeg(path: Path) -> bytes | None:
-    """Return the content of a truncated JPEG with an end marker, or None if it is broken."""
-    content = path.read_bytes()
-    if not content.startswith(b"\xff\xd8"):
+        to_rgb(datasets.Image().decode_example(stored))
         return None
-    content += b"\xff\xd9"
-    return content if image_fault(io.BytesIO(content)) is None else None
+    except Exception:  # of any type: `datasets` parses and writes metadata with Pillow
+        pass
+    try:
+        read_rgb(stored)
+    except ValueError as error:
+        return str(error)
+    return _METADATA
+
+
+def _without_metadata(image: Path | Mapping[str, Any]) -> dict[str, Any]:
+    """Return an image as PNG, upright, in RGB and without metadata."""
+    decoded = read_rgb(stored_image(image))
+    decoded.info = {}
+    content = io.BytesIO()
+    decoded.save(content, "PNG")
+    return {"bytes": content.getvalue(), "path": None}
+
+
+def filled_jpeg(path: Path) -> dict[str, Any] | None:
+    """Return a truncated JPEG with an end marker as a stored image, or None if it is broken."""
+    content = path.read_bytes()
+    filled = {"bytes": content + b"\xff\xd9", "path": None}
+    return filled if content.startswith(b"\xff\xd8") and image_fault(filled) is None else None
 
 
 class ImageCheckLog:
     """Results of image checks, one line each, appended as they are made.
 
-    A result holds for one path, size, modification time and version of Pillow. An incomplete last line, left by a
-    crash, is ignored.
+    A result holds for one path, size, modification time and the versions in `DECODERS`. An error of the file system
+    is not recorded, because it may pass. An incomplete last line, left by a crash, is ignored.
     """
 
     def __init__(self, file: Path) -> None:
@@ -67,19 +92,27 @@ class ImageCheckLog:
                     if match := _LOG_LINE.fullmatch(line):
                         self._faults[int(match[1], 16)] = match[2]
 
-    def check(self, path: Path) -> tuple[int | None, str | None]:
+    def check(self, image: str | Path | Mapping[str, Any]) -> tuple[int | None, str | None]:
         """Look an image up, or decode it if the log has no result.
 
         Returns:
             The key for `record`, None if there is nothing to record; and the fault, `"missing"` or None.
         """
+        if isinstance(image, Mapping):
+            return None, image_fault(image)
+        path = Path(image)
         try:
             status = os.stat(path)
         except OSError:
             return None, _MISSING
-        identity = f"{path}\0{status.st_size}\0{status.st_mtime_ns}\0{PIL.__version__}"
+        identity = f"{path}\0{status.st_size}\0{status.st_mtime_ns}\0{DECODERS}"
         key = int.from_bytes(hashlib.blake2b(identity.encode(errors="surrogateescape"), digest_size=8).digest(), "big")
-        return (None, self._faults[key]) if key in self._faults else (key, image_fault(path))
+        if key in self._faults:
+            return None, self._faults[key]
+        try:
+            return key, image_fault(path)
+        except OSError as error:
+            return None, f"the file cannot be read: {error.strerror}"
 
     def record(self, key: int, fault: str | None) -> None:
         """Append a result to the file."""
@@ -107,7 +140,7 @@ def checked_rows(
     """
 
     def check(row: dict[str, Any] | UncheckedRow) -> tuple[Any, int | None, str | None]:
-        return (row, *log.check(Path(row.row["image"]))) if isinstance(row, UncheckedRow) else (row, None, None)
+        return (row, *log.check(row.row["image"])) if isinstance(row, UncheckedRow) else (row, None, None)
 
     with contextlib.closing(log):
         for row, key, fault in map_in_threads(check, rows, num_proc):
@@ -122,18 +155,21 @@ def checked_rows(
 
 
 def _is_repaired(report: BuildReport, unchecked: UncheckedRow, fault: str) -> bool:
-    """Fill a truncated JPEG if the row allows it; report any other fault and return False."""
-    path = Path(unchecked.row["image"])
+    """Replace an image that can be used in another form; report any other fault and return False."""
+    image = unchecked.row["image"]
+    name = "its image" if isinstance(image, Mapping) else f"the image {image}"
     if fault == _MISSING:
-        message = f"{unchecked.location}: the image {path} does not exist; add the file or remove the row."
+        message = f"{unchecked.location}: {name} does not exist; add the file or remove the row."
         report.fail("missing image", message)
         return False
-    if unchecked.fill_truncated and (content := filled_jpeg(path)) is not None:
-        unchecked.row["image"] = {"bytes": content, "path": None}
+    if fault == _METADATA:
+        unchecked.row["image"] = _without_metadata(image)
+        report.note("image with malformed metadata (EXIF), stored upright without them")
+        return True
+    if unchecked.fill_truncated and (filled := filled_jpeg(Path(image))) is not None:
+        unchecked.row["image"] = filled
         report.note("truncated JPEG, its missing part filled with grey")
         return True
-    report.fail(
-        "unreadable image",
-        f"{unchecked.location}: the image {path} cannot be decoded ({fault}); download it again or remove the row.",
-    )
+    message = f"{unchecked.location}: {name} cannot be decoded ({fault}); replace it or remove the row."
+    report.fail("unreadable image", message)
     return False

@@ -143,9 +143,9 @@ BOMB = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + (20000).to_bytes(4, "big") * 2 +
     ("image", "reason"),
     [
         (b"", "empty"),
-        (b"<html>not found</html>", "no image"),
+        (b"<html>not found</html>", "an HTML page"),
         (encoded(PIL.Image.effect_noise((64, 64), 90), "JPEG")[:700], "truncated"),
-        (BOMB + (0).to_bytes(4, "big"), "pixels|no image"),
+        (BOMB + (0).to_bytes(4, "big"), "pixels|damaged PNG"),
         ({"bytes": None, "path": "/nowhere/7.jpg"}, "No such file"),
     ],
     ids=["empty", "html", "truncated", "bomb", "missing"],
