@@ -32,7 +32,8 @@ def group_ids(dataset: Dataset, group_column: str | None = None) -> list[int]:
     """Assign a group number to every post; posts with the same image or text share it.
 
     So do posts with the same value in `group_column`. Texts are normalized, and images are compared by the stored
-    bytes. Groups are transitive: a third post may connect two. A missing image or a text without words joins no group. Numbers count from 0 in order of first appearance.
+    bytes. Groups are transitive: a third post may connect two. A missing image or a text without words joins no
+    group. Numbers count from 0 in order of first appearance.
 
     Raises:
         ValueError: an image file of the posts cannot be read.

@@ -17,7 +17,7 @@ from dataset_scripts.reading.id_lists import SPLITS, id_list_files, read_id_list
 from dataset_scripts.reading.images import image_digest
 from dataset_scripts.reading.option_names import option, option_name
 from dataset_scripts.reading.report import BuildReport, check_on_error, did_you_mean
-from dataset_scripts.schema import GROUP
+from dataset_scripts.schema import CONTENT, GROUP
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +80,12 @@ def split_posts(
     """
     options = {"fold": fold, "id_lists": id_lists, "on_missing": on_missing, "group_column": group_column}
     check_split_options(protocol, {name: value for name, value in options.items() if value != _DEFAULTS[name]})
+    missing = [column for column in ("id", "label", *CONTENT) if column not in dataset.column_names]
+    if missing:
+        raise ValueError(
+            f"The posts have no column {' and '.join(map(repr, missing))}; their columns are "
+            f"{', '.join(dataset.column_names)}. load_posts gives a table or a dataset all columns."
+        )
     if protocol == "consistent":
         dataset = _with_agreeing_labels(dataset)
     if protocol != "clmlf":
@@ -138,13 +144,16 @@ def check_split_options(protocol: str, options: Mapping[str, Any]) -> None:
         raise ValueError(f"{option_name('fold')} must be 0 to {NUM_FOLDS - 1}, got {fold!r}.")
 
 
-def labelled_posts(posts: Dataset, on_error: str = "raise", report: BuildReport | None = None) -> Dataset:
+def labelled_posts(
+    posts: Dataset, on_error: str = "raise", report: BuildReport | None = None, *, split: str | None = None
+) -> Dataset:
     """Return the posts that have a label, as training needs them.
 
     Args:
         posts (`Dataset`): posts with the columns `id` and `label`.
         on_error (`str`, defaults to `"raise"`): `"skip"` leaves out posts without label, and logs their number.
         report (`BuildReport`, *optional*): receives that number.
+        split (`str`, *optional*): name of these posts, for messages.
 
     Raises:
         ValueError: a post has no label, unless skipped.
@@ -154,7 +163,8 @@ def labelled_posts(posts: Dataset, on_error: str = "raise", report: BuildReport 
     if not unlabelled:
         return posts
     first = ", ".join(repr(post_id) for post_id in posts[unlabelled[:3]]["id"])
-    message = f"{len(unlabelled):,} of {len(posts):,} posts have no label (first ids: {first})"
+    name = "" if split is None else f" of the split {split!r}"
+    message = f"{len(unlabelled):,} of {len(posts):,} posts{name} have no label (first ids: {first})"
     if len(unlabelled) == len(posts):
         raise ValueError(f"{message}; training needs labels. Name their column with {option('label_column')}.")
     if on_error == "raise":
@@ -179,7 +189,7 @@ def complete_splits(posts: DatasetDict, seed: int = 42) -> DatasetDict:
     if len(named) < len(posts):
         raise ValueError(f"The posts have several splits of the same kind: {', '.join(posts)}. Rename or remove one.")
     if "train" in named and "test" in named and "validation" not in named:
-        train = labelled_posts(named["train"])
+        train = labelled_posts(named["train"], split="train")
         labels = list(train["label"])
         groups = group_ids(train, _group_column(train, None))
         sides = _assign_groups(list(train["id"]), labels, groups, _tenth_quotas(labels, train, parts=2), seed)

@@ -11,6 +11,7 @@ from transformers import HfArgumentParser
 
 from dataset_scripts.reading.report import did_you_mean
 from dataset_scripts.registry import DATASETS
+from dataset_scripts.splits import DEFAULT_PROTOCOL, PROTOCOLS, check_split_options
 
 
 class JSON:
@@ -90,13 +91,19 @@ class DataArguments(PostArguments):
     """Posts, rationales and split."""
 
     rationales: str | None = argument("Rationales, joined by id: a TSV, CSV, JSONL or Parquet file, or a store.")
-    split: str = argument("Protocol of the split: grouped, paper, clmlf, folds, consistent.", "grouped")
+    split: str | None = argument(
+        f"Protocol of the split: {', '.join(PROTOCOLS)}; by default {DEFAULT_PROTOCOL}, for posts without splits of "
+        "their own."
+    )
     split_seed: int = argument("Seed of the split.", 42)
-    split_options: JSON | None = argument("Options of the protocol (JSON), e.g. '{\"fold\": 3}'.", {})
+    split_options: JSON | None = argument(
+        'Options of the protocol (JSON), e.g. \'{"fold": 3}\' or \'{"group_column": "author"}\'.', {}
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.split_options = options_object("split_options", self.split_options)
+        check_split_options(self.split or DEFAULT_PROTOCOL, self.split_options)
 
 
 # Positional arguments of the commands that have some. All others are listed below the usage, up to 150 of them.

@@ -5,12 +5,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from datasets import DatasetDict
+from datasets import Dataset, DatasetDict
 
 from dataset_scripts import BuildReport, load_posts_with_report, split_posts
 from dataset_scripts.rationales.transfer import store_provenance
 from dataset_scripts.registry import FACTS
+from dataset_scripts.schema import GROUP
+from dataset_scripts.splits import DEFAULT_PROTOCOL, check_split_options, labelled_posts
 from dataset_scripts.writing.publish import MAX_FILE_SIZE, SavedPosts, save_posts
+from mpt_sentiment.training_data import warn_of_unused_split
 
 if TYPE_CHECKING:
     from dataset_scripts.audit import AuditReport
@@ -55,7 +58,7 @@ def build_dataset(
     rationales_info: Mapping[str, str] | None = None,
     dataset_options: Mapping[str, Any] | None = None,
     on_error: str = "raise",
-    split: str = "grouped",
+    split: str | None = None,
     split_seed: int = 42,
     split_options: Mapping[str, Any] | None = None,
     config_name: str | None = None,
@@ -75,7 +78,8 @@ def build_dataset(
         output_dir (`str` or `Path`): folder of the result.
         rationales_info (mapping, *optional*): origin of the rationales for the card: `{"model": …, "prompt": …}`.
         dataset_options (mapping, *optional*): options of the loader.
-        split, split_seed, split_options: arguments of `split_posts`, for posts without splits of their own.
+        split, split_seed, split_options: protocol, seed and options of `split_posts`, for posts without splits of
+            their own; by default the protocol `"grouped"`.
         config_name (`str`, *optional*): name of the configuration; defaults to that of the dataset.
         license (`str`, *optional*): license id for the card; defaults to that of the dataset.
         with_content (`bool`, defaults to `True`): `False` omits texts and images.
@@ -85,16 +89,22 @@ def build_dataset(
     Raises:
         ValueError: a fault of the posts or an unknown option; the message names the fix.
     """
+    split_options = dict(split_options or {})
+    check_split_options(split or DEFAULT_PROTOCOL, split_options)
     options = dict(dataset_options or {}) | ({} if num_proc is None else {"num_proc": num_proc})
     posts, report = load_posts_with_report(name, data_dir, rationales=rationales, on_error=on_error, **options)
-    split_options = dict(split_options or {})
     if isinstance(posts, DatasetDict):
+        warn_of_unused_split(posts, split, split_options)
         splits, protocol = posts, {}
     else:
+        split = split or DEFAULT_PROTOCOL
+        posts = labelled_posts(posts, on_error, report)
         splits = split_posts(posts, split, split_seed, **split_options)
         protocol = {"protocol": split, "seed": split_seed, "split_options": split_options}
         if split == "clmlf":  # defined by its id lists, whose local paths must not be published
             protocol = {"protocol": split}
+    # Groups, such as authors, are not published: they have had their effect on the split.
+    splits = DatasetDict({name: _without_groups(part) for name, part in splits.items()})
     config_name = config_name or Path(report.source).name
     saved = save_posts(
         splits,
@@ -116,6 +126,10 @@ def build_dataset(
     audit_folder = Path(f"{Path(output_dir).resolve()}-audit") / config_name  # outside of what is published
     audit_report.save(audit_folder)
     return BuiltDataset(splits, report, saved, audit_report, audit_folder)
+
+
+def _without_groups(posts: Dataset) -> Dataset:
+    return posts.remove_columns(GROUP) if GROUP in posts.column_names else posts
 
 
 def _provenance(name: str, rationales: str | Path | None, info: Mapping[str, str]) -> dict[str, str]:

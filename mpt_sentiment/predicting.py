@@ -27,9 +27,12 @@ def predict(
     posts: str | Path | Dataset,
     output: str | Path | None = None,
     *,
-    text_column: str = "text",
+    text_column: str | None = None,
     image_column: str | None = None,
     id_column: str | None = None,
+    delimiter: str | None = None,
+    encoding: str | None = None,
+    sheet: str | None = None,
     rationales: str | Path | None = None,
     on_error: str = "raise",
     batch_size: int = 16,
@@ -43,10 +46,7 @@ def predict(
         model (`str`, `Path` or [`MPTPipeline`]): output folder of `train`, whose code is run, or its pipeline.
         posts (`str`, `Path` or `Dataset`): CSV, TSV, JSONL or Parquet table, one post per row; or a dataset.
         output (`str` or `Path`, *optional*): file to write: `.parquet`, `.csv` or `.jsonl`.
-        text_column (`str`, defaults to `"text"`): column of the texts.
-        image_column (`str`, *optional*): column of the images, in a table paths relative to its folder; by default
-            `image` if it exists.
-        id_column (`str`, *optional*): column of the ids; by default `id` if it exists, else posts are numbered.
+        text_column, image_column, id_column, delimiter, encoding, sheet: See [`load_folder`].
         rationales (`str` or `Path`, *optional*): table or store of rationales, joined by id. By default the columns
             `rationale_PERSPECTIVE` of `posts`.
         on_error (`str`, defaults to `"raise"`): `"skip"` leaves out posts that cannot be read, and counts them.
@@ -57,8 +57,8 @@ def predict(
             lack a modality or are left out.
 
     Returns:
-        `Dataset` with the columns `id`, `label` (null if unknown), `prediction`, `probability_LABEL`, `weight_text`,
-        `weight_image`, `weight_rationales` and `weight_rationale_PERSPECTIVE`.
+        `Dataset` with the columns `id`, `label` (as given, null if unknown), `prediction`, `probability_LABEL`,
+        `weight_text`, `weight_image`, `weight_rationales` and `weight_rationale_PERSPECTIVE`.
 
     Raises:
         ValueError: a folder without a model, an unusable file, column or device, or posts that cannot be read.
@@ -77,6 +77,9 @@ def predict(
             text_column=text_column,
             image_column=image_column,
             id_column=id_column,
+            delimiter=delimiter,
+            encoding=encoding,
+            sheet=sheet,
             rationales=rationales,
             on_error=on_error,
         )
@@ -89,12 +92,14 @@ def predict(
 def read_table(file: str | Path, **options: Any) -> tuple[Dataset, BuildReport]:
     """Read posts to be labeled from a table; `options` are those of the loader `folder`.
 
+    Labels of the table are kept as texts: they may be of another kind than the model's classes.
+
     Raises:
         ValueError: a missing file or column, or (unless `on_error="skip"`) a faulty row.
     """
     file = Path(file)
-    posts, report = load_posts_with_report("folder", file.parent, file=file.name, **options)
-    report.source = str(file)
+    posts, report = load_posts_with_report("folder", file.parent, file=file.name, label_as_text=True, **options)
+    report.source, report.labels = str(file), {}
     return posts, report
 
 

@@ -1,17 +1,24 @@
 """Posts of a run, loaded and split, and their description for results and card."""
 
 import collections
+import logging
+from collections.abc import Mapping
+from typing import Any
 
 from datasets import ClassLabel, Dataset, DatasetDict
 
 from dataset_scripts import load_posts_with_report, split_hash, split_posts
+from dataset_scripts.reading.option_names import load_call, option, option_name
 from dataset_scripts.reading.report import BuildReport
 from dataset_scripts.registry import FACTS
 from dataset_scripts.schema import has_values
-from dataset_scripts.splits import SPLITS
+from dataset_scripts.splits import DEFAULT_PROTOCOL, SPLITS, complete_splits, labelled_posts
 from mpt_sentiment.arguments import DataArguments
 from mpt_sentiment.evaluation import TrainingData
 
+logger = logging.getLogger(__name__)
+
+AS_GIVEN = "as given"
 _NAMES = {"mpt_sample": "sample"}  # the column `source` of the sample: the name of its loader
 
 
@@ -28,29 +35,53 @@ def load_splits(args: DataArguments) -> tuple[DatasetDict, TrainingData]:
         args.dataset, args.data_dir, rationales=args.rationales, on_error=args.on_error, **args.dataset_options
     )
     if isinstance(posts, DatasetDict):
-        return posts, describe_posts(posts, report=report)
-    posts = split_posts(posts, protocol=args.split, seed=args.split_seed, **args.split_options)
-    return posts, describe_posts(posts, protocol=args.split, split_seed=args.split_seed, report=report)
+        warn_of_unused_split(posts, args.split, args.split_options)
+        parts = {name: labelled_posts(part, args.on_error, report, split=name) for name, part in posts.items()}
+        return given_splits(DatasetDict(parts), args.split_seed, report)
+    posts = labelled_posts(posts, args.on_error, report)
+    protocol = args.split or DEFAULT_PROTOCOL
+    splits = split_posts(posts, protocol, args.split_seed, **args.split_options)
+    return splits, describe_posts(splits, protocol=protocol, split_seed=args.split_seed, report=report)
 
 
 def as_splits(posts: Dataset | DatasetDict) -> tuple[DatasetDict, TrainingData]:
-    """Split a `Dataset` by the default protocol; return a `DatasetDict` as it is."""
+    """Split a `Dataset` by the default protocol; complete the splits of a `DatasetDict`."""
     if isinstance(posts, DatasetDict):
-        return posts, describe_posts(posts, protocol="as given")
+        return given_splits(posts)
     if not isinstance(posts, Dataset):
         raise ValueError(
             f"`posts` must be a Dataset or DatasetDict, got a {type(posts).__name__}. `mpt.load_posts` loads them "
             "from a table, a dataset or the Hub."
         )
-    defaults = DataArguments()
-    splits = split_posts(posts, protocol=defaults.split, seed=defaults.split_seed)
-    return splits, describe_posts(splits, protocol=defaults.split, split_seed=defaults.split_seed)
+    seed = DataArguments().split_seed
+    splits = split_posts(posts, seed=seed)
+    return splits, describe_posts(splits, protocol=DEFAULT_PROTOCOL, split_seed=seed)
+
+
+def given_splits(
+    posts: DatasetDict, seed: int = DataArguments.split_seed, report: BuildReport | None = None
+) -> tuple[DatasetDict, TrainingData]:
+    """Complete and describe splits that posts have already; see [`complete_splits`]."""
+    splits = complete_splits(posts, seed)
+    if len(splits) == len(posts):
+        return splits, describe_posts(splits, protocol=AS_GIVEN, report=report)
+    protocol = f"{AS_GIVEN}, validation taken from train"
+    return splits, describe_posts(splits, protocol=protocol, split_seed=seed, report=report)
+
+
+def warn_of_unused_split(posts: DatasetDict, protocol: str | None, options: Mapping[str, Any]) -> None:
+    """Warn that a protocol or its options have no effect on posts with splits of their own."""
+    if protocol is not None or options:
+        unused = " and ".join(
+            [option_name("protocol")] * (protocol is not None) + [option_name("split_options")] * bool(options)
+        )
+        logger.warning("The posts have the splits %s, which are used; %s has no effect.", ", ".join(posts), unused)
 
 
 def describe_posts(
     posts: DatasetDict,
     *,
-    protocol: str = "of the dataset",
+    protocol: str,
     split_seed: int | None = None,
     report: BuildReport | None = None,
 ) -> TrainingData:
@@ -82,16 +113,17 @@ def check_splits(posts: DatasetDict) -> None:
     """
     if set(posts) != set(SPLITS):
         raise ValueError(
-            f"The posts have the splits {', '.join(posts)}; train, validation and test are needed. "
-            "`mpt.split_posts` makes them from a Dataset."
+            f"The posts have the splits {', '.join(posts)}; train, validation and test are needed. Add what is missing, "
+            f"or load all posts as one set, which is split: {option('split', '+'.join(posts))} for a published dataset, "
+            f"{option('file')} for one table of a folder."
         )
     classes = posts["train"].features.get("label")
     for name, split in posts.items():
         missing = [column for column in ("id", "text", "label", "language", "source") if column not in split.features]
         if missing:
             raise ValueError(
-                f"The split {name!r} has no column {', '.join(map(repr, missing))}. Load your own tables with "
-                f'`mpt.load_posts("folder", FOLDER, file="{name}.csv", labels=[…])`, which adds all columns.'
+                f"The split {name!r} has no column {', '.join(map(repr, missing))}. {load_call('folder', 'FOLDER')} "
+                f"for your own tables, or {load_call('OWNER/NAME')} for a published dataset, adds all columns."
             )
         if not isinstance(classes, ClassLabel) or split.features["label"] != classes:
             raise ValueError(
@@ -100,7 +132,7 @@ def check_splits(posts: DatasetDict) -> None:
             )
         unlabeled = split["label"][:].count(None)
         if unlabeled or not len(split):
-            problem = f"{unlabeled} posts without label; leave them out" if unlabeled else "no posts"
+            problem = f"{unlabeled:,} posts without label; leave them out" if unlabeled else "no posts"
             raise ValueError(f"The split {name!r} has {problem}.")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 _SPLIT_OPTIONS = ("fold", "id_lists", "on_missing", "group_column")
 # Arguments of the command line itself, by their names in Python.
 _ARGUMENTS = {
-    **{name: name for name in ("data_dir", "on_error", "rationales", "dataset")},
+    **{name: name for name in ("data_dir", "on_error", "rationales", "dataset", "split_options")},
     "protocol": "split",
     "seed": "split_seed",
 }

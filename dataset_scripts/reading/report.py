@@ -92,7 +92,8 @@ class BuildReport:
     def summary(self) -> str:
         """Format the counts as a few lines of text."""
         classes = ", ".join(f"{name} {count:,}" for name, count in self.labels.items())
-        lines = [f"{self.source}: {self.read:,} rows read, {self.kept:,} posts kept ({classes})"]
+        kept = f"{self.kept:,} posts kept" + (f" ({classes})" if classes else "")
+        lines = [f"{self.source}: {self.read:,} rows read, {kept}"]
         lines += [f"  dropped by rule: {rule} {count:,}" for rule, count in self.dropped.items()]
         lines += [f"  skipped: {why} {count:,}, e.g. {self.examples[why][0]}" for why, count in self.skipped.items()]
         lines += [f"  note: {note} {count:,}" for note, count in self.notes.items()]

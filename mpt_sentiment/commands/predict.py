@@ -41,9 +41,14 @@ class PredictArguments:
     text: str | None = argument("Text of one post.")
     image: str | None = argument("Path of the image of one post.")
     file: str | None = argument("CSV, TSV, JSONL or Parquet table, one post per row.")
-    text_column: str = argument("Column of the texts.", "text")
-    image_column: str | None = argument("Column of paths relative to the file; by default image if it exists.")
+    text_column: str | None = argument("Column of the texts; by default text if it exists.")
+    image_column: str | None = argument(
+        "Column of images, or of paths relative to the file; by default image or file_name if it exists."
+    )
     id_column: str | None = argument("Column of the ids; by default id if it exists, else posts are numbered.")
+    delimiter: str | None = argument("Character between the fields of a text table.")
+    encoding: str | None = argument("Encoding of a text table, such as cp1252.")
+    sheet: str | None = argument("Sheet of an XLSX file.")
     rationales: str | None = argument("Rationales joined by id; by default columns rationale_PERSPECTIVE of the file.")
     on_error: str = argument("raise: stop at the first faulty row; skip: leave it out, counted.", "raise")
     output: str = argument(f"File to write, one of {', '.join(FORMATS)}.", "predictions.parquet")
@@ -84,6 +89,9 @@ def main(argv: Sequence[str]) -> None:
         text_column=args.text_column,
         image_column=args.image_column,
         id_column=args.id_column,
+        delimiter=args.delimiter,
+        encoding=args.encoding,
+        sheet=args.sheet,
         rationales=args.rationales,
         on_error=args.on_error,
     )
