@@ -1,23 +1,32 @@
-"""Rows of CSV, TSV, JSONL and Parquet files, read one at a time with their location."""
+"""Rows of CSV, TSV, JSONL, Parquet and XLSX files, read one at a time with their location."""
 
-import csv
 import dataclasses
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
 from dataset_scripts.reading.option_names import option
+from dataset_scripts.reading.quoting import Record, read_records
 from dataset_scripts.reading.report import did_you_mean
+from dataset_scripts.reading.sheets import sheet_rows
+from dataset_scripts.reading.text_files import LOST_CHARACTER, text_lines
 
-SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
-_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+_DELIMITERS = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
+_JSON_LINES = (".jsonl", ".ndjson")
+_COMPRESSED = tuple(f"{suffix}.gz" for suffix in (".csv", ".tsv", *_JSON_LINES))
+SUFFIXES = (".csv", ".tsv", *_JSON_LINES, ".parquet")
+# Read if `file` names them, or if a folder has no other table: often copies of one.
+_OTHER_SUFFIXES = (".xlsx", *_COMPRESSED)
+_READABLE = (*SUFFIXES, *_OTHER_SUFFIXES, ".txt")
+_RECOGNIZED_DELIMITERS = ("\t", ";", "|", ",")
+LOST_NOTE = "row with half of a character pair or a null character, replaced by U+FFFD"
+_LOST = re.compile("[\ud800-\udfff\0]")
 _INTEGRAL_FLOAT = re.compile(r"^(-?\d+)\.0$")
-_MAX_FIELD = 16 * 1024 * 1024  # csv's default limit of 128 KiB is below a long document
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,25 +50,18 @@ class Row(dict[str, Any]):
     notes: tuple[str, ...] = ()
 
 
-def table_names(data_dir: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[str]:
-    """List the names of the tables of a folder, without hidden files such as `._posts.csv`."""
-    return sorted(path.name for path in data_dir.glob("[!.]*") if path.suffix.lower() in suffixes)
-
-
 def find_table(data_dir: Path, file: str | None, suffixes: tuple[str, ...] = SUFFIXES) -> Path:
-    """Return the table `file` of a folder, by default the only one with one of the suffixes.
+    """Return the table `file` of a folder, by default the only one with one of the suffixes in any letter case.
 
     Raises:
         ValueError: the file does not exist, or none is named and the folder has no or several tables.
     """
-    names = table_names(data_dir, suffixes)
-    listed = ", ".join(names) or "none"
+    names = table_names(data_dir, suffixes) or (table_names(data_dir, _OTHER_SUFFIXES) if suffixes == SUFFIXES else [])
+    listed = ", ".join(names[:5]) + (", …" if names[5:] else "") or "none"
     if file is None:
         if len(names) != 1:
-            raise ValueError(
-                f"{data_dir} has {len(names)} tables ({', '.join(suffixes)}): {listed}; name one with "
-                f"{option('file')}."
-            )
+            advice = f"name one with {option('file', names[0])}." if names else "add one, or give its folder."
+            raise ValueError(f"{data_dir} has {len(names)} tables ({', '.join(suffixes)}): {listed}; {advice}")
         file = names[0]
     if not (data_dir / file).is_file():
         raise ValueError(
@@ -68,28 +70,41 @@ def find_table(data_dir: Path, file: str | None, suffixes: tuple[str, ...] = SUF
     return data_dir / file
 
 
+def table_names(data_dir: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[str]:
+    """List the names of the tables in a folder, without hidden files such as `._posts.csv` and `~$posts.xlsx`."""
+    return sorted(
+        path.name
+        for path in data_dir.glob("*")
+        if path.name.lower().endswith(suffixes) and not path.name.startswith((".", "~$")) and path.is_file()
+    )
+
+
 def table_columns(file: Path, table_format: TableFormat = TableFormat()) -> list[str]:
     """List the column names of a table; of JSONL, the keys of all lines.
 
     Raises:
-        ValueError: the file does not exist, has another suffix, or does not have the format of its suffix.
+        ValueError: the file does not exist, has another ending, does not have the format of its ending, or a name
+            occurs twice.
     """
-    if not file.is_file():
-        raise ValueError(f"The table {file} does not exist.")
-    if file.suffix not in SUFFIXES:
-        raise ValueError(f"{file}: the suffix must be one of {', '.join(SUFFIXES)}, got {file.suffix!r}.")
-    if file.suffix == ".parquet":
-        try:
-            return pq.read_schema(file).names
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{file} is not a Parquet file ({error}).") from None
-    if file.suffix in _DELIMITERS:
-        for _, header in _csv_records(file):
-            return [name.strip() for name in header]
-        raise ValueError(f"{file} is empty; its first line must name the columns.")
+    suffix = _check(file, table_format)
+    if suffix == ".parquet":
+        return _unique_names(file, _parquet(file).schema_arrow.names)
+    if suffix not in _JSON_LINES:
+        records = _records(file, table_format, suffix)
+        header = next(records, None)
+        records.close()
+        if header is None:
+            raise ValueError(f"{file} is empty; its first line must name the columns.")
+        return [name for name in _column_names(file, header.fields) if name]
     columns: dict[str, None] = {}
-    for _, row in sound_rows(file, table_format):
-        columns.update(dict.fromkeys(row))
+    fault = f"{file} is empty; a JSONL file has one object per line."
+    for location, row in table_rows(file, table_format):
+        if isinstance(row, Row):
+            columns.update(dict.fromkeys(row))
+        else:
+            fault = f"{location}: {row}"
+    if not columns:
+        raise ValueError(fault)
     return list(columns)
 
 
@@ -103,46 +118,35 @@ def sound_rows(file: Path, table_format: TableFormat = TableFormat()) -> Iterato
 def table_rows(file: Path, table_format: TableFormat = TableFormat()) -> Iterator[tuple[str, Row | str]]:
     """Yield (location, row); of a damaged row the fault, as text for `RowChecks.has_all_fields`.
 
+    Half of a character pair (an emoji that was cut) and null characters become U+FFFD, with a note.
+
     Raises:
-        ValueError: the file does not have the format of its suffix; the message names the line.
+        ValueError: the file does not have the format of its ending.
     """
-    if file.suffix == ".parquet":
-        number = 0
-        for batch in pq.ParquetFile(file).iter_batches(batch_size=512):
-            for row in batch.to_pylist():
-                number += 1
-                yield f"{file}, row {number}", Row(row)
-    elif file.suffix in _DELIMITERS:
-        records = _csv_records(file)
-        _, header = next(records, (1, []))
-        header = [name.strip() for name in header]
-        for number, record in records:
-            location = f"{file}, line {number}"
-            if len(record) == len(header):
-                yield location, Row(zip(header, record, strict=True))
-            else:
-                yield location, "the number of fields differs from the header; correct the row."
+    suffix = _check(file, table_format)
+    if suffix == ".parquet":
+        rows = _parquet_rows(file)
+    elif suffix in _JSON_LINES:
+        rows = _json_rows(file, table_format.encoding)
     else:
-        for number, line in _lines(file):
-            if not line.strip():
-                continue
-            location = f"{file}, line {number}"
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise ValueError(f"{location}: invalid JSON ({error}); JSONL has one object per line.") from None
-            if not isinstance(row, dict):
-                raise ValueError(f"{location}: expected an object {{…}}, got {type(row).__name__}.")
-            yield location, Row(row)
+        rows = _delimited_rows(file, table_format, suffix)
+    for position, row in rows:
+        yield f"{file}, {position}", row
 
 
-def require_column(file: Path | str, columns: list[str], wanted: str, option_of_column: str) -> None:
+def require_column(file: Path | str, columns: list[str], wanted: str, name: str) -> None:
     """Raise a ValueError that lists the columns, unless `wanted` is one of them."""
-    if wanted not in columns:
-        raise ValueError(
-            f"{file} has no column {wanted!r}; its columns are {', '.join(map(repr, columns))}. Name the right one "
-            f"with {option(option_of_column)}." + did_you_mean(wanted, columns)
-        )
+    if wanted in columns:
+        return
+    listed = ", ".join(map(repr, columns[:12])) + (", …" if columns[12:] else "")
+    hint = did_you_mean(wanted, columns)
+    delimiter = next((mark for mark in _RECOGNIZED_DELIMITERS if any(mark in column for column in columns)), None)
+    if not hint and delimiter is not None:
+        hint = f" Or is {delimiter!r} between the fields: {option('delimiter', delimiter)}?"
+    raise ValueError(
+        f"{file} has no column {_shortened(wanted)!r}; its columns are {listed[:200]}. Name the right one with "
+        f"{option(name)}.{hint}"
+    )
 
 
 def nested_column(row: dict[str, Any], columns: list[str]) -> str | None:
@@ -163,26 +167,136 @@ def cell_name(value: Any) -> str | None:
     return text if text is None else _INTEGRAL_FLOAT.sub(r"\1", text)
 
 
-def _csv_records(file: Path) -> Iterator[tuple[int, list[str]]]:
-    limit = csv.field_size_limit(_MAX_FIELD)
-    first_line = 1
+def _shortened(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:60]}…"
+
+
+def _check(file: Path, table_format: TableFormat) -> str:
+    """Return the ending of the format, in lower case and without `.gz`; check that the options concern it."""
+    if not file.is_file():
+        raise ValueError(f"The table {file} does not exist.")
+    name = file.name.lower()
+    if not name.endswith(_READABLE):
+        other = {".xls": "save it as .xlsx or CSV", ".json": "write one object per line, as .jsonl"}.get(file.suffix)
+        raise ValueError(
+            f"{file}: the suffix must be one of {', '.join(SUFFIXES)} or .xlsx, got {file.suffix!r}"
+            + (f"; {other}." if other else ".")
+        )
+    suffix = Path(name.removesuffix(".gz")).suffix
+    concerns = {
+        "delimiter": ("CSV and TSV", suffix in _DELIMITERS),
+        "encoding": ("CSV, TSV and JSONL", suffix in _DELIMITERS or suffix in _JSON_LINES),
+        "sheet": ("XLSX", suffix == ".xlsx"),
+    }
+    for field, (formats, is_concerned) in concerns.items():
+        if getattr(table_format, field) is not None and not is_concerned:
+            raise ValueError(f"{file}: {option(field)} is for {formats}; leave it out.")
+    return suffix
+
+
+def _column_names(file: Path, header: list[str]) -> list[str]:
+    return _unique_names(file, [name.strip("\ufeff").strip() for name in header])
+
+
+def _unique_names(file: Path, names: list[str]) -> list[str]:
+    twice = next((name for number, name in enumerate(names) if name and name in names[:number]), None)
+    if twice is not None:
+        raise ValueError(
+            f"{file}: {names.count(twice)} columns have the name {_shortened(twice)!r}; rename all but one."
+        )
+    return names
+
+
+def _row(cells: Iterable[tuple[str, Any]], notes: tuple[str, ...] = ()) -> Row:
+    row = Row(cells)
+    for name, value in row.items():
+        if isinstance(value, str) and _LOST.search(value):
+            row[name] = _LOST.sub(LOST_CHARACTER, value)
+            notes = (*notes, LOST_NOTE) if LOST_NOTE not in notes else notes
+    row.notes = notes
+    return row
+
+
+def _delimited_rows(file: Path, table_format: TableFormat, suffix: str) -> Iterator[tuple[str, Row | str]]:
+    """Yield (position, row) of the records after the header; a column without a name is left out."""
+    header: list[str] | None = None
+    for record in _records(file, table_format, suffix):
+        if header is None:
+            header = record.fields
+            names = _column_names(file, header)
+        elif record.fault is not None:
+            yield record.position, record.fault
+        elif [field.strip("\ufeff").strip() for field in record.fields] == names:
+            yield record.position, "the header once more, as in tables that were joined; remove this line."
+        else:
+            cells = zip(names, record.fields, strict=True)
+            yield record.position, _row(((name, value) for name, value in cells if name), record.notes)
+
+
+def _records(file: Path, table_format: TableFormat, suffix: str) -> Iterator[Record]:
+    if suffix == ".xlsx":
+        return sheet_rows(file, table_format.sheet)
+    delimiter = _delimiter(file, table_format, suffix)
+    return read_records(lambda: text_lines(file, table_format.encoding), delimiter)
+
+
+def _delimiter(file: Path, table_format: TableFormat, suffix: str) -> str:
+    """Return the delimiter given, else that of the ending, else the one in a header that lacks that of the ending."""
+    given = table_format.delimiter
+    if given is not None:
+        given = "\t" if given == r"\t" else given
+        if not isinstance(given, str) or len(given) != 1 or given in '"\r\n\0':
+            raise ValueError(f"{option('delimiter', given)} must be one character, e.g. {option('delimiter', ';')}.")
+        return given
+    header = next((line for line in text_lines(file, table_format.encoding) if line.strip("\r\n")), "")
+    usual = _DELIMITERS[suffix]
+    if usual in header:
+        return usual
+    return next((mark for mark in _RECOGNIZED_DELIMITERS if mark in header), usual)
+
+
+def _json_rows(file: Path, encoding: str | None) -> Iterator[tuple[str, Row | str]]:
+    for number, line in enumerate(text_lines(file, encoding), start=1):
+        if not line.strip():
+            continue
+        position = f"line {number}"
+        try:
+            row = json.loads(line.removeprefix("\ufeff"), object_pairs_hook=_json_object)
+        except (ValueError, RecursionError) as error:
+            yield position, f"invalid JSON ({_shortened(str(error))}); JSONL has one object per line."
+            continue
+        if isinstance(row, dict):
+            yield position, _row(row.items())
+        else:
+            yield position, f"expected an object {{…}}, got {type(row).__name__}; JSONL has one object per line."
+
+
+def _json_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key {max(names, key=names.count)!r} occurs twice")
+    return result
+
+
+def _parquet(file: Path) -> pq.ParquetFile:
     try:
-        reader = csv.reader((line for _, line in _lines(file)), delimiter=_DELIMITERS[file.suffix])
-        for record in reader:
-            if record:
-                yield first_line, record
-            first_line = reader.line_num + 1
-    except csv.Error as error:
-        raise ValueError(f"{file}, line {first_line}: {error}; look for a quote that is never closed.") from None
-    finally:
-        csv.field_size_limit(limit)
+        return pq.ParquetFile(file)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{file} is not a Parquet file ({_shortened(str(error))}).") from None
 
 
-def _lines(file: Path) -> Iterator[tuple[int, str]]:
+def _parquet_rows(file: Path) -> Iterator[tuple[str, Row | str]]:
     number = 0
-    try:
-        with open(file, encoding="utf-8-sig", newline="") as lines:
-            for number, line in enumerate(lines, start=1):
-                yield number, line
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file}, after line {number}: not UTF-8 ({error}); save the table as UTF-8.") from None
+    with _parquet(file) as table:
+        _unique_names(file, table.schema_arrow.names)
+        try:
+            for batch in table.iter_batches(batch_size=512):
+                for row in range(batch.num_rows):
+                    number += 1
+                    try:
+                        yield f"row {number}", _row(batch.slice(row, 1).to_pylist()[0].items())
+                    except UnicodeDecodeError:
+                        yield f"row {number}", "a text is not UTF-8; write the row again."
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{file}, after row {number}: damaged ({_shortened(str(error))}).") from None

@@ -119,7 +119,8 @@ def test_a_faulty_row_raises_or_is_skipped(folder, rows, reason, message):
         ("r.csv", "id,why\na,p\n", "no column of rationales; its columns are 'id', 'why'"),
         ("r.csv", "id,rationale_positive\n99,p\n", "none of its 1 ids .*is the id of a post .*another dataset"),
         ("r.csv", None, "does not exist"),
-        ("r.xlsx", "", "one of .csv, .tsv.*got '.xlsx'"),
+        ("r.doc", "", "one of .csv, .tsv.*got '.doc'"),
+        ("r.xlsx", "", "is not an XLSX file"),
         (".", None, "generate-rationales"),  # a folder without a store
     ],
 )
