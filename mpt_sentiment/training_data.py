@@ -72,9 +72,8 @@ def given_splits(
 def warn_of_unused_split(posts: DatasetDict, protocol: str | None, options: Mapping[str, Any]) -> None:
     """Warn that a protocol or its options have no effect on posts with splits of their own."""
     if protocol is not None or options:
-        unused = " and ".join(
-            [option_name("protocol")] * (protocol is not None) + [option_name("split_options")] * bool(options)
-        )
+        given = {"protocol": protocol, "split_options": options}
+        unused = " and ".join(option_name(name) for name, value in given.items() if value)
         logger.warning("The posts have the splits %s, which are used; %s has no effect.", ", ".join(posts), unused)
 
 
@@ -113,9 +112,9 @@ def check_splits(posts: DatasetDict) -> None:
     """
     if set(posts) != set(SPLITS):
         raise ValueError(
-            f"The posts have the splits {', '.join(posts)}; train, validation and test are needed. Add what is missing, "
-            f"or load all posts as one set, which is split: {option('split', '+'.join(posts))} for a published dataset, "
-            f"{option('file')} for one table of a folder."
+            f"The posts have the splits {', '.join(posts)}; train, validation and test are needed. Add what is "
+            f"missing, or load one set of posts, which is split: {option('split', '+'.join(posts))} for a published "
+            f"dataset, {option('file')} for a table of a folder."
         )
     classes = posts["train"].features.get("label")
     for name, split in posts.items():

@@ -157,7 +157,7 @@ def test_faulty_rows_are_named_or_left_out_and_counted(model, capsys):
     run(model, "--file", file, "--on_error", "skip")
     assert pyarrow.parquet.read_table("predictions.parquet")["id"].to_pylist() == ["a"]
     printed = capsys.readouterr().out
-    assert "skipped: missing image 1" in printed and "skipped: empty text 1" in printed
+    assert "skipped: missing image 1" in printed and "skipped: empty post 1" in printed
 
 
 def test_posts_without_anything_that_the_model_reads_are_faulty_rows(capsys):
@@ -180,7 +180,7 @@ def test_posts_without_anything_that_the_model_reads_are_faulty_rows(capsys):
         (["--text", "rain", "--output", "p.csv"], "--output needs --file"),
         (["--file", "posts.jsonl", "--output", "p.xlsx"], "p.xlsx"),
         (["--file", "posts.jsonl", "--batch_size", "0"], "`batch_size` must be at least 1, got 0"),
-        (["--file", "post.jsonl"], "'post.jsonl' is not in .*Did you mean 'posts.jsonl'"),
+        (["--file", "post.jsonl"], "post.jsonl\"? is not in .*Did you mean 'posts.jsonl'"),
         (["--file", "posts.jsonl", "--text_column", "texts"], "no column 'texts'.*Did you mean 'text'"),
         (["--file", "irony.jsonl"], "irony.jsonl has a rationale for 'irony'; the perspectives of this model"),
         (["--image", "missing.png"], "missing.png"),
