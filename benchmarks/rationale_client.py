@@ -34,7 +34,7 @@ from typing import Any
 import PIL.Image
 from huggingface_hub import AsyncInferenceClient
 
-from dataset_scripts.rationales.engines.endpoint import PROFILES, EndpointEngine, request_fields
+from dataset_scripts.rationales.engines.endpoint import EndpointEngine
 from dataset_scripts.rationales.posts import prepare_post
 from dataset_scripts.rationales.prompts import load_prompt
 from dataset_scripts.rationales.run.runner import RunSettings, run
@@ -152,8 +152,7 @@ async def bare_workers(url: str, requests: list[Any]) -> None:
 
 
 async def chat(client: AsyncInferenceClient, messages: Any) -> None:
-    fields = request_fields(SPEC, PROFILES["vllm"], 0)
-    completion = await client.chat_completion(messages, model=SPEC.model, **fields)
+    completion = await client.chat_completion(messages, model=SPEC.model, max_tokens=SPEC.max_tokens, seed=SPEC.seed)
     if not completion.choices[0].message.content:
         raise RuntimeError(f"The answer is empty: {completion}")
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dataset_scripts.rationales.engines.endpoint import PROFILES
+from dataset_scripts.rationales.engines.profiles import PROFILES
 from dataset_scripts.rationales.plan import SAMPLE
 from dataset_scripts.rationales.run.settings import DEFAULTS
 from dataset_scripts.reading.report import did_you_mean

@@ -6,6 +6,7 @@ import hashlib
 import json
 from typing import Any
 
+from dataset_scripts.reading.option_names import field
 from dataset_scripts.schema import PERSPECTIVES
 
 LANGUAGES = ("en", "zh", "auto")
@@ -29,6 +30,8 @@ class RationaleSpec:
         temperature (`float`): sampling temperature of the first attempt; re-asks use at least 0.7.
         seed (`int`): seed of the first attempt; re-asks add their number.
         repetition_penalty (`float`, *optional*): sent to engines that support it.
+        extra_body (`dict`, *optional*):
+            JSON fields merged into each request to a server; null removes a field.
 
     Raises:
         ValueError: a field has an invalid value.
@@ -45,6 +48,7 @@ class RationaleSpec:
     temperature: float = 0.0
     seed: int = 0
     repetition_penalty: float | None = 1.05
+    extra_body: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         for name in ("model", "prompt", "prompt_hash"):
@@ -66,6 +70,8 @@ class RationaleSpec:
             raise ValueError(f"`temperature` must not be negative, got {self.temperature!r}.")
         if self.repetition_penalty is not None and self.repetition_penalty <= 0:
             raise ValueError(f"`repetition_penalty` must be positive or None, got {self.repetition_penalty!r}.")
+        _check_extra_body(self.extra_body)
+        object.__setattr__(self, "extra_body", self.extra_body or None)
 
     @functools.cached_property
     def spec_hash(self) -> str:
@@ -75,6 +81,8 @@ class RationaleSpec:
     def to_dict(self) -> dict[str, Any]:
         """Convert to JSON values. Inverse of `from_dict`."""
         fields = dataclasses.asdict(self)
+        if self.extra_body is None:  # as in stores of versions without this field
+            del fields["extra_body"]
         # 0 and 0.0 must have the same hash
         return fields | {"perspectives": list(self.perspectives), "temperature": float(self.temperature)}
 
@@ -86,7 +94,7 @@ class RationaleSpec:
             ValueError: a field is missing or unknown.
         """
         known = {field.name for field in dataclasses.fields(cls)}
-        if fields.keys() != known:
+        if fields.keys() | {"extra_body"} != known:
             raise ValueError(
                 f"The specification has missing or unknown fields: {', '.join(sorted(fields.keys() ^ known))}. It may "
                 "have been written by another version."
@@ -96,7 +104,36 @@ class RationaleSpec:
     def differences(self, other: "RationaleSpec") -> list[str]:
         """List the fields with different values, as `field: own value, not other value`."""
         own, others = self.to_dict(), other.to_dict()
-        return [f"{name}: {own[name]!r}, not {others[name]!r}" for name in own if own[name] != others[name]]
+        return [
+            f"{name}: {own.get(name)!r}, not {others.get(name)!r}"
+            for name in own | others
+            if own.get(name) != others.get(name)
+        ]
+
+
+def _check_extra_body(fields: Any) -> None:
+    """Check fields that are merged into each request.
+
+    Raises:
+        ValueError: not a JSON object, or a field that has an option of its own.
+    """
+    if fields is None:
+        return
+    if not isinstance(fields, dict) or not all(isinstance(name, str) for name in fields):
+        raise ValueError(f'`extra_body` must be a JSON object such as {{"top_p": 0.9}}, got {type(fields).__name__}.')
+    for name in ("messages", "stream", "n"):
+        if name in fields:
+            raise ValueError(f"`extra_body` cannot change {name!r}. Remove it.")
+    for name in ("model", "max_tokens", "temperature", "seed", "repetition_penalty"):
+        if fields.get(name) is not None:
+            raise ValueError(
+                f"`extra_body` has {name!r}, which is an option of its own: {field(name, fields[name])}. Only null, "
+                "which leaves the field out, is possible here."
+            )
+    try:
+        canonical_json(fields)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"`extra_body` must have JSON values: {error}.") from None
 
 
 def item_key(spec_hash: str, image_sha256: str | None, text_sha256: str | None, perspective: str) -> str:

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import socket
+import ssl
 import struct
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -36,7 +37,13 @@ class FaultyServer:
     """Context manager of a server whose replies come from `script(number, body)`.
 
     The script returns `None` for a good answer, `(status, headers, body)`, or `"reset"`, `"hang"` or `"crash"`;
-    `number` counts the requests from 0. After a crash, connections are refused until `restart`.
+    `number` counts the requests from 0. A body is bytes, a string, or an object that is sent as JSON. After a crash,
+    connections are refused until `restart`.
+
+    Args:
+        script: replies to POST requests.
+        pages: replies to GET requests by path, as `(status, headers, body)`; others get the result of the health check.
+        certificate: file with the certificate and key of an https server.
 
     Attributes:
         url: address, the same after a restart.
@@ -46,13 +53,14 @@ class FaultyServer:
         crashes: number of crashes.
     """
 
-    def __init__(self, script=lambda number, body: None):
+    def __init__(self, script=lambda number, body: None, pages=None, certificate=None):
         self.script, self.crashes, self.down, self.healthy = script, 0, True, True
+        self.pages, self._certificate = pages or {}, certificate
         self.requests, self.headers, self.paths = [], [], []
         self._lock, self._released, self._connections = threading.Lock(), threading.Event(), set()
         self._port = 0
         self.restart()
-        self.url = f"http://127.0.0.1:{self._port}"
+        self.url = f"{'https' if certificate else 'http'}://127.0.0.1:{self._port}"
 
     def __enter__(self):
         return self
@@ -67,6 +75,10 @@ class FaultyServer:
                 return
             self._http = BusyServer(("127.0.0.1", self._port), _handler(self))
             self._port = self._http.server_port
+            if self._certificate is not None:
+                context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+                context.load_cert_chain(self._certificate)
+                self._http.socket = context.wrap_socket(self._http.socket, server_side=True)
             self.down = False
             threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.005}, daemon=True).start()
 
@@ -120,7 +132,7 @@ def _handler(server):
 
         def do_GET(self):
             server.paths.append(self.path)
-            self._send(200 if server.healthy else 503, {}, {})
+            self._send(*server.pages.get(self.path, (200 if server.healthy else 503, {}, {})))
 
         def do_POST(self):
             server.paths.append(self.path)
@@ -138,7 +150,9 @@ def _handler(server):
                 self._send(*reply)
 
         def _send(self, status, headers, body):
-            content = (body if isinstance(body, str) else json.dumps(body)).encode()
+            content = (
+                body if isinstance(body, bytes) else (body if isinstance(body, str) else json.dumps(body)).encode()
+            )
             self.send_response(status)
             for name, value in ({"Content-Length": str(len(content))} | headers).items():
                 self.send_header(name, value)

@@ -1,100 +1,45 @@
-"""Engine for OpenAI-compatible servers: supported request fields, classified failures."""
+"""Engine for OpenAI-compatible servers."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import email.utils
-import json
+import os
 import re
-import time
-from collections.abc import Mapping
+import ssl
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
-from huggingface_hub import AsyncInferenceClient, is_offline_mode
-from huggingface_hub.errors import HfHubHTTPError, InferenceTimeoutError
-from huggingface_hub.utils import get_async_session
-
-from dataset_scripts.rationales.engines.base import Answer, generation_config, temperature_and_seed
-from dataset_scripts.rationales.errors import (
-    EngineError,
-    MisconfiguredError,
-    OutageError,
-    PermanentError,
-    RetryableError,
+from dataset_scripts.rationales.engines.address import Address
+from dataset_scripts.rationales.engines.base import Answer
+from dataset_scripts.rationales.engines.faults import (
+    REDIRECTED_STATUS,
+    connection_error,
+    httpx,
+    redirect_error,
+    status_error,
+    status_of_code,
 )
+from dataset_scripts.rationales.engines.profiles import profile_named, request_body
+from dataset_scripts.rationales.engines.replies import (
+    error_of,
+    is_web_page,
+    parse_reply,
+    read_answer,
+    reply_words,
+)
+from dataset_scripts.rationales.errors import EngineError, MisconfiguredError, OutageError, RetryableError
 from dataset_scripts.rationales.prompts import check_prompt
-from dataset_scripts.reading.report import did_you_mean
+from dataset_scripts.reading.option_names import field
 
 if TYPE_CHECKING:
     from dataset_scripts.rationales.posts import PreparedPost
-    from dataset_scripts.rationales.prompts import Message, Prompt
+    from dataset_scripts.rationales.prompts import Prompt
     from dataset_scripts.rationales.spec import RationaleSpec
-
-try:  # huggingface_hub 2 uses httpx2, 1 uses httpx
-    import httpx2 as httpx
-except ImportError:
-    import httpx
 
 HEALTH_TIMEOUT = 5.0
 # httpx searches all connections of a client for each request, so many concurrent requests are spread over clients.
 _REQUESTS_PER_CLIENT = 8
-_EXCERPT_LENGTH = 300
-# Status 400 because of the model name, e.g. "Server is pinned to ..." of transformers serve.
-_WRONG_MODEL = re.compile(
-    r"pinned to|\bmodel:? [`'\"]?[\w./:-]+[`'\"]? (?:was |is )?(?:not found|does not exist|not exist|not available)",
-    re.IGNORECASE,
-)
-# Status 400 or 422 because of a field that this kind of server does not accept.
-_WRONG_PROFILE = re.compile(
-    r"unexpected fields|extra inputs are not permitted|unrecognized request argument", re.IGNORECASE
-)
-_RETRYABLE_STATUS = {408, 409, 425, 429}
-_MISCONFIGURED_STATUS = {401, 402, 403, 404, 405}
-
-
-@dataclasses.dataclass(frozen=True)
-class Profile:
-    """Request fields and paths that a kind of server supports.
-
-    Servers reject an unknown field with status 422, or ignore it.
-
-    Attributes:
-        health: path that returns 200 while the server is alive.
-        metrics: path of Prometheus counters.
-        repetition_penalty: accepts `repetition_penalty` in the body.
-        generation_config: accepts decoding parameters only as `generation_config`, a JSON string of
-            `transformers.GenerationConfig`.
-        chat_template_kwargs: accepts variables of the chat template; `enable_thinking` is set to false.
-        choice: field that restricts an answer to given strings; `None` if there is none.
-        logprobs: returns the log-probabilities of the most probable tokens.
-        systemone: has the path `/v1/systemone` of transformers' decision pipeline.
-    """
-
-    health: str = "/health"
-    metrics: str | None = None
-    repetition_penalty: bool = False
-    generation_config: bool = False
-    chat_template_kwargs: bool = False
-    choice: str | None = None
-    logprobs: bool = False
-    systemone: bool = False
-
-
-_VLLM = Profile(
-    metrics="/metrics",
-    repetition_penalty=True,
-    chat_template_kwargs=True,
-    choice="structured_outputs",
-    logprobs=True,
-)
-PROFILES: Mapping[str, Profile] = {
-    "vllm": _VLLM,
-    "sglang": dataclasses.replace(_VLLM, choice="regex"),
-    "transformers": Profile(generation_config=True, systemone=True),
-    "openai": Profile(health="/v1/models", logprobs=True),
-}
+_MODELS, _CHAT = "/models", "/chat/completions"
 
 
 class Endpoint:
@@ -103,144 +48,220 @@ class Endpoint:
     Failures are raised as subclasses of `EngineError`, without a retry.
 
     Args:
-        url: address of the server, with or without `/v1`.
+        url: address of the server (`Address`).
         model: name of the model on the server.
         profile: key of `PROFILES`.
-        api_key: bearer token.
+        api_key: key of the server.
         timeout: seconds to wait for an answer.
 
     Raises:
-        ValueError: `url` is not an http(s) URL, `profile` is unknown, or huggingface_hub is in offline mode.
+        ValueError: `url` is not an http(s) URL, `profile` is unknown, `api_key` has a character that no header can
+            hold, or the environment names an unusable proxy or file of certificates.
     """
 
     def __init__(
         self, url: str, model: str, *, profile: str = "vllm", api_key: str | None = None, timeout: float = 180.0
     ) -> None:
-        if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:
-            raise ValueError(f"The endpoint must be an http(s) URL such as http://localhost:8000, got {url!r}.")
-        if profile not in PROFILES:
-            hint = did_you_mean(profile, PROFILES)
-            raise ValueError(f"`profile` must be one of {', '.join(PROFILES)}, got {profile!r}.{hint}")
-        if is_offline_mode():  # every request would fail like one to a server that is down
-            raise ValueError(
-                f"HF_HUB_OFFLINE=1 blocks all requests of huggingface_hub's client, also those to {url}. Set "
-                "HF_HUB_OFFLINE=0 for this command."
-            )
-        self.url = re.sub(r"/v1/?$", "", url).rstrip("/")
+        self.address = Address(url)
         self.model = model
-        self.profile = PROFILES[profile]
-        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        # Without an API key, the client would send the user's Hub token to the server.
-        self._options = {"base_url": f"{self.url}/v1", "api_key": api_key or "EMPTY", "timeout": timeout}
-        self._clients: list[AsyncInferenceClient] = []
-        self._free: list[AsyncInferenceClient] = []  # one entry per request that a client can still accept
+        self.profile = profile_named(profile)
+        self.timeout = timeout
+        self._headers = _key_headers(api_key, self.address)
+        self._tls = _tls_context() if self.address.https else False
+        self._client(timeout)  # raises for an unusable proxy
+        self._clients: list[httpx.AsyncClient] = []
+        self._free: list[httpx.AsyncClient] = []  # one entry per request that a client can still accept
+        self._has_answered = False
 
-    async def chat(self, messages: list[Message], **fields: Any) -> Any:
-        """Request a chat completion.
-
-        Args:
-            messages: messages of the chat.
-            fields: further fields of the request; those outside the OpenAI schema in `extra_body`.
-
-        Returns:
-            First choice and completion, as parsed by huggingface_hub.
+    async def chat(self, body: Mapping[str, Any]) -> Any:
+        """Request a chat completion and return the parsed reply.
 
         Raises:
-            EngineError: the request failed.
+            EngineError: the request failed, or the reply is an error.
         """
-        if not self._free:
-            self._clients.append(AsyncInferenceClient(**self._options))
-            self._free += [self._clients[-1]] * _REQUESTS_PER_CLIENT
-        client = self._free.pop()
-        try:
-            completion = await client.chat_completion(messages, model=self.model, **fields)
-        except Exception as error:
-            raise await self._engine_error(error) from None
-        finally:
-            self._free.append(client)
-        try:
-            choice = completion.choices[0]
-            if not isinstance(choice.message.content, str):
-                raise RetryableError(f"{self.url}: answer without content (finish_reason {choice.finish_reason!r}).")
-        except (AttributeError, IndexError, TypeError):
-            raise RetryableError(f"{self.url}: answer without choices.") from None
-        return choice, completion
+        return await self.post_json(self.address.url(_CHAT), body)
 
-    async def post_json(self, path: str, body: Mapping[str, Any]) -> Any:
-        """Post a JSON body and return the JSON answer; raises as `chat`."""
-        try:
-            async with get_async_session() as session:
-                timeout = self._options["timeout"]
-                response = await session.post(self.url + path, json=body, headers=self._headers, timeout=timeout)
-            if response.status_code < 400:
-                return response.json()
-        except Exception as error:
-            raise await self._engine_error(error) from None
-        raise await self._status_error(response.status_code, response.text, response.headers)
+    async def post_json(self, url: str, body: Mapping[str, Any]) -> Any:
+        """Post a JSON body and return the parsed reply; raises as `chat`."""
+        async with self._free_client() as client:
+            try:
+                response = await client.post(url, json=body)
+            except Exception as error:
+                raise await self._connection_error(error) from None
+        if response.status_code >= 300:
+            raise await self._status_error(response.status_code, response.text, response.headers, body)
+        with self.named():
+            reply = parse_reply(response.content)
+        if error := error_of(reply):
+            raise await self._status_error(status_of_code(error[0]), response.text, response.headers, body)
+        self._has_answered = True
+        return reply
 
-    async def get(self, path: str) -> str | None:
+    @contextlib.contextmanager
+    def named(self) -> Iterator[None]:
+        """Begin the message of an `EngineError` with the name of the server."""
+        try:
+            yield
+        except EngineError as error:
+            error.args = (f"{self.address.name}: {error}",)
+            raise
+
+    async def get(self, url: str) -> str | None:
         """Return the body of a GET request; `None` if it fails."""
         try:
-            async with get_async_session() as session:
-                response = await session.get(self.url + path, headers=self._headers, timeout=HEALTH_TIMEOUT)
-        except (httpx.HTTPError, OSError):
+            response = await self._get(url)
+        except EngineError:
             return None
         return response.text if response.status_code == 200 else None
 
     async def check_health(self) -> None:
-        if await self.get(self.profile.health) is None:
-            raise OutageError(f"{self.url} does not answer its health check.")
+        """Check that the server can be asked.
+
+        A server without the health path of its profile is alive if it answers a request for its models.
+
+        Raises:
+            OutageError: it cannot be reached, or reports an error of its own.
+            MisconfiguredError: address, key, certificate or proxy are wrong.
+        """
+        if self.profile.health is not None:
+            response = await self._get(self.address.server_url(self.profile.health))
+            if response.status_code == 200 and not is_web_page(response.text):
+                return
+            self._raise_if_down(response)
+        response = await self._get(self.address.url(_MODELS))
+        self._raise_if_down(response)
+        status, location = response.status_code, response.headers.get("location", "")
+        if status in REDIRECTED_STATUS:
+            raise redirect_error(self.address, status, _MODELS, location)
+        if status in (400, 401, 407):
+            error = await self._status_error(status, response.text, response.headers, {})
+            if isinstance(error, MisconfiguredError):
+                raise error
+        if status == 200 and is_web_page(response.text):
+            raise MisconfiguredError(
+                f"{self.address.name} answers with a web page ({reply_words(response.text)}) instead of the API. "
+                f"Check --endpoint, and whether a login or a proxy is in between.{self.address.proxy_hint()}",
+                reason="web page",
+            )
+
+    async def models(self) -> list[str]:
+        """List the names of the server's models; empty if it does not tell them."""
+        try:
+            reply = parse_reply((await self.get(self.address.url(_MODELS)) or "").encode())
+            return [str(model["id"]) for model in reply["data"]]
+        except (RetryableError, KeyError, TypeError):
+            return []
 
     async def close(self) -> None:
         for client in self._clients:
-            await client.close()
+            await client.aclose()
 
-    async def _engine_error(self, error: Exception) -> EngineError:
-        """Convert an exception of the client into an `EngineError`."""
-        if isinstance(error, HfHubHTTPError) and error.response is not None:
-            response = error.response
-            return await self._status_error(response.status_code, response.text, response.headers)
-        if isinstance(error, (InferenceTimeoutError, TimeoutError, httpx.TimeoutException)):
-            return await self._retryable_or_outage(f"{self.url}: timeout", overloaded=True)
-        if isinstance(error, (httpx.UnsupportedProtocol, httpx.InvalidURL)):
-            return MisconfiguredError(f"{self.url} is not a valid address: {error}")
-        if isinstance(error, (httpx.HTTPError, OSError)):
-            return await self._retryable_or_outage(f"{self.url}: {type(error).__name__} {_excerpt(str(error))}")
-        # Raised when parsing a truncated body, an HTML page of a proxy, or JSON of another structure.
-        if isinstance(error, (ValueError, TypeError, KeyError, AttributeError, IndexError)):
-            return RetryableError(f"{self.url}: unreadable answer ({type(error).__name__}).")
-        raise error
+    def _client(self, timeout: float) -> httpx.AsyncClient:
+        try:
+            return httpx.AsyncClient(headers=self._headers, timeout=timeout, verify=self._tls)
+        except (ImportError, ValueError, httpx.InvalidURL) as error:
+            raise ValueError(
+                f"The proxy in HTTP_PROXY, HTTPS_PROXY or ALL_PROXY cannot be used: {str(error)[:120]} Unset the "
+                "variable, or set NO_PROXY='*', to reach the server directly."
+            ) from None
 
-    async def _status_error(self, status: int, body: str, headers: Mapping[str, str]) -> EngineError:
-        """Convert an HTTP error status into an `EngineError`."""
-        message = f"{self.url}: status {status}: {_excerpt(body)}"
-        beginning = body[: 4 * _EXCERPT_LENGTH]
-        if status in _MISCONFIGURED_STATUS or (status == 400 and _WRONG_MODEL.search(beginning)):
-            return MisconfiguredError(message)
-        if status in (400, 422) and _WRONG_PROFILE.search(beginning):
-            return MisconfiguredError(f"{message} Choose another profile: {', '.join(PROFILES)}.")
-        wait = _retry_after(headers.get("retry-after"))
-        if status in _RETRYABLE_STATUS:
-            return RetryableError(message, wait, overloaded=status == 429)
-        if status >= 500:  # also sent by a crashing server, or by a proxy whose server is down
-            return await self._retryable_or_outage(message, wait, overloaded=status == 503)
-        return PermanentError(message)
+    @contextlib.asynccontextmanager
+    async def _free_client(self) -> AsyncIterator[httpx.AsyncClient]:
+        if not self._free:
+            self._clients.append(self._client(self.timeout))
+            self._free += [self._clients[-1]] * _REQUESTS_PER_CLIENT
+        client = self._free.pop()
+        try:
+            yield client
+        finally:
+            self._free.append(client)
 
-    async def _retryable_or_outage(
-        self, message: str, retry_after: float | None = None, overloaded: bool = False
+    async def _get(self, url: str) -> httpx.Response:
+        """Send a GET request.
+
+        Raises:
+            OutageError, MisconfiguredError: the connection failed.
+        """
+        try:
+            async with self._client(HEALTH_TIMEOUT) as client:
+                return await client.get(url)
+        except Exception as error:
+            fault = connection_error(self.address, error, HEALTH_TIMEOUT)
+            if fault is None:
+                raise
+            raise fault from None
+
+    def _raise_if_down(self, response: httpx.Response) -> None:
+        if response.status_code >= 500 and response.status_code != 501:
+            words = reply_words(response.text)
+            raise OutageError(
+                f"{self.address.name} fails its health check: status {response.status_code}"
+                f"{f': {words}' if words else ''}.{self.address.proxy_hint()}",
+                status=response.status_code,
+            )
+
+    async def _connection_error(self, error: Exception) -> EngineError:
+        """Convert an exception of the client."""
+        fault = connection_error(self.address, error, self.timeout)
+        if fault is None:
+            raise error
+        if isinstance(fault, MisconfiguredError) and not self._has_answered:
+            return fault
+        return await self._retryable_or_outage(
+            RetryableError(str(fault), overloaded=fault.reason == "timeout", reason=fault.reason)
+        )
+
+    async def _status_error(
+        self, status: int, text: str, headers: Mapping[str, str], request: Mapping[str, Any]
     ) -> EngineError:
+        has_key = bool(self._headers)
+        error = status_error(self.address, status, text, headers, request=request, has_key=has_key)
+        if status >= 500 and isinstance(error, RetryableError):  # also sent by a proxy whose server is down
+            return await self._retryable_or_outage(error)
+        if isinstance(error, MisconfiguredError) and (error.reason == "unknown model" or error.reason == "status 404"):
+            names = await self.models()
+            if names and self.model not in names:
+                message = f"{self.address.name}: {wrong_model(names, self.model)}"
+                return MisconfiguredError(message, status=status, reason="unknown model")
+        return error
+
+    async def _retryable_or_outage(self, error: RetryableError) -> EngineError:
         """Distinguish a failed request from a server that is down, by a health check."""
         try:
             await self.check_health()
         except EngineError:
-            return OutageError(f"{message}; the health check fails too.")
-        return RetryableError(message, retry_after, overloaded)
+            return OutageError(f"{error} The health check fails too.", status=error.status, reason=error.reason)
+        return error
+
+
+def wrong_model(names: list[str], model: str) -> str:
+    """Name the models of a server that has no `model`."""
+    listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return f"The server has {listed}, not {model!r}. Use {field('model', names[0] if len(names) == 1 else ...)}."
+
+
+def _key_headers(api_key: str | None, address: Address) -> dict[str, str]:
+    if not api_key:
+        return {}
+    if not re.fullmatch(r"[\x21-\x7e]+", api_key):
+        raise ValueError(
+            "The key in the variable of --api_key_env has a line break, a space or another character that no key "
+            "has. Remove it, e.g. export KEY=$(printf %s \"$KEY\" | tr -d '[:space:]')."
+        )
+    azure = {"api-key": api_key} if address.is_azure else {}
+    return {"Authorization": f"Bearer {api_key}"} | azure
+
+
+def _tls_context() -> ssl.SSLContext:
+    try:
+        return httpx.create_ssl_context()
+    except OSError as error:
+        path = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")
+        raise ValueError(f"SSL_CERT_FILE={path} cannot be read as certificates in PEM format: {error}") from None
 
 
 class EndpointEngine:
     """Engine that requests rationales from a server.
-
-    Some servers ignore the requested model name; `check_server` verifies it.
 
     Args:
         url: address of the server.
@@ -252,7 +273,7 @@ class EndpointEngine:
     def __init__(self, url: str, spec: RationaleSpec, prompt: Prompt, **options: Any) -> None:
         check_prompt(spec, prompt)
         self.endpoint = Endpoint(url, spec.model, **options)
-        self.name = self.endpoint.url
+        self.name = self.endpoint.address.name
         self.spec = spec
         self.prompt = prompt
 
@@ -260,12 +281,13 @@ class EndpointEngine:
         """Request one rationale.
 
         Raises:
-            EngineError: the request failed.
+            EngineError: the request failed, or the reply holds no answer.
         """
-        choice, completion = await self.endpoint.chat(
-            self.prompt.messages(post, perspective), **request_fields(self.spec, self.endpoint.profile, attempt)
-        )
-        return to_answer(choice, completion)
+        profile = self.endpoint.profile
+        body = request_body(self.spec, profile, self.prompt.messages(post, perspective), attempt)
+        completion = await self.endpoint.chat(body)
+        with self.endpoint.named():
+            return read_answer(completion, body)
 
     async def check_health(self) -> None:
         """Raise the reason why the server cannot be asked: `OutageError` or `MisconfiguredError`."""
@@ -273,49 +295,3 @@ class EndpointEngine:
 
     async def close(self) -> None:
         await self.endpoint.close()
-
-
-def to_answer(choice: Any, completion: Any) -> Answer:
-    """Convert the result of `Endpoint.chat`."""
-    usage = completion.usage
-    details = usage.get("prompt_tokens_details") if usage else None
-    return Answer(
-        text=choice.message.content,
-        finish_reason=choice.finish_reason,
-        prompt_tokens=usage.prompt_tokens if usage else None,
-        cached_tokens=details.get("cached_tokens") if isinstance(details, Mapping) else None,
-        completion_tokens=usage.completion_tokens if usage else None,
-        system_fingerprint=completion.system_fingerprint or None,
-    )
-
-
-def request_fields(spec: RationaleSpec, profile: Profile, attempt: int) -> dict[str, Any]:
-    """Return the decoding parameters of an attempt as fields that the server accepts."""
-    temperature, seed = temperature_and_seed(spec, attempt)
-    fields: dict[str, Any] = {"max_tokens": spec.max_tokens, "seed": seed}
-    extra: dict[str, Any] = {}
-    if profile.generation_config:
-        extra["generation_config"] = json.dumps(generation_config(spec, attempt))
-    else:
-        fields["temperature"] = temperature
-        if profile.repetition_penalty and spec.repetition_penalty is not None:
-            extra["repetition_penalty"] = spec.repetition_penalty
-    if profile.chat_template_kwargs:
-        extra["chat_template_kwargs"] = {"enable_thinking": False}
-    return fields | {"extra_body": extra}
-
-
-def _retry_after(value: str | None) -> float | None:
-    """Parse a `Retry-After` header, a number of seconds or an HTTP date; `None` if invalid."""
-    if not value:
-        return None
-    with contextlib.suppress(ValueError):
-        return max(0.0, float(value))
-    with contextlib.suppress(TypeError, ValueError):
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    return None
-
-
-def _excerpt(body: str) -> str:
-    """Shorten a message to one line, without image data that the server quotes from the request."""
-    return " ".join(re.sub(r"base64,[A-Za-z0-9+/=]+", "base64,...", body).split())[:_EXCERPT_LENGTH]

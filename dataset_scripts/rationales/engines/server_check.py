@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 import time
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 import PIL.Image
 
 from dataset_scripts.rationales.engines.base import Answer, Engine
-from dataset_scripts.rationales.engines.endpoint import EndpointEngine
+from dataset_scripts.rationales.engines.endpoint import EndpointEngine, wrong_model
 from dataset_scripts.rationales.errors import EngineError
 from dataset_scripts.rationales.posts import PreparedPost, prepare_post
 
@@ -81,15 +80,12 @@ def checks_table(checks: Sequence[ServerCheck]) -> str:
 
 
 async def _check_model(engine: EndpointEngine, spec: RationaleSpec) -> ServerCheck:
-    try:
-        names = [model["id"] for model in json.loads(await engine.endpoint.get("/v1/models") or "")["data"]]
-    except (ValueError, KeyError, TypeError):
-        names = []
+    names = await engine.endpoint.models()
     if not names:
         return ServerCheck("model", None, "The server does not list its models.")
     if spec.model in names:
         return ServerCheck("model", True, spec.model)
-    return ServerCheck("model", False, f"The server has {', '.join(names[:5])}, not {spec.model!r}. Set one of these.")
+    return ServerCheck("model", False, wrong_model(names, spec.model))
 
 
 async def _check_answer(engine: Engine, spec: RationaleSpec) -> Result:
@@ -171,7 +167,7 @@ async def _prefix_cache_counters(engine: Engine) -> tuple[float, float] | None:
     """Return hits and queries of the prefix cache in tokens; `None` if the server has none."""
     if not isinstance(engine, EndpointEngine) or engine.endpoint.profile.metrics is None:
         return None
-    page = await engine.endpoint.get(engine.endpoint.profile.metrics)
+    page = await engine.endpoint.get(engine.endpoint.address.server_url(engine.endpoint.profile.metrics))
     values = [re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)", page or "", re.MULTILINE) for name in _COUNTERS]
     return (sum(map(float, values[0])), sum(map(float, values[1]))) if all(values) else None
 

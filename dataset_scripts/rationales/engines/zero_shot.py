@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dataset_scripts.rationales.engines.base import Answer
-from dataset_scripts.rationales.engines.endpoint import EndpointEngine, request_fields, to_answer
+from dataset_scripts.rationales.engines.endpoint import EndpointEngine
 from dataset_scripts.rationales.engines.label_question import TOP_LOGPROBS
+from dataset_scripts.rationales.engines.profiles import request_body
+from dataset_scripts.rationales.engines.replies import read_answer
 from dataset_scripts.rationales.errors import MisconfiguredError, RetryableError
 
 if TYPE_CHECKING:
@@ -31,25 +33,28 @@ class EndpointZeroShot(EndpointEngine):
         profile, letters = self.endpoint.profile, self.prompt.letters
         if profile.systemone:
             return await self._request_decision(post, perspective)
-        fields = request_fields(self.spec, profile, attempt)
+        fields: dict[str, Any] = {}
         if profile.choice:
-            fields["max_tokens"] = 1
             restriction = {"choice": list(letters)} if profile.choice == "structured_outputs" else f"[{letters}]"
-            fields["extra_body"][profile.choice] = restriction
+            fields |= {profile.token_limit: 1, profile.choice: restriction}
         if profile.logprobs:
             fields |= {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
-        choice, completion = await self.endpoint.chat(self.prompt.messages(post, perspective), **fields)
-        answer = to_answer(choice, completion)
-        return dataclasses.replace(answer, text=_letters_json(choice.logprobs, letters) or answer.text)
+        body = request_body(self.spec, profile, self.prompt.messages(post, perspective), attempt, **fields)
+        completion = await self.endpoint.chat(body)
+        with self.endpoint.named():
+            answer = read_answer(completion, body)
+        logprobs = completion["choices"][0].get("logprobs")
+        return dataclasses.replace(answer, text=_letters_json(logprobs, letters) or answer.text)
 
     async def _request_decision(self, post: PreparedPost, order: str) -> Answer:
         image = None if post.image is None else base64.b64encode(post.image).decode("ascii")
         asset = {"type": "image", "format": "jpeg", "data_base64": image}
         body = {"model": self.spec.model, **self.prompt.decision_request(post, order, asset)}
         try:
-            response = await self.endpoint.post_json("/v1/systemone", body)
+            response = await self.endpoint.post_json(self.endpoint.address.url("/systemone"), body)
         except MisconfiguredError as error:
-            raise MisconfiguredError(f"{error} (/v1/systemone requires transformers >= 5.23)") from None
+            message = f"{error} (/v1/systemone requires transformers >= 5.23)"
+            raise MisconfiguredError(message, status=error.status, reason=error.reason) from None
         try:
             text = self.prompt.decision_answer(response["answers"], order)
             tokens = response["usage"]["input_tokens"]
@@ -61,8 +66,9 @@ class EndpointZeroShot(EndpointEngine):
 def _letters_json(logprobs: Any, letters: str) -> str | None:
     """Convert the log-probabilities of the first token to JSON; `None` if no letter is listed."""
     try:
-        listed = [(entry.token.strip(), float(entry.logprob)) for entry in logprobs.content[0].top_logprobs]
-    except (AttributeError, IndexError, TypeError):  # the server reports no log-probabilities
+        entries = logprobs["content"][0]["top_logprobs"]
+        listed = [(entry["token"].strip(), float(entry["logprob"])) for entry in entries]
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError):  # the server reports none
         return None
     by_letter: dict[str, float] = {}
     for token, value in listed:

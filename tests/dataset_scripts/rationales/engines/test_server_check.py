@@ -12,6 +12,7 @@ from dataset_scripts.rationales.engines.server_check import check_server, checks
 from dataset_scripts.rationales.errors import MisconfiguredError, OutageError
 from dataset_scripts.rationales.prompts import load_prompt
 from dataset_scripts.rationales.spec import RationaleSpec
+from helpers.faulty_server import FaultyServer
 
 PROMPT = load_prompt("default", "en")
 SPEC = RationaleSpec(model="m", prompt_hash=PROMPT.hash, language="en", max_tokens=12, max_pixels=28 * 28 * 64)
@@ -85,19 +86,22 @@ vllm:prefix_cache_hits_created{{engine="0"}} 1.7e+09
 
 @pytest.mark.parametrize("model", ["m", "qwen"])
 def test_a_server_is_asked_for_its_models_and_its_cache_hits(monkeypatch, model):
-    engine = EndpointEngine("http://127.0.0.1:9", SPEC, PROMPT)
-    pages = {"/health": "", "/v1/models": f'{{"data": [{{"id": "{model}"}}]}}'}
-    metrics = iter([METRICS.format(queries=1e6, hits=4e5), METRICS.format(queries=1e6 + 900, hits=4e5 + 540)])
+    with FaultyServer(pages={"/v1/models": (200, {}, {"data": [{"id": model}]})}) as server:
+        engine = EndpointEngine(server.url, SPEC, PROMPT)
 
-    async def get(path):
-        return next(metrics) if path == "/metrics" else pages[path]
+        async def generate(*arguments):
+            counts = {"queries": 1e6 + 900 * len(asked), "hits": 4e5 + 540 * len(asked)}
+            server.pages["/metrics"] = 200, {}, METRICS.format(**counts)
+            asked.append(arguments)
+            return await FakeEngine().generate(*arguments)
 
-    monkeypatch.setattr(engine.endpoint, "get", get)
-    monkeypatch.setattr(engine, "generate", FakeEngine().generate)
-    checks = checks_by_name(engine)
+        asked = []
+        server.pages["/metrics"] = 200, {}, METRICS.format(queries=1e6, hits=4e5)
+        monkeypatch.setattr(engine, "generate", generate)
+        checks = checks_by_name(engine)
     assert checks["shared prefix"].passed and "60%" in checks["shared prefix"].detail
     assert checks["model"].passed == (model == "m")
-    assert model == "m" or "qwen, not 'm'" in checks["model"].detail
+    assert model == "m" or "qwen, not 'm'. Use model=\"qwen\"" in checks["model"].detail
 
 
 def test_a_local_model_passes(lmm_folder):
