@@ -11,10 +11,11 @@ import pyarrow.parquet as pq
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
 from dataset_scripts.loaders.classes import class_names
-from dataset_scripts.loaders.folder_rows import folder_rows, image_file
+from dataset_scripts.loaders.folder_rows import folder_rows, image_name
 from dataset_scripts.reading.build import build_dataset
 from dataset_scripts.reading.files import inputs_digest
 from dataset_scripts.reading.id_lists import SPLITS, split_of_name
+from dataset_scripts.reading.image_paths import ImageFinder
 from dataset_scripts.reading.option_names import load_call, option
 from dataset_scripts.reading.report import BuildReport
 from dataset_scripts.reading.tables import (
@@ -230,11 +231,12 @@ def _label_names(tables: list[_Table], table_format: TableFormat, labels: Sequen
 
 
 def _image_files(tables: list[_Table], table_format: TableFormat, data_dir: Path) -> Iterator[Path]:
+    finder = ImageFinder(data_dir)
     for table in tables:
         if table.column_of["image"] is not None:
             for _, row in sound_rows(table.path, table_format):
-                path = image_file(row.get(table.column_of["image"]), data_dir)
-                if path is not None:
+                name = image_name(row.get(table.column_of["image"]))
+                if name is not None and (path := finder.find(name).path) is not None:
                     yield path
 
 

@@ -1,12 +1,12 @@
 """Rows of own tables as posts: cells checked, images found by path or taken from the table."""
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from dataset_scripts.loaders.classes import is_placeholder
 from dataset_scripts.reading.image_checks import UncheckedRow
+from dataset_scripts.reading.image_paths import ImageFinder
 from dataset_scripts.reading.option_names import option
 from dataset_scripts.reading.post_ids import DAMAGED_ID, FLOAT_ID_NOTE, read_id
 from dataset_scripts.reading.report import BuildReport
@@ -14,17 +14,15 @@ from dataset_scripts.reading.row_checks import RowChecks
 from dataset_scripts.reading.tables import TableFormat, cell_name, cell_text, nested_column, table_rows
 from dataset_scripts.schema import GROUP, post_row
 
-_URL = re.compile(r"^[a-z][a-z0-9+.-]*://|^data:", re.IGNORECASE)
 _FIX_LABEL = "Correct the row or add the class to {}."
 
 
-def image_file(value: Any, data_dir: Path) -> Path | None:
-    """Return the path of the image that a cell names; None for a blank cell, embedded bytes or a URL."""
+def image_name(value: Any) -> str | None:
+    """Return the path that a cell names; None for a blank cell, embedded bytes or another value."""
     stored = embedded_image(value)
-    name = cell_text(stored["path"] if stored is not None and stored["bytes"] is None else value)
-    if name is None or isinstance(value, bytes | list) or (stored is not None and stored["bytes"] is not None):
-        return None
-    return None if _URL.match(name) else data_dir / name
+    if stored is not None:
+        return cell_text(stored["path"]) if stored["bytes"] is None else None
+    return None if isinstance(value, list | dict) or cell_text(value) is None else str(value)
 
 
 def embedded_image(value: Any) -> dict[str, Any] | None:
@@ -77,7 +75,7 @@ class _RowReader:
         self.rationales: dict[str, str] = table["rationales"]
         self.classes: list[str] | None = table["classes"]
         self.split: str | None = table["split"]
-        self.data_dir, self.label_names = Path(data_dir), label_names
+        self.finder, self.label_names = ImageFinder(Path(data_dir)), label_names
         self.perspectives, self.constants = perspectives, constants
 
     def cell(self, row: dict[str, Any], role: str) -> Any:
@@ -104,7 +102,7 @@ class _RowReader:
         if label is not None and self.label_names is not None:
             if not self.checks.is_known_label(label, self.label_names, location, fix):
                 return None
-        image, is_sound = self.image(row, location)
+        image, is_sound = self.image(row, location, notes)
         if not is_sound:
             return None
         text = cell_text(self.cell(row, "text"))
@@ -153,7 +151,7 @@ class _RowReader:
             return None if value == -1 else self.classes[value]  # -1 is an unknown label, by convention of the Hub
         return cell_text(value) if self.label_names is None else cell_name(value)
 
-    def image(self, row: dict[str, Any], location: str) -> tuple[str | dict[str, Any] | None, bool]:
+    def image(self, row: dict[str, Any], location: str, notes: list[str]) -> tuple[str | dict[str, Any] | None, bool]:
         """Return the path or the content of the image, and whether it can be used."""
         value, column = self.cell(row, "image"), self.column_of["image"]
         stored = embedded_image(value)
@@ -167,15 +165,13 @@ class _RowReader:
                 "path of one of them.",
             )
             return None, False
-        path = image_file(value, self.data_dir)
-        if path is not None:
-            return str(path), True
-        name = cell_text(stored["path"] if stored is not None else value)
+        name = image_name(value)
         if name is None:
             return None, True
-        shown = "data: URI" if name[:5].lower() == "data:" else f"URL ({name[:80]})"
-        self.report.fail(
-            "image is a URL",
-            f"{location}: the image is a {shown}; save it as a file in the folder and write its relative path.",
-        )
-        return None, False
+        found = self.finder.find(name)
+        if found.path is None:
+            self.report.fail(found.reason, f"{location}: the image {found.problem}")
+            return None, False
+        if found.note is not None:
+            notes.append(found.note)
+        return str(found.path), True

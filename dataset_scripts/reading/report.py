@@ -20,6 +20,12 @@ def did_you_mean(given: str, candidates: Iterable[str]) -> str:
     return f" Did you mean {by_lower[close[0]]!r}?" if close else ""
 
 
+def shown(value: object, limit: int = 80) -> str:
+    """Write a value for a message, at most `limit` of its characters."""
+    text = str(value)
+    return repr(value) if len(text) <= limit else f"{text[: limit - 20]!r}… ({len(text):,} characters)"
+
+
 def check_on_error(on_error: str) -> None:
     """Raise a ValueError unless `on_error` is "raise" or "skip"."""
     if on_error not in ("raise", "skip"):

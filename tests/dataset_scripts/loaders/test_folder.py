@@ -105,8 +105,8 @@ def test_classes_have_the_same_order_for_any_order_of_rows(tmp_path, labels, nam
     [
         ({"text": " ", "image": ""}, "empty post", "neither a text nor an image"),
         ({"label": "postive"}, "unknown label", "positive, negative, got 'postive'.*Did you mean 'positive'"),
-        ({"image": "https://a.org/b.jpg"}, "image is a URL", "is a URL .*; save it as a file in the folder"),
-        ({"image": "img/c.png"}, "missing image", r"the image .*img/c\.png does not exist"),
+        ({"image": "https://a.org/b.jpg"}, "image is a URL", "is a URL; download it into the folder"),
+        ({"image": "img/c.png"}, "missing image", r"the image 'img/c\.png' does not exist"),
         ({"image": "posts.jsonl"}, "unreadable image", r"the image .*posts\.jsonl cannot be decoded"),
         ({"id": "a"}, "duplicate id", "id 'a' is also in line 1"),
         ({"id": ""}, "blank id", "'id' is blank"),
