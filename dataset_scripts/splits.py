@@ -238,8 +238,8 @@ def _group_column(dataset: Dataset, given: str | None) -> str | None:
         return GROUP if GROUP in dataset.column_names else None
     if given not in dataset.column_names:
         raise ValueError(
-            f"The posts have no column {given!r}; their columns are {', '.join(dataset.column_names)}. Columns of a "
-            f"table are kept as {GROUP!r} with load_posts('folder', …, group_column={given!r})."
+            f"The posts have no column {given!r}; their columns are {', '.join(dataset.column_names)}. Load it as the "
+            f"column {GROUP!r}: {option('group_column', given)}."
         )
     return given
 

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterator
 from typing import Any
 
-_SPLIT_OPTIONS = ("fold", "id_lists", "on_missing", "group_column")
+_SPLIT_OPTIONS = ("fold", "id_lists", "on_missing")
 # Arguments of the command line itself, by their names in Python.
 _ARGUMENTS = {
     **{name: name for name in ("data_dir", "on_error", "rationales", "dataset", "split_options")},
@@ -56,6 +56,8 @@ def field(name: str, value: Any = ...) -> str:
     """Write a field of training, whose name is the same in both places: `lora=True`, or `--lora true`."""
     if _command.get() is None:
         return f"{name}={_python(value)}"
+    if isinstance(value, dict):
+        return f"--{name} {shlex.quote(json.dumps(value, ensure_ascii=False))}"
     if isinstance(value, list):
         return f"--{name} {' '.join(map(_word, value))}"
     return f"--{name} {str(value).lower() if isinstance(value, bool) else _word(value)}"
@@ -73,7 +75,10 @@ def load_call(name: str, data_dir: str | None = None) -> str:
 
 def option_name(name: str) -> str:
     """Write the name of an option for a message: `` `protocol` `` in Python, `--split` on the command line."""
-    return f"`{name}`" if _command.get() is None else option(name).split(" ")[0]
+    if _command.get() is None:
+        return f"`{name}`"
+    argument = option(name).split(" ")[0]
+    return f"`{name}` in {argument}" if argument.endswith("_options") and name != argument[2:] else argument
 
 
 def _python(value: Any) -> str:
