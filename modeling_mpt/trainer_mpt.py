@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import datasets
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
@@ -90,6 +91,9 @@ class MPTTrainer(Trainer):
         """Return the model without wrappers for distribution, compilation or adapters."""
         network = self.accelerator.unwrap_model(self.model)
         return network.get_base_model() if hasattr(network, "get_base_model") else network
+
+    def _get_dataloader(self, dataset: Any, *args: Any, **kwargs: Any) -> DataLoader:
+        return super()._get_dataloader(with_undecoded_images(dataset), *args, **kwargs)
 
     # ---- Loss ----
 
@@ -210,7 +214,8 @@ class MPTTrainer(Trainer):
             )
         network = self._network()
         if hasattr(network, "observe") and not resume_from_checkpoint and not self._observed:
-            loader = DataLoader(self.train_dataset, self.args.eval_batch_size, collate_fn=self.data_collator)
+            posts = with_undecoded_images(self.train_dataset)
+            loader = DataLoader(posts, self.args.eval_batch_size, collate_fn=self.data_collator)
             network.observe({name: rows.to(network.device) for name, rows in batch.items()} for batch in loader)
             self._observed = True
         return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
@@ -262,6 +267,14 @@ class MPTTrainer(Trainer):
                 "model from the same configuration."
             )
         self.model.load_state_dict(saved.state_dict())
+
+
+def with_undecoded_images(dataset: Any) -> Any:
+    """Return a dataset whose images the processor decodes: `datasets` fails on malformed metadata."""
+    feature = (getattr(dataset, "features", None) or {}).get("image")
+    if isinstance(feature, datasets.Image) and feature.decode:
+        return dataset.cast_column("image", datasets.Image(decode=False))
+    return dataset
 
 
 class _Means:

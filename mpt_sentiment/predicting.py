@@ -1,18 +1,19 @@
 """Prediction of labels, probabilities and weights with a trained model."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import torch
-from datasets import Dataset
+from datasets import Dataset, Image
 from datasets.table import InMemoryTable
 from tqdm.auto import tqdm
 from transformers import Pipeline, pipeline
 
 from dataset_scripts import join_rationales, load_posts_with_report, rationale_column
+from dataset_scripts.reading.images import read_rgb
 from dataset_scripts.reading.report import BuildReport, did_you_mean
 from dataset_scripts.reading.tables import require_column
 from mpt_sentiment.adapters import is_adapter, load_adapter
@@ -181,8 +182,18 @@ def _predictions(pipe: Pipeline, posts: Dataset, report: BuildReport, batch_size
     ids: list[str] = []
     labels: list[str | None] = []
 
+    if isinstance(posts.features.get("image"), Image):
+        posts = posts.cast_column("image", Image(decode=False))  # `datasets` fails on malformed metadata
+
     def readable_posts() -> Iterator[dict[str, Any]]:
         for row in posts:
+            if "image" in modalities and isinstance(row.get("image"), Mapping):
+                try:
+                    row["image"] = read_rgb(row["image"])
+                except (OSError, ValueError) as error:
+                    message = f"{report.source}: the image of post {row['id']!r} cannot be decoded ({error})."
+                    report.fail("unreadable image", message)
+                    continue
             missing = [name for name in modalities if all(row.get(column) is None for column in columns_of[name])]
             if missing == modalities:
                 report.fail(

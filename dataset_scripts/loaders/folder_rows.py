@@ -19,6 +19,7 @@ _FIX_LABEL = "Correct the row or add the class to {}."
 
 def image_name(value: Any) -> str | None:
     """Return the path that a cell names; None for a blank cell, embedded bytes or another value."""
+    value = _without_list(value)
     stored = embedded_image(value)
     if stored is not None:
         return cell_text(stored["path"]) if stored["bytes"] is None else None
@@ -35,6 +36,11 @@ def embedded_image(value: Any) -> dict[str, Any] | None:
     if not isinstance(content, bytes | None) or not isinstance(path, str | None):
         return None
     return {"bytes": content, "path": path}
+
+
+def _without_list(value: Any) -> Any:
+    """Return the only element of a list of one image, any other value as it is."""
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
 def folder_rows(
@@ -153,7 +159,7 @@ class _RowReader:
 
     def image(self, row: dict[str, Any], location: str, notes: list[str]) -> tuple[str | dict[str, Any] | None, bool]:
         """Return the path or the content of the image, and whether it can be used."""
-        value, column = self.cell(row, "image"), self.column_of["image"]
+        value, column = _without_list(self.cell(row, "image")), self.column_of["image"]
         stored = embedded_image(value)
         if stored is not None and stored["bytes"] is not None:
             return stored | {"path": None}, True

@@ -5,10 +5,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from datasets import Dataset
+from datasets import Dataset, Image
 from peft import LoraConfig, get_peft_model
 
 from helpers import tiny, tiny_processor
+from helpers.odd_images import with_malformed_exif
 from helpers.training_runs import arguments, posts, tiny_model, train
 from modeling_mpt import MPTTrainer
 from modeling_mpt.metrics import compute_metrics
@@ -30,6 +31,17 @@ def test_a_processor_and_datasets_are_enough(tmp_path, rows):
     assert trainer.data_collator.processor is processor and trainer.data_collator.modalities == ["text", "image"]
     evaluation = next(entry for entry in trainer.state.log_history if "eval_f1_weighted" in entry)
     assert {"eval_accuracy", "eval_f1_weighted", "eval_f1_macro", "eval_loss_mlcl"} <= set(evaluation)
+
+
+def test_images_that_datasets_does_not_decode_are_trained_on(tmp_path):
+    images = [{"bytes": with_malformed_exif((8, 8 + index)), "path": None} for index in range(6)]
+    rows = Dataset.from_dict({"image": images, "label": [0, 1, 2] * 2}).cast_column("image", Image())
+    model = tiny.model(modalities=["image"], contrastive_view="fused")
+    trainer = MPTTrainer(model, arguments(tmp_path), train_dataset=rows, processing_class=tiny_processor.processor())
+    trainer.train()
+    assert trainer.predict(rows).metrics["test_loss"] > 0
+    with pytest.raises(TypeError):  # by `datasets`
+        rows[0]
 
 
 def test_a_collator_and_metrics_of_one_s_own_are_used(tmp_path):

@@ -9,7 +9,9 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 
+from dataset_scripts import BuildReport
 from helpers import tiny_processor
+from helpers.odd_images import with_malformed_exif
 from mpt_sentiment import commands
 from mpt_sentiment.commands.predict import main
 from mpt_sentiment.predicting import load_pipeline, predict
@@ -132,6 +134,19 @@ def test_a_dataset_with_columns_of_any_name(pipe):
     assert predictions[2]["probability_positive"] == pytest.approx(expected["scores"]["positive"], abs=1e-5)
     with pytest.raises(ValueError, match="no column 'captions'.*Did you mean 'caption'"):
         predict(pipe, posts, text_column="captions", progress=False)
+
+
+def test_images_of_a_dataset_are_decoded_as_those_of_a_table(pipe):
+    Path("turned.jpg").write_bytes(with_malformed_exif())
+    images = [{"bytes": with_malformed_exif(), "path": None}, {"bytes": b"<html>", "path": None}]
+    posts = datasets.Dataset.from_dict({"image": images}).cast_column("image", datasets.Image())
+    with pytest.raises(ValueError, match="image of post '1' cannot be decoded .it is an HTML page"):
+        predict(pipe, posts, progress=False)
+    report = BuildReport("dataset", on_error="skip")
+    (prediction,) = predict(pipe, posts, progress=False, report=report)
+    assert report.skipped == {"unreadable image": 1}
+    expected = pipe({"image": "turned.jpg"})["scores"]
+    assert prediction["probability_positive"] == pytest.approx(expected["positive"], abs=1e-6)
 
 
 def test_columns_by_any_name_labels_and_rationales_of_another_file(model):

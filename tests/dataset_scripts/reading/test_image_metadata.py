@@ -19,10 +19,10 @@ from dataset_scripts.rationales.posts import prepare_post
 from dataset_scripts.reading.image_checks import ImageCheckLog, UncheckedRow, checked_rows, image_fault
 from dataset_scripts.reading.images import read_rgb
 from dataset_scripts.reading.report import BuildReport
+from helpers.odd_images import MALFORMED, TURN, encoded, exif, with_malformed_exif
 from processing_mpt.images_mpt import checked_image
 
 NOTE = "image with malformed metadata (EXIF), stored upright without them"
-TURN = (0x0112, 3, 1, struct.pack("<HH", 6, 0))  # the orientation tag: stored on its side
 # Description, resolution, date, thumbnail, the folders of Exif, GPS and interoperability, title, XMP, maker's note, …
 TAGS = (0x010E, 0x011A, 0x0132, 0x0201, 0x8769, 0x8825, 0xA005, 0x9C9B, 0x02BC, 0x927C, 0xC4A5, 0x0111, 0x0117)
 TYPES = range(14)  # 0 and 13 are undefined in EXIF
@@ -38,15 +38,9 @@ WIDE.paste("blue", (0, 0, 10, 20))
 TALL = np.asarray(WIDE.transpose(PIL.Image.Transpose.ROTATE_270))
 
 
-def exif(*entries: tuple[int, int, int, bytes]) -> bytes:
-    body = b"".join(struct.pack("<HHI", *entry[:3]) + entry[3] for entry in entries)
-    return b"Exif\0\0II*\0" + struct.pack("<IH", 8, len(entries)) + body + struct.pack("<I", 0)
-
-
-def image_with(metadata: bytes, kind: str, image: PIL.Image.Image = WIDE, **options) -> dict:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, exif=metadata, **({"lossless": True} if kind == "WEBP" else {}), **options)
-    return {"bytes": buffer.getvalue(), "path": None}
+def image_with(metadata: bytes, kind: str, **options) -> dict:
+    options |= {"lossless": True} if kind == "WEBP" else {}
+    return {"bytes": encoded(WIDE, kind, exif=metadata, **options), "path": None}
 
 
 def as_kept(image: dict) -> tuple[dict, dict[str, int]]:
@@ -109,7 +103,7 @@ XMP = '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="{}
 
 @pytest.mark.parametrize("orientation", ["6", "66", "6 ", "x", "0"])
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
-@pytest.mark.parametrize("metadata", [b"", exif(TURN), exif(TURN, (0x011A, 1, 1, b"H\0\0\0"))], ids=len)
+@pytest.mark.parametrize("metadata", [b"", exif(TURN), exif(TURN, MALFORMED)], ids=len)
 def test_the_orientation_in_xmp_turns_an_image_once(kind, orientation, metadata):
     options = {} if kind == "PNG" else {"xmp": XMP.format(orientation).encode()}
     if kind == "PNG":
@@ -122,23 +116,21 @@ def test_the_orientation_in_xmp_turns_an_image_once(kind, orientation, metadata)
 
 
 def test_a_tiff_is_turned_by_its_own_tag():
-    buffer = io.BytesIO()
-    WIDE.save(buffer, "TIFF", tiffinfo={0x0112: 6, 0x010E: "taken at home"})
-    assert (assert_all_readers_agree({"bytes": buffer.getvalue(), "path": None}) == TALL).all()
+    content = encoded(WIDE, "TIFF", tiffinfo={0x0112: 6, 0x010E: "taken at home"})
+    assert (assert_all_readers_agree({"bytes": content, "path": None}) == TALL).all()
 
 
 def test_a_raw_profile_of_png_that_is_damaged_is_ignored():
     info = PIL.PngImagePlugin.PngInfo()
     info.add_text("Raw profile type exif", "\nexif\n  12\nzz not hexadecimal")
-    buffer = io.BytesIO()
-    WIDE.save(buffer, "PNG", pnginfo=info)
-    assert (assert_all_readers_agree({"bytes": buffer.getvalue(), "path": None}) == np.asarray(WIDE)).all()
+    image = {"bytes": encoded(WIDE, "PNG", pnginfo=info), "path": None}
+    assert (assert_all_readers_agree(image) == np.asarray(WIDE)).all()
 
 
 @pytest.mark.parametrize("num_proc", [1, 2])
 def test_a_folder_keeps_such_images_upright_and_counts_them(tmp_path, num_proc):
-    bad = image_with(exif(TURN, (0x011A, 1, 1, b"H\0\0\0")), "JPEG")
-    (tmp_path / "a.jpg").write_bytes(bad["bytes"])
+    bad = with_malformed_exif()
+    (tmp_path / "a.jpg").write_bytes(bad)
     WIDE.save(tmp_path / "b.png")
     (tmp_path / "posts.csv").write_text("image,text,label\na.jpg,one,positive\nb.png,two,negative\n")
     for on_error in ("raise", "skip"):

@@ -10,6 +10,7 @@ import pytest
 
 from dataset_scripts.reading import images
 from dataset_scripts.reading.images import kind_of_file, open_image, read_rgb, to_rgb, to_uint8
+from helpers.odd_images import HEIC, encoded
 from processing_mpt import images_mpt
 
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "LAB", "I", "I;16", "F")
@@ -56,25 +57,19 @@ def test_transparency_becomes_white_and_exif_orientation_is_applied():
     assert to_rgb(PIL.Image.open(buffer)).size == (20, 40)
 
 
-def file_of(image: PIL.Image.Image, kind: str, **options) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
 def stored(content: bytes) -> dict:
     return {"bytes": content, "path": None}
 
 
 def test_a_tiff_of_floats_from_0_to_1_is_as_bright_as_its_bytes():
-    floats = read_rgb(stored(file_of(PIL.Image.fromarray(VALUES.astype(np.float32) / 255), "TIFF")))
+    floats = read_rgb(stored(encoded(PIL.Image.fromarray(VALUES.astype(np.float32) / 255), "TIFF")))
     assert (np.asarray(floats)[..., 0] == VALUES).all()
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
 def test_16_bits_are_scaled_in_every_format(kind):
     image = PIL.Image.fromarray(VALUES.astype(np.uint16) * 257)
-    assert (np.asarray(read_rgb(stored(file_of(image, kind))))[..., 0] == VALUES).all()
+    assert (np.asarray(read_rgb(stored(encoded(image, kind))))[..., 0] == VALUES).all()
 
 
 def test_the_transparent_grey_of_16_bits_is_white():
@@ -122,9 +117,6 @@ def test_values_without_a_certain_range_are_refused(values, message):
         to_uint8(values)
 
 
-HEIC = b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic" + b"\0" * 40
-
-
 @pytest.mark.parametrize(
     ("start", "kind"),
     [
@@ -152,14 +144,14 @@ def test_a_file_that_is_no_image_is_named_by_its_first_bytes(start, kind, tmp_pa
     assert kind in kind_of_file(start)
     (tmp_path / "a.jpg").write_bytes(start)
     for source in (start, str(tmp_path / "a.jpg"), tmp_path / "a.jpg"):
-        with pytest.raises(ValueError, match="^it is |Truncated File Read") as raised:
+        with pytest.raises(ValueError, match="^it is |^OSError: ") as raised:
             open_image(source)
-        assert kind in str(raised.value) or "Truncated" in str(raised.value)
+        assert kind in str(raised.value) or start.startswith((b"RIFF", b"\xff\xd8"))
 
 
 def test_heic_opens_with_pillow_heif():
     pytest.importorskip("pillow_heif")
-    image = read_rgb(stored(file_of(PIL.Image.new("RGB", (64, 48), "red"), "HEIF")))
+    image = read_rgb(stored(encoded(PIL.Image.new("RGB", (64, 48), "red"), "HEIF")))
     assert image.size == (64, 48) and image.getpixel((9, 9))[0] > 240
 
 
