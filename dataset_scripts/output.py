@@ -1,11 +1,17 @@
 """Output shared by all packages: atomic files and Markdown tables."""
 
+import errno
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+
+# A full disk as C++ and Rust libraries report it, without the number of the error.
+_DISK_FULL = re.compile(r"No space left on device|os error 28|Disk quota exceeded|PytorchStreamWriter failed writing")
 
 
 @contextmanager
@@ -53,6 +59,13 @@ def check_writable(path: str | os.PathLike[str], name: str = "output_dir", *, is
         raise ValueError(
             f"`{name}` {path} cannot be written: {error.strerror}. Name a folder that can be written, with free space."
         ) from error
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Return whether an exception, without those that caused it, says that the disk is full."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None)):
+        return True
+    return not isinstance(error, ValueError) and bool(_DISK_FULL.search(str(error)))
 
 
 def write_text_atomically(path: str | os.PathLike[str], text: str) -> None:

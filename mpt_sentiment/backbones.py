@@ -1,13 +1,15 @@
 """Processor and model of a training run, from its arguments."""
 
 import collections
+from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from transformers import AutoConfig, PreTrainedConfig
+from transformers import PreTrainedConfig
 
 from modeling_mpt import SYSTEMS
 from modeling_mpt.pretrained_mpt import SentimentPreTrainedModel
+from mpt_sentiment.encoder_sources import check_encoder, check_source, config_of_type
 from mpt_sentiment.training_arguments import ModelArguments
 from processing_mpt import MPTProcessor
 
@@ -27,9 +29,10 @@ def build_processor(model: ModelArguments, train: Dataset) -> MPTProcessor:
         sources["cnn"],
         tokenizer=model.tokenizer_name_or_path,
         posts=train,
-        modalities=_config_of(model).modalities,
+        modalities=planned_config(model).modalities,
         max_length=model.max_length,
         rationale_max_length=model.rationale_max_length,
+        text_preprocessing=model.text_preprocessing,
     )
 
 
@@ -39,10 +42,7 @@ def build_model(
     """Create the network of a run, with the labels and perspectives of the posts."""
     fields = model.config_fields()
     if fields.get("class_weights") == "balanced":
-        counts = collections.Counter(train["label"])
-        absent = [name for index, name in enumerate(label_names) if not counts[index]]
-        if absent:
-            raise ValueError(f"`class_weights` cannot be 'balanced': no train post has the label {absent[0]!r}.")
+        counts = collections.Counter(train["label"])  # of every label, see `training_checks`
         fields["class_weights"] = [len(train) / (len(label_names) * counts[i]) for i in range(len(label_names))]
     return SYSTEMS[model.model][1].from_backbones(
         **encoder_sources(model), processor=processor, labels=label_names, **fields
@@ -59,16 +59,28 @@ def encoder_sources(model: ModelArguments) -> dict[str, str | PreTrainedConfig |
         name = getattr(model, f"{part}_model_name_or_path") or (
             defaults.get(part) if f"{part}_config" in read else None
         )
-        sources[part] = name if fields is None else AutoConfig.for_model(**fields)
+        sources[part] = name if fields is None else config_of_type(fields, f"{part}_config")
     return sources
+
+
+def check_encoders(model: ModelArguments) -> None:
+    """Check that every encoder can be reached and is of the right kind, without loading its weights.
+
+    Raises:
+        ValueError: see [`check_encoder`].
+    """
+    for part, source in encoder_sources(model).items():
+        check_encoder(source, part, f"{part}_model_name_or_path" if isinstance(source, str) else f"{part}_config")
+    if model.tokenizer_name_or_path and not Path(model.tokenizer_name_or_path).is_dir():
+        check_source(model.tokenizer_name_or_path, "tokenizer_name_or_path")
 
 
 def encoders_read(model: ModelArguments) -> set[str]:
     """List the encoders that the system reads, by the names of their configuration fields."""
-    return set(_config_of(model).encoder_classes())
+    return set(planned_config(model).encoder_classes())
 
 
-def _config_of(model: ModelArguments) -> Any:
+def planned_config(model: ModelArguments) -> Any:
     """Build the configuration with default encoders, to see what the system reads."""
     fields = {name: value for name, value in model.config_fields().items() if name != "class_weights"}
     return model.config_class(**fields)

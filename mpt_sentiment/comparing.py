@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import gc
 import json
+import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,7 +19,8 @@ from accelerate import PartialState
 from datasets import Dataset, DatasetDict
 from tqdm.auto import tqdm
 
-from dataset_scripts.output import write_text_atomically
+from dataset_scripts.output import check_writable, is_disk_full, write_text_atomically
+from dataset_scripts.reading.report import did_you_mean
 from modeling_mpt import SYSTEMS
 from mpt_sentiment.evaluation import TrainingData, read_predictions, write_metrics
 from mpt_sentiment.evaluation.comparison import (
@@ -33,7 +35,7 @@ from mpt_sentiment.evaluation.comparison import (
 from mpt_sentiment.linear import BASELINES
 from mpt_sentiment.recipe import TrainingSetup, training_setup
 from mpt_sentiment.run_identity import METRICS_FILE
-from mpt_sentiment.training import default_recipes, train_runs
+from mpt_sentiment.training import checked, default_recipes, train_runs
 from mpt_sentiment.training_data import as_splits, dataset_name, modalities_of
 
 KNOWN_SYSTEMS = (*BASELINES, *SYSTEMS)
@@ -60,8 +62,12 @@ class Cell:
     folder: Path
     setup: TrainingSetup | None
 
+    @property
+    def title(self) -> str:
+        return f"{self.system}{' + rationales' if self.rationales else ''}"
+
     def __str__(self) -> str:
-        return f"{self.system}{' + rationales' if self.rationales else ''}, seed {self.seed}"
+        return f"{self.title}, seed {self.seed}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,13 +150,20 @@ def run_comparison(
         output_dir (`Path`): folder of the results.
     """
     state = PartialState()
+    check_writable(output_dir)
     cells = make_cells(systems, seeds, thinking, setup_of, posts, output_dir)
-    failed: dict[Cell, str] = {}
-    for cell in (bar := tqdm(cells, desc="Cells", disable=not state.is_main_process)):
+    failed = unusable_cells(cells, posts)
+    for line in dict.fromkeys(f"{cell.title}: {error}" for cell, error in failed.items()):
+        if state.is_main_process:
+            print(f"Not trained: {line}", file=sys.stderr)
+    usable = [cell for cell in cells if cell not in failed]
+    for cell in (bar := tqdm(usable, desc="Cells", disable=not state.is_main_process)):
         bar.set_postfix_str(str(cell))
         try:
             run_cell(cell, posts, data, state)
         except Exception as error:  # a failure of one system must not cost the others
+            if is_disk_full(error):
+                raise
             failed[cell] = f"{type(error).__name__}: {error}"
             if state.is_main_process:
                 write_text_atomically(cell.folder / "error.txt", traceback.format_exc())
@@ -158,10 +171,24 @@ def run_comparison(
         gc.collect()
     finished = [cell for cell in cells if cell not in failed]
     if not finished:
-        raise ValueError(f"No cell finished: {'; '.join(f'{cell}: {error}' for cell, error in failed.items())}")
+        cell, error = next(iter(failed.items()))
+        raise ValueError(f"None of {len(cells)} runs finished. {cell}: {error}")
     result = tabulate(finished, failed, posts, data, output_dir, write=state.is_main_process)
     state.wait_for_everyone()  # a launcher stops all processes when the first one ends with an error
     return result
+
+
+def unusable_cells(cells: Sequence[Cell], posts: DatasetDict) -> dict[Cell, str]:
+    """Check all runs before the first one is trained; return the ones that cannot be, with the reason."""
+    faults: dict[str, str | None] = {}
+    for cell in cells:
+        if cell.setup is not None and cell.title not in faults:
+            try:
+                checked(cell.setup, posts)
+                faults[cell.title] = None
+            except ValueError as error:
+                faults[cell.title] = str(error)
+    return {cell: fault for cell in cells if (fault := faults.get(cell.title))}
 
 
 def check_systems(systems: Sequence[str] | str) -> list[str]:
@@ -174,7 +201,10 @@ def check_systems(systems: Sequence[str] | str) -> list[str]:
         return list(KNOWN_SYSTEMS)
     for name in systems:
         if name not in KNOWN_SYSTEMS:
-            raise ValueError(f"Unknown system {name!r}; use all, or some of {', '.join(KNOWN_SYSTEMS)}.")
+            raise ValueError(
+                f"Unknown system {name!r}; use all, or some of {', '.join(KNOWN_SYSTEMS)}."
+                + did_you_mean(name, KNOWN_SYSTEMS)
+            )
     return list(systems)
 
 

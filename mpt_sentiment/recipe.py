@@ -1,6 +1,7 @@
 """Recipes: YAML files of training arguments, combined with fields of a user."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,13 @@ from mpt_sentiment.arguments import DataArguments, make_parser
 from mpt_sentiment.evaluation.scores import SCORES
 from mpt_sentiment.training_arguments import LoraArguments, ModelArguments, RunArguments
 
+_POSITIVE = (
+    "num_train_epochs",
+    "learning_rate",
+    "per_device_train_batch_size",
+    "per_device_eval_batch_size",
+    "gradient_accumulation_steps",
+)
 RECIPES = Path(__file__).parent / "recipes"
 DEFAULT_RECIPE = "sample"
 TRAINING_CLASSES = (ModelArguments, DataArguments, LoraArguments, RunArguments, MPTTrainingArguments)
@@ -120,9 +128,12 @@ def _setup(parser: HfArgumentParser, defaults: Mapping[str, Any], argv: list[str
     if arguments["seeds"]:
         arguments["seed"] = arguments["seeds"][0]
     setup = TrainingSetup(*parser.parse_dict(arguments))
-    for name in ("num_train_epochs", "per_device_train_batch_size", "per_device_eval_batch_size"):
-        if getattr(setup.training, name) <= 0:
-            raise ValueError(f"`{name}` must be positive, got {getattr(setup.training, name)}.")
+    for name in _POSITIVE:
+        value = getattr(setup.training, name)
+        if not 0 < value < math.inf:
+            raise ValueError(f"`{name}` must be positive, got {value}.")
+    if setup.training.remove_unused_columns:
+        raise ValueError("`remove_unused_columns` must stay false: the columns of the posts are read in each batch.")
     metric = (setup.training.metric_for_best_model or "loss").removeprefix("eval_")
     if metric not in (*SCORES, "loss"):
         raise ValueError(f"`metric_for_best_model` must be one of {', '.join(SCORES)}, loss, got {metric!r}.")

@@ -11,16 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, DatasetDict
+from safetensors import SafetensorError
 from transformers import Pipeline, set_seed
 
 from modeling_mpt.pretrained_mpt import SentimentPreTrainedModel
 from modeling_mpt.trainer_mpt import MPTTrainer, last_complete_checkpoint
-from mpt_sentiment.adapters import add_adapters, check_adapters
+from mpt_sentiment.adapters import add_adapters
 from mpt_sentiment.backbones import build_model, build_processor, encoder_sources
+from mpt_sentiment.encoder_sources import first_sentence
 from mpt_sentiment.evaluation import TrainingData, aggregate_runs, write_metrics
 from mpt_sentiment.recipe import DEFAULT_RECIPE, TrainingSetup, system_recipe, training_setup
 from mpt_sentiment.results import count_parameters, scores_line, write_card, write_results
 from mpt_sentiment.run_identity import METRICS_FILE, finished_metrics, run_settings
+from mpt_sentiment.training_checks import check_posts, check_setup
 from mpt_sentiment.training_data import as_splits, dataset_name, modalities_of
 from processing_mpt import MPTProcessor
 
@@ -119,8 +122,7 @@ def train_runs(setup: TrainingSetup, posts: DatasetDict, data: TrainingData) -> 
         posts (`DatasetDict`): train, validation and test.
         data ([`TrainingData`]): account of the posts.
     """
-    setup = with_present_modalities(setup, posts)
-    check_adapters(setup.model, setup.lora)
+    setup = checked(setup, posts)
     settings = run_settings(setup, posts)
     output_dir, seeds = Path(setup.training.output_dir), setup.run.seeds
     if seeds is None:
@@ -137,6 +139,18 @@ def train_runs(setup: TrainingSetup, posts: DatasetDict, data: TrainingData) -> 
         write_metrics(output_dir / METRICS_FILE, metrics)
         print(f"\nTest over seeds {seeds}, mean (sd): {scores_line(summary)}")
     return TrainingResult(output_dir, metrics, tuple(runs))
+
+
+def checked(setup: TrainingSetup, posts: DatasetDict) -> TrainingSetup:
+    """Check a run before its first batch, and choose the modalities that the posts have.
+
+    Raises:
+        ValueError: see [`~mpt_sentiment.training_checks.check_setup`] and `check_posts`.
+    """
+    check_setup(setup)
+    setup = with_present_modalities(setup, posts)
+    check_posts(setup, posts)
+    return setup
 
 
 def with_present_modalities(setup: TrainingSetup, posts: DatasetDict) -> TrainingSetup:
@@ -177,11 +191,11 @@ def run_seed(
     try:
         processor = build_processor(setup.model, posts["train"])
         model = build_model(setup.model, processor, posts["train"].features["label"].names, posts["train"])
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         names = [source for source in encoder_sources(setup.model).values() if isinstance(source, str)]
         raise ValueError(
-            f"An encoder cannot be loaded from the Hub or a folder ({', '.join(names)}): {str(error).splitlines()[0]} "
-            "Check names and connection, or give folders. The recipe sample needs no download."
+            f"An encoder ({', '.join(names)}) cannot be loaded: {first_sentence(error)}. Check the connection, or "
+            "fetch it again with `hf download`."
         ) from error
     network = add_adapters(model, setup.lora) if setup.lora.lora else model
     if args.should_log:

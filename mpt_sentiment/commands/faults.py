@@ -1,6 +1,5 @@
 """Faults that a user can correct, as an exit code and one line."""
 
-import errno
 import os
 import re
 from collections.abc import Iterator
@@ -12,8 +11,6 @@ REFUSED, INCOMPLETE, BUG, OUTAGE, INTERRUPTED, BROKEN_PIPE, TERMINATED = 1, 3, 7
 MAX_MESSAGE = 400
 OUR_PACKAGES = ("mpt_sentiment", "dataset_scripts", "modeling_mpt", "processing_mpt")
 
-# A full disk as C++ and Rust libraries report it, without the number of the error.
-_DISK_FULL = re.compile(r"No space left on device|os error 28|Disk quota exceeded|PytorchStreamWriter failed writing")
 _OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory", re.IGNORECASE)
 _KILLED_WORKER = re.compile(r"DataLoader worker .*(killed by signal|exited unexpectedly)", re.DOTALL)
 # torch repeats the error of a worker process with its traceback.
@@ -48,6 +45,7 @@ def fault(error: BaseException, command: str = "") -> tuple[int, str]:
         for an unexpected exception, which is a fault of this package; and one line of at most `MAX_MESSAGE`
         characters.
     """
+    from dataset_scripts.output import is_disk_full
     from dataset_scripts.rationales.errors import EngineError, OutageError, StoreError
 
     if isinstance(error, KeyboardInterrupt):
@@ -57,7 +55,7 @@ def fault(error: BaseException, command: str = "") -> tuple[int, str]:
     if isinstance(error, OutageError):
         return OUTAGE, one_line(str(error))
     for cause in causes(error):
-        if _is_disk_full(cause):
+        if is_disk_full(cause):
             path = f" ({cause.filename})" if isinstance(cause, OSError) and cause.filename else ""
             return REFUSED, (
                 f"The disk is full{path}. Everything saved before is kept: free some space and repeat the same "
@@ -95,12 +93,6 @@ def one_line(text: str, limit: int = MAX_MESSAGE) -> str:
     worker = _FROM_WORKER.search(text)
     words = " ".join((worker["text"] if worker else text).split())
     return words if len(words) <= limit else f"{words[: limit - 2].rstrip()} …"
-
-
-def _is_disk_full(error: BaseException) -> bool:
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None)):
-        return True
-    return not isinstance(error, ValueError) and bool(_DISK_FULL.search(str(error)))
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from mpt_sentiment.commands.logs import set_up_logging
 from mpt_sentiment.recipe import parse_training
 from mpt_sentiment.training import train_runs
+from mpt_sentiment.training_checks import check_setup
 from mpt_sentiment.training_data import load_splits
 
 
@@ -25,6 +26,7 @@ def main(argv: Sequence[str]) -> None:
     """
     setup = parse_training(argv)
     set_up_logging(verbose=setup.training.should_log)
+    check_setup(setup)  # before the posts are read
     with setup.training.main_process_first(desc="building the dataset"):
         posts, data = load_splits(setup.data)
     train_runs(setup, posts, data)
