@@ -11,10 +11,11 @@ from datasets import Dataset
 from dataset_scripts.reading.build import build_dataset
 from dataset_scripts.reading.files import inputs_digest
 from dataset_scripts.reading.image_checks import UncheckedRow
+from dataset_scripts.reading.option_names import option
 from dataset_scripts.reading.report import BuildReport, did_you_mean
 from dataset_scripts.reading.row_checks import RowChecks
-from dataset_scripts.reading.tables import find_table
-from dataset_scripts.reading.tsv import encoding_of, tsv_records
+from dataset_scripts.reading.tables import Row, find_table, headerless_rows
+from dataset_scripts.reading.text_files import encoding_of
 from dataset_scripts.schema import LABELS, PERSPECTIVES, features, post_row
 
 
@@ -30,7 +31,7 @@ class Layout:
 
     @property
     def columns(self) -> list[str]:
-        """Names of the columns, for messages."""
+        """Names of the columns."""
         return ["label", "image path", "text", *(f"{name} rationale" for name in self.perspectives)]
 
 
@@ -100,10 +101,8 @@ def load_authors(
     table = find_table(data_dir, file, (".tsv",))
     inputs = [table]
     if images:
-        with open(table, encoding=encoding_of(table), newline="") as lines:
-            width = len(layout.columns)
-            records = tsv_records(lines, width)
-            inputs += [data_dir / relative_image_path(fields[1]) for _, fields in records if len(fields) == width]
+        sound = (row for _, row in _table_rows(table, layout) if isinstance(row, Row))
+        inputs += [data_dir / relative_image_path(row["image path"]) for row in sound]
     return build_dataset(
         dataset,
         _rows,
@@ -119,51 +118,50 @@ def _rows(
     report: BuildReport, table: str, data_dir: str, dataset: str, images: bool, label_names: dict[str, str]
 ) -> Iterator[dict[str, Any] | UncheckedRow]:
     layout = LAYOUTS[dataset]
-    width = len(layout.columns)
     checks = RowChecks(report)
-    with open(table, encoding=encoding_of(Path(table)), newline="") as lines:
-        for number, fields in tsv_records(lines, width):
-            if number == 1 and len(fields) == width and fields[0].strip().lower() in ("label", "labels"):
-                continue
-            report.read += 1
-            location = f"{table}, line {number}"
-            if len(fields) != width:
-                report.fail(
-                    "malformed row",
-                    f"{location}: a row of {dataset} must have {width} fields ({', '.join(layout.columns)}), got "
-                    f"{len(fields)}; correct the row, or name the right dataset=….",
-                )
-                continue
-            code, path, text, *rationales = (field.strip() for field in fields)
-            if not checks.is_known_label(code, label_names, location, f"Name its class: label_names={{{code!r}: …}}."):
-                continue
-            image = relative_image_path(path)
-            parts = PurePosixPath(image)
-            post_id = parts.parent.name if layout.id_part == "folder" else parts.stem
-            if not post_id:
-                report.fail("no id", f"{location}: the image path {path!r} has no {layout.id_part} for the id.")
-                continue
-            if not checks.is_new_id(post_id, location):
-                continue
-            if not text.strip('" '):
-                report.fail("empty text", f"{location}: the text is empty; write it or remove the row.")
-                continue
-            # A field of quotes alone is a blank that was quoted twice.
-            given = [rationale if rationale.strip('" ') else None for rationale in rationales]
-            by_perspective = dict.fromkeys(PERSPECTIVES) | dict(zip(layout.perspectives, given, strict=True))
-            notes = tuple(f"no {name} rationale" for name in layout.perspectives if by_perspective[name] is None)
-            row = post_row(
-                post_id,
-                text=text,
-                image=str(Path(data_dir) / image) if images else None,
-                label=label_names[code],
-                language=layout.language,
-                source=dataset,
-                rationales=by_perspective,
-            )
-            if images:
-                yield UncheckedRow(row, location, notes)
-                continue
-            for note in notes:
-                report.note(note)
-            yield row
+    layouts = [name for name, other in LAYOUTS.items() if other.columns != layout.columns]
+    fix = f"Its fields are {', '.join(layout.columns)}; for other fields set `dataset` to {' or '.join(layouts)}."
+    for number, (location, row) in enumerate(_table_rows(Path(table), layout)):
+        if number == 0 and isinstance(row, Row) and row["label"].strip().lower() in ("label", "labels"):
+            continue
+        report.read += 1
+        if not checks.has_all_fields(row, location, fix):
+            continue
+        code, path, text, *rationales = (field.strip() for field in row.values())
+        named = option("label_names", {code[:20]: "…"})
+        if not checks.is_known_label(code, label_names, location, f"Name its class: {named}."):
+            continue
+        image = relative_image_path(path)
+        parts = PurePosixPath(image)
+        post_id = parts.parent.name if layout.id_part == "folder" else parts.stem
+        if not post_id:
+            report.fail("no id", f"{location}: the image path {path!r} has no {layout.id_part} for the id.")
+            continue
+        if not checks.is_new_id(post_id, location):
+            continue
+        if not text.strip('" '):
+            report.fail("empty text", f"{location}: the text is empty; write it or remove the row.")
+            continue
+        # A field of quotes alone is a blank that was quoted twice.
+        given = [rationale if rationale.strip('" ') else None for rationale in rationales]
+        by_perspective = dict.fromkeys(PERSPECTIVES) | dict(zip(layout.perspectives, given, strict=True))
+        notes = tuple(f"no {name} rationale" for name in layout.perspectives if by_perspective[name] is None)
+        post = post_row(
+            post_id,
+            text=text,
+            image=str(Path(data_dir) / image) if images else None,
+            label=label_names[code],
+            language=layout.language,
+            source=dataset,
+            rationales=by_perspective,
+        )
+        if images:
+            yield UncheckedRow(post, location, notes)
+            continue
+        for note in notes:
+            report.note(note)
+        yield post
+
+
+def _table_rows(table: Path, layout: Layout) -> Iterator[tuple[str, Row | str]]:
+    return headerless_rows(table, layout.columns, "\t", encoding_of(table))

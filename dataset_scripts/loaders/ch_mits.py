@@ -11,7 +11,6 @@ The reader accepts both colons, names with and without 笔记, further fields be
 The folders of notes may be anywhere in the ZIP files: they are found by their names, `p` or `n` and a number.
 """
 
-import csv
 import os
 import re
 from collections.abc import Iterator
@@ -24,9 +23,10 @@ from dataset_scripts.reading.archives import ArchiveLimits, is_archive, unpack
 from dataset_scripts.reading.build import build_dataset
 from dataset_scripts.reading.files import NAME_DIFFERS_NOTE, FileNames, files_in, inputs_digest
 from dataset_scripts.reading.image_checks import UncheckedRow
-from dataset_scripts.reading.report import BuildReport, PublishedCounts
+from dataset_scripts.reading.report import BuildReport, PublishedCounts, shown
 from dataset_scripts.reading.row_checks import RowChecks
-from dataset_scripts.reading.text_files import decode_text, encoding_notes
+from dataset_scripts.reading.tables import Row, headerless_rows
+from dataset_scripts.reading.text_files import decode_text, encoding_notes, encoding_of
 from dataset_scripts.schema import features, post_row
 
 CH_MITS = DatasetFacts(
@@ -175,24 +175,24 @@ def note_text(title: str, description: str) -> str:
 def address_rows(report: BuildReport, file: Path) -> Iterator[tuple[str, str, str, str]]:
     """Yield the well-formed rows of `cv_address.csv` as (location, id, label, image name)."""
     checks = RowChecks(report)
-    lines = decode_text(file.read_bytes())[0].splitlines()
-    for number, record in enumerate(csv.reader(lines), start=1):
-        if not record or (number == 1 and record[0].strip().lower() == "labels"):
+    rows = headerless_rows(file, ("label", "path"), ",", encoding_of(file))
+    for number, (location, row) in enumerate(rows):
+        if number == 0 and isinstance(row, Row) and row["label"].strip().lower() == "labels":
             continue
         report.read += 1
-        location = f"{file}, line {number}"
-        parts = [part for part in re.split(r"[\\/]", record[-1].strip()) if part]
-        if len(record) != 2 or len(parts) < 2:
-            row = ",".join(record)
-            report.fail("malformed row", f"{location}: a row must read label,path/note/image, got {row!r}.")
+        if not checks.has_all_fields(row, location, "A row reads label,path/note/image."):
+            continue
+        parts = [part for part in re.split(r"[\\/]", row["path"].strip()) if part]
+        if len(parts) < 2:
+            report.fail("malformed row", f"{location}: the path must end with note/image, got {shown(row['path'])}.")
             continue
         post_id, image = parts[-2:]
-        label = _LABEL_CODES.get(record[0].strip())
+        label = _LABEL_CODES.get(row["label"].strip())
         if label is None or label != _LABEL_FOLDERS.get(post_id[0], label):
             report.fail(
                 "unknown label",
                 f"{location}: the label of note {post_id!r} must be 1 for positive (notes p…) or 0 for negative (n…), "
-                f"got {record[0]!r}. Correct the row.",
+                f"got {shown(row['label'], 40)}. Correct the row.",
             )
             continue
         if checks.is_new_id(post_id, location):

@@ -12,9 +12,9 @@ from dataset_scripts.reading.archives import find_root
 from dataset_scripts.reading.build import build_dataset
 from dataset_scripts.reading.files import files_in, inputs_digest
 from dataset_scripts.reading.image_checks import UncheckedRow
-from dataset_scripts.reading.report import BuildReport, PublishedCounts
+from dataset_scripts.reading.report import BuildReport, PublishedCounts, shown
 from dataset_scripts.reading.row_checks import RowChecks
-from dataset_scripts.reading.text_files import decode_text, encoding_notes
+from dataset_scripts.reading.text_files import decode_text, encoding_notes, text_lines
 from dataset_scripts.schema import LABELS, features, post_row
 
 _CITATIONS = (
@@ -148,43 +148,43 @@ def label_rows(
     A row reads `ID<TAB>text,image`, with one such pair for each annotator.
     """
     checks = RowChecks(report)
-    with open(label_file, encoding="utf-8-sig", errors="replace") as lines:  # a label with an invalid byte is unknown
-        for number, line in enumerate(lines, start=1):
-            fields = re.sub(r"\s*,\s*", ",", line).split()
-            if not fields or (number == 1 and fields[0].lower() == "id"):
-                continue
-            post_id, *pairs = fields
-            report.read += 1
-            location = f"{label_file}, line {number}"
-            votes = [pair.lower().split(",") for pair in pairs]
-            if len(votes) != _ANNOTATORS[source] or any(len(vote) != 2 for vote in votes):
-                report.fail("malformed row", _malformed_row(location, line, source, len(votes)))
-                continue
-            given = [label for vote in votes for label in vote]
-            if not all(checks.is_known_label(label, LABELS, location) for label in given):
-                continue
-            if not checks.is_new_id(post_id, location):
-                continue
-            text_label, image_label = map(majority, zip(*votes, strict=True))
-            majorities = {"text": text_label, "image": image_label}
-            lacking = [modality for modality, label in majorities.items() if label is None]
-            if lacking:
-                report.drop(f"no majority of the annotators ({' and '.join(lacking)})")
-                continue
-            label = merge_labels(text_label, image_label)
-            if label is None:
-                report.drop(f"opposite polarities ({text_label} text, {image_label} image)")
-            elif post_id in excluded_ids:
-                report.drop(f"in no published list (ids {', '.join(excluded_ids)}); keep_unlisted=True keeps them")
-            else:
-                yield location, post_id, label, text_label, image_label
+    lines = text_lines(label_file, errors="replace")  # a label with an invalid byte is unknown
+    for number, line in enumerate(lines, start=1):
+        fields = re.sub(r"\s*,\s*", ",", line).split()
+        if not fields or (number == 1 and fields[0].lower() == "id"):
+            continue
+        post_id, *pairs = fields
+        report.read += 1
+        location = f"{label_file}, line {number}"
+        votes = [pair.lower().split(",") for pair in pairs]
+        if len(votes) != _ANNOTATORS[source] or any(len(vote) != 2 for vote in votes):
+            report.fail("malformed row", _malformed_row(location, line, source, len(votes)))
+            continue
+        given = [label for vote in votes for label in vote]
+        if not all(checks.is_known_label(label, LABELS, location) for label in given):
+            continue
+        if not checks.is_new_id(post_id, location):
+            continue
+        text_label, image_label = map(majority, zip(*votes, strict=True))
+        majorities = {"text": text_label, "image": image_label}
+        lacking = [modality for modality, label in majorities.items() if label is None]
+        if lacking:
+            report.drop(f"no majority of the annotators ({' and '.join(lacking)})")
+            continue
+        label = merge_labels(text_label, image_label)
+        if label is None:
+            report.drop(f"opposite polarities ({text_label} text, {image_label} image)")
+        elif post_id in excluded_ids:
+            report.drop(f"in no published list (ids {', '.join(excluded_ids)}); keep_unlisted=True keeps them")
+        else:
+            yield location, post_id, label, text_label, image_label
 
 
 def _malformed_row(location: str, line: str, source: str, num_pairs: int) -> str:
     pairs = "<TAB>text,image" * _ANNOTATORS[source]
     other = next((name for name, count in _ANNOTATORS.items() if count == num_pairs and name != source), None)
     hint = f"is this {other}?" if other else "correct it."
-    return f"{location}: a row of {source} must read ID{pairs}, got {line.strip()!r}; {hint}"
+    return f"{location}: a row of {source} must read ID{pairs}, got {shown(line.strip())}; {hint}"
 
 
 def _rows(report: BuildReport, root: str, source: str, excluded_ids: list[str]) -> Iterator[UncheckedRow]:

@@ -1,20 +1,23 @@
 """Rationales of a table or a store, joined to posts by id."""
 
+import functools
 import itertools
 import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict, Features, Value, concatenate_datasets
 
 from dataset_scripts.rationales.files import rationale_columns, rationale_inputs, rationale_rows
 from dataset_scripts.rationales.posts import content_hashes
 from dataset_scripts.reading.build import build_dataset
 from dataset_scripts.reading.files import inputs_digest
+from dataset_scripts.reading.post_ids import DAMAGED_ID, read_id
 from dataset_scripts.reading.report import BuildReport, did_you_mean
 from dataset_scripts.reading.row_checks import RowChecks
-from dataset_scripts.reading.tables import cell_name, cell_text, nested_column
+from dataset_scripts.reading.tables import cell_text, nested_column
 from dataset_scripts.schema import PERSPECTIVES, has_values, rationale_column
 
 logger = logging.getLogger(__name__)
@@ -101,8 +104,16 @@ def join_rationales(
             logger.warning("%s: %s: %d", file, note, count)
             if report is not None:
                 report.note(note, count)
-    logger.info("%s: %s joined to %d of %d posts", file, ", ".join(columns), matched, len(posts))
+    covered = _count_covered(joined)
+    level = logging.INFO if covered == len(posts) else logging.WARNING
+    logger.log(level, "%s: rationales for %s of %s posts", file, f"{covered:,}", f"{len(posts):,}")
     return result
+
+
+def _count_covered(rationales: Dataset) -> int:
+    """Count the posts with at least one rationale."""
+    written = [pc.is_valid(rationales.data.column(name)) for name in rationales.column_names]
+    return pc.sum(functools.reduce(pc.or_, written)).as_py() or 0
 
 
 def load_rationales(file: str | Path, *, on_error: str = "raise") -> tuple[Dataset, BuildReport]:
@@ -167,9 +178,12 @@ def _rationale_rows(report: BuildReport, file: str, columns: list[str]) -> Itera
         if nested is not None:
             report.fail("malformed row", f"{location}: {nested!r} must be a text, got {type(row[nested]).__name__}.")
             continue
-        post_id = cell_name(row.get("id"))
+        post_id, doubt = read_id(row.get("id"))
         if post_id is None:
             report.fail("no id", f"{location}: the id is blank; write the id of the post or remove the row.")
+            continue
+        if doubt == DAMAGED_ID:
+            report.fail("rounded id", f"{location}: the id {post_id} {DAMAGED_ID}.")
             continue
         # A store keeps the answers to earlier versions of a post.
         hashes = [cell_text(row.get(name)) for name in ("text_sha256", "image_sha256")]

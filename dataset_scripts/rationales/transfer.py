@@ -24,8 +24,8 @@ from dataset_scripts.rationales.join import load_rationales
 from dataset_scripts.rationales.posts import detect_language
 from dataset_scripts.rationales.quality.gate import check
 from dataset_scripts.rationales.store.store import RationaleStore, is_store
+from dataset_scripts.reading.quoting import read_records
 from dataset_scripts.reading.report import BuildReport
-from dataset_scripts.reading.tsv import tsv_records
 from dataset_scripts.schema import rationale_column
 
 AUTHORS = "released by the authors of the paper"
@@ -270,7 +270,7 @@ def _tsv_line(fields: list[str]) -> str:
     buffer = io.StringIO()
     csv.writer(buffer, delimiter="\t", lineterminator="\n").writerow(fields)
     line = buffer.getvalue()
-    parsed = [record for _, record in tsv_records(io.StringIO(line, newline=""), len(fields))]
+    parsed = [record.fields for record in read_records(lambda: io.StringIO(line, newline="\n"), "\t", len(fields))]
     if parsed != [fields]:
         raise ValueError(
             f"The post of image {fields[1]!r} cannot be written as TSV, because a line of its text looks like a "

@@ -6,6 +6,11 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from dataset_scripts.reading.option_names import option, option_name
+from dataset_scripts.reading.post_ids import DAMAGED_ID, read_id
+from dataset_scripts.reading.report import shown
+from dataset_scripts.reading.text_files import text_lines
+
 _WORDS_IN_FILE_NAMES = {"train": {"train"}, "validation": {"validation", "valid", "val", "dev"}, "test": {"test"}}
 SPLITS = tuple(_WORDS_IN_FILE_NAMES)
 
@@ -21,20 +26,30 @@ def read_id_list(file: str | Path) -> list[str]:
     """Read a JSON list of objects with `id` (CLMLF's format), or text with one id per line.
 
     Raises:
-        ValueError: the file does not exist or has another format.
+        ValueError: the file does not exist or has another format, or an id is blank or a rounded number.
     """
     file = Path(file)
     if not file.is_file():
         raise ValueError(f"The id list {file} does not exist.")
-    text = file.read_text(encoding="utf-8-sig")
-    if file.suffix != ".json":
-        return [line.strip() for line in text.splitlines() if line.strip()]
-    try:
-        return [str(entry["id"]) for entry in json.loads(text)]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{file}: expected a JSON list of objects with 'id' ({type(error).__name__}: {error})."
-        ) from None
+    lines = list(text_lines(file))
+    if file.suffix.lower() == ".json":
+        try:
+            entries = [entry["id"] for entry in json.loads("".join(lines))]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{file}: expected a JSON list of objects with 'id' ({type(error).__name__}: {str(error)[:80]})."
+            ) from None
+        located = [(f"entry {number}", entry) for number, entry in enumerate(entries, start=1)]
+    else:
+        located = [(f"line {number}", line) for number, line in enumerate(lines, start=1) if line.strip()]
+    ids = []
+    for position, value in located:
+        post_id, doubt = read_id(value)
+        if post_id is None or doubt == DAMAGED_ID:
+            fault = "the id is blank; write it." if post_id is None else f"the id {post_id[:40]} {DAMAGED_ID}."
+            raise ValueError(f"{file}, {position}: {fault}")
+        ids.append(post_id)
+    return ids
 
 
 def id_list_files(id_lists: str | Path | Mapping[str, str | Path] | None) -> list[Path]:
@@ -45,26 +60,29 @@ def id_list_files(id_lists: str | Path | Mapping[str, str | Path] | None) -> lis
     """
     if id_lists is None:
         raise ValueError(
-            "protocol='clmlf' needs `id_lists`: the folder with the CLMLF project's files, or {split: file}."
+            f"{option('protocol', 'clmlf')} needs {option_name('id_lists')}, the folder with the CLMLF project's "
+            f"files: {option('id_lists', 'FOLDER')}."
         )
     if isinstance(id_lists, Mapping):
         missing = [split for split in SPLITS if split not in id_lists]
         if missing:
             raise ValueError(
-                f"`id_lists` must name {', '.join(SPLITS)}, got {list(id_lists)} (missing: {', '.join(missing)})."
+                f"{option_name('id_lists')} must name {', '.join(SPLITS)}, got {shown(list(id_lists))} "
+                f"(missing: {', '.join(missing)})."
             )
         return [Path(id_lists[split]) for split in SPLITS]
     base = Path(id_lists)
     folder, prefix = (base, "") if base.is_dir() else (base.parent, base.name)
-    candidates = sorted(file for file in folder.glob(f"{glob.escape(prefix)}*") if file.suffix in (".json", ".txt"))
+    candidates = [path for path in sorted(folder.glob(f"{glob.escape(prefix)}*")) if not path.name.startswith(".")]
+    candidates = [path for path in candidates if path.suffix.lower() in (".json", ".txt")]
     files = []
-    for split, words in _WORDS_IN_FILE_NAMES.items():
-        matches = [file for file in candidates if words & set(re.split("[-_]", file.stem.lower()))]
+    for split in SPLITS:
+        matches = [path for path in candidates if split_of_name(path.stem) == split]
         if len(matches) != 1:
             names = ", ".join(file.name for file in matches) or "none"
             raise ValueError(
                 f"{base}: {len(matches)} files name the {split} list ({names}); exactly one is needed. Give "
-                "folder/prefix, or id_lists={'train': …, 'validation': …, 'test': …}."
+                f"folder/prefix, or {option('id_lists', dict.fromkeys(SPLITS, '…'))}."
             )
         files += matches
     return files

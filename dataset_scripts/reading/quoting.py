@@ -74,7 +74,7 @@ class _Parsed:
     """Fields of the next line without quoting (`plain`), and of the next record with it.
 
     `fields` is None if the line has no quotes, or if they do not close properly. Of a record of several lines,
-    `could_be_rows` is True if some of the lines have as many fields as a record, and `are_rows` if all have.
+    `could_be_rows` is True if one of the lines has the fields of a whole record, and `are_rows` if all have.
     """
 
     first: int
@@ -135,7 +135,7 @@ class _Lines:
     def _parse_quoted(self, parsed: _Parsed, delimiter: str) -> bool:
         """Read the fields of a record with quoting; return False if a quote does not close properly."""
         line, position = self._line(0).rstrip("\r\n"), 0
-        complete = [len(parsed.plain) == self._width]  # by line
+        complete = [len(parsed.plain) == self._width]  # by line; a further line may have a delimiter too many
         opened = closed = 0  # the field that the first line leaves open, and the one that the last line closes
         while True:
             is_quoted = line.startswith('"', position)
@@ -151,7 +151,7 @@ class _Lines:
                     opened, closed = (len(parsed.fields) if parsed.num_lines == 1 else opened), len(parsed.fields)
                     parsed.num_lines += 1
                     line, position = following.rstrip("\r\n"), 0
-                    complete.append(line.count(delimiter) + 1 == self._width)
+                    complete.append(self._width is not None and line.count(delimiter) + 1 >= self._width)
                 parts.append(line[position:end])
                 position = end + 1
                 if position < len(line) and line[position] != delimiter:
@@ -269,5 +269,9 @@ class _Evidence:
         return fields
 
     def _width_fault(self, fields: list[str], has_quotes: bool = False) -> str:
-        cause = "a quote that does not close" if has_quotes else f"{self.delimiter!r} in a text without quotes"
-        return f"the number of fields is {len(fields)}, it must be {self.width}; look for {cause}, or correct the row."
+        cause = ""
+        if has_quotes:
+            cause = "look for a quote that does not close, or "
+        elif len(fields) > self.width:
+            cause = f"look for {self.delimiter!r} in a text without quotes, or "
+        return f"the number of fields is {len(fields)}, it must be {self.width}; {cause}correct the row."

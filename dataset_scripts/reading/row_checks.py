@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TypeGuard
 
 from dataset_scripts.reading.option_names import option
-from dataset_scripts.reading.report import BuildReport, did_you_mean
-from dataset_scripts.reading.tables import Row
+from dataset_scripts.reading.report import BuildReport, did_you_mean, shown
+from dataset_scripts.reading.tables import Row, is_blank
 
 
 class RowChecks:
@@ -20,10 +20,13 @@ class RowChecks:
         self.report = report
         self._location_of_id: dict[str, str] = {}
 
-    def has_all_fields(self, row: Row | str, location: str) -> TypeGuard[Row]:
-        """Check that a row of `tables.table_rows` is well-formed, and count its notes."""
+    def has_all_fields(self, row: Row | str, location: str, fix: str = "") -> TypeGuard[Row]:
+        """Check that a row of `tables.table_rows` is well-formed, and count its notes; drop a blank row."""
         if isinstance(row, str):
-            self.report.fail("malformed row", f"{location}: {row}")
+            self.report.fail("malformed row", f"{location}: {row} {fix}".rstrip())
+            return False
+        if all(is_blank(value) for value in row.values()):
+            self.report.drop("blank row")
             return False
         for note in row.notes:
             self.report.note(note)
@@ -35,7 +38,7 @@ class RowChecks:
         if key in self._location_of_id:
             file, _, line = self._location_of_id[key].rpartition(", ")
             other = line if location.startswith(f"{file}, ") else f"{Path(file).name}, {line}"
-            message = f"{location}: id {post_id!r} is also in {other}; remove one of the two."
+            message = f"{location}: id {shown(post_id)} is also in {other}; remove one of the two."
             if other != line:
                 message += f" If each file numbers its posts, use {option('id_column', '')}, which numbers all."
             self.report.fail("duplicate id", message)
@@ -48,6 +51,7 @@ class RowChecks:
         known = list(known)
         if label not in known:
             hint = did_you_mean(label, known)
-            message = f"{location}: the label must be one of {', '.join(known)}, got {label!r}. {fix}{hint}"
+            listed = ", ".join(known[:10]) + (", …" if known[10:] else "")
+            message = f"{location}: the label must be one of {listed}, got {shown(label, 40)}. {fix}{hint}"
             self.report.fail("unknown label", message)
         return label in known

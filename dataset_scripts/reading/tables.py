@@ -4,7 +4,7 @@ import dataclasses
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from dataset_scripts.reading.option_names import option
 from dataset_scripts.reading.quoting import Record, read_records
-from dataset_scripts.reading.report import did_you_mean
+from dataset_scripts.reading.report import did_you_mean, shown
 from dataset_scripts.reading.sheets import sheet_rows
 from dataset_scripts.reading.text_files import LOST_CHARACTER, text_lines
 
@@ -134,6 +134,15 @@ def table_rows(file: Path, table_format: TableFormat = TableFormat()) -> Iterato
         yield f"{file}, {position}", row
 
 
+def headerless_rows(
+    file: Path, columns: Sequence[str], delimiter: str, encoding: str
+) -> Iterator[tuple[str, Row | str]]:
+    """Yield (location, row) as `table_rows` of a text table without header, whose columns are known."""
+    for record in read_records(lambda: text_lines(file, encoding), delimiter, len(columns)):
+        row = record.fault or _row(zip(columns, record.fields, strict=True), record.notes)
+        yield f"{file}, {record.position}", row
+
+
 def require_column(file: Path | str, columns: list[str], wanted: str, name: str) -> None:
     """Raise a ValueError that lists the columns, unless `wanted` is one of them."""
     if wanted in columns:
@@ -144,7 +153,7 @@ def require_column(file: Path | str, columns: list[str], wanted: str, name: str)
     if not hint and delimiter is not None:
         hint = f" Or is {delimiter!r} between the fields: {option('delimiter', delimiter)}?"
     raise ValueError(
-        f"{file} has no column {_shortened(wanted)!r}; its columns are {listed[:200]}. Name the right one with "
+        f"{file} has no column {shown(wanted)}; its columns are {listed[:200]}. Name the right one with "
         f"{option(name)}.{hint}"
     )
 
@@ -154,21 +163,22 @@ def nested_column(row: dict[str, Any], columns: list[str]) -> str | None:
     return next((column for column in columns if isinstance(row.get(column), (dict, list, bytes))), None)
 
 
+def is_blank(value: Any) -> bool:
+    """Check whether a cell is null, NaN or white space."""
+    if isinstance(value, str):
+        return not value.strip()
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
 def cell_text(value: Any) -> str | None:
     """Convert a cell to stripped text; None for null, NaN and blank."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return None
-    return str(value).strip() or None
+    return None if is_blank(value) else str(value).strip()
 
 
 def cell_name(value: Any) -> str | None:
     """Convert an id or label to text, with `1.0` as `1`: integers with gaps become floats."""
     text = cell_text(value)
     return text if text is None else _INTEGRAL_FLOAT.sub(r"\1", text)
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= 60 else f"{text[:60]}…"
 
 
 def _check(file: Path, table_format: TableFormat) -> str:
@@ -201,9 +211,7 @@ def _column_names(file: Path, header: list[str]) -> list[str]:
 def _unique_names(file: Path, names: list[str]) -> list[str]:
     twice = next((name for number, name in enumerate(names) if name and name in names[:number]), None)
     if twice is not None:
-        raise ValueError(
-            f"{file}: {names.count(twice)} columns have the name {_shortened(twice)!r}; rename all but one."
-        )
+        raise ValueError(f"{file}: {names.count(twice)} columns have the name {shown(twice)}; rename all but one.")
     return names
 
 
@@ -263,7 +271,7 @@ def _json_rows(file: Path, encoding: str | None) -> Iterator[tuple[str, Row | st
         try:
             row = json.loads(line.removeprefix("\ufeff"), object_pairs_hook=_json_object)
         except (ValueError, RecursionError) as error:
-            yield position, f"invalid JSON ({_shortened(str(error))}); JSONL has one object per line."
+            yield position, f"invalid JSON ({shown(str(error), 60)}); JSONL has one object per line."
             continue
         if isinstance(row, dict):
             yield position, _row(row.items())
@@ -283,7 +291,7 @@ def _parquet(file: Path) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(file)
     except (OSError, ValueError) as error:
-        raise ValueError(f"{file} is not a Parquet file ({_shortened(str(error))}).") from None
+        raise ValueError(f"{file} is not a Parquet file ({shown(str(error), 60)}).") from None
 
 
 def _parquet_rows(file: Path) -> Iterator[tuple[str, Row | str]]:
@@ -299,4 +307,4 @@ def _parquet_rows(file: Path) -> Iterator[tuple[str, Row | str]]:
                     except UnicodeDecodeError:
                         yield f"row {number}", "a text is not UTF-8; write the row again."
         except (OSError, ValueError) as error:
-            raise ValueError(f"{file}, after row {number}: damaged ({_shortened(str(error))}).") from None
+            raise ValueError(f"{file}, after row {number}: damaged ({shown(str(error), 60)}).") from None

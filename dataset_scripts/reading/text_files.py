@@ -44,14 +44,16 @@ def encoding_notes(encoding: str) -> tuple[str, ...]:
     return () if encoding == "utf-8-sig" else (f"text read as {encoding.upper()}",)
 
 
-def utf8_or_gb18030(file: Path) -> str:
-    """Return `"utf-8-sig"` if the file is valid UTF-8, else `"gb18030"` (superset of GBK).
+def encoding_of(file: Path) -> str:
+    """Return the encoding of a text file: that of its byte order mark, else UTF-8 if valid, else GB18030.
 
     Raises:
         ValueError: the file is neither; the message names the first line that is not GB18030.
     """
     with _open(file) as raw:
         content = raw.read()
+    if (marked := _marked_encoding(content)) is not None:
+        return marked
     for encoding in ("utf-8-sig", "gb18030"):  # in this order, since nearly all bytes are valid GB18030
         try:
             content.decode(encoding)

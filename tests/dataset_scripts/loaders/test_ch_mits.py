@@ -197,7 +197,7 @@ def _truncate(download):
         (_list_row(f"0,{DISK}\\p/p0/cover.jpg"), "unknown label", "line 6: .* note 'p0' must be 1 .*got '0'"),
         (_list_row(f"2,{DISK}\\p/p98/cover.jpg"), "unknown label", "line 6: .*got '2'"),
         (_list_row(f"1,{DISK}\\p/p0/cover.jpg"), "duplicate id", "line 6: id 'p0' is also in line 2"),
-        (_list_row("1"), "malformed row", "line 6: .*label,path/note/image, got '1'"),
+        (_list_row("1"), "malformed row", "line 6: .*fields is 1, it must be 2.*label,path/note/image"),
     ],
 )
 def test_a_faulty_note_raises_or_is_skipped(download, damage, reason, message):

@@ -112,7 +112,7 @@ def _cut(name, stop):
     [
         (_unlink("3.jpg"), "missing image", r"line 3: the image .*3\.jpg does not exist"),
         (_cut("3.jpg", -80), "unreadable image", r"line 3: the image .*3\.jpg cannot be decoded .*[Tt]runcated"),
-        (_cut("3.jpg", 0), "unreadable image", r"line 3: the image .*3\.jpg cannot be decoded .*Unidentified"),
+        (_cut("3.jpg", 0), "unreadable image", r"line 3: the image .*3\.jpg cannot be decoded .*empty file"),
         (_unlink("3.txt"), "missing text", r"line 3: the text .*3\.txt does not exist"),
         (_cut("3.txt", 0), "empty text", r"line 3: the text .*3\.txt is empty"),
         (lambda folder: add_row(folder, "20\thappy,positive"), "unknown label", "line 7: .*negative, got 'happy'"),

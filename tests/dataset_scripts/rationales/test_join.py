@@ -129,3 +129,11 @@ def test_a_file_that_cannot_be_joined_is_refused(folder, name, content, message)
         (folder / name).write_text(content)
     with pytest.raises(ValueError, match=message):
         load_posts("sample", num_posts=2, rationales=folder / name)
+
+
+def test_the_coverage_is_said_on_the_screen(folder, caplog):
+    rows = [{"id": "a", "rationale_positive": "p"}, {"id": "b", "rationale_positive": " "}]
+    load_posts("folder", folder, rationales=write(folder, rows))
+    assert "rationales for 1 of 3 posts" in [
+        record.message.split(": ", 1)[1] for record in caplog.records if record.levelname == "WARNING"
+    ]
