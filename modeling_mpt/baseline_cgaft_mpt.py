@@ -12,7 +12,7 @@ from .baselines_attention_mpt import TransformerLayer, check_heads
 from .baselines_configuration_mpt import BaselineOutput
 from .baselines_modeling_mpt import BaselineConfig, BaselineForSentimentClassification, Posts, Tokens
 from .baselines_visual_mpt import VitPatches, as_tokens
-from .packing_mpt import masked_mean
+from .packing_mpt import EncoderLayers, masked_mean
 from .pretrained_mpt import ignored_at_inference
 
 MIXABLE = ("vit", "deit", "dinov2", "dinov2_with_registers", "clip_vision_model", "siglip_vision_model")
@@ -83,7 +83,7 @@ class AdaptiveVit(VitPatches):
         self.source.requires_grad_(False)
 
     def encode_images(
-        self, pixel_values: torch.Tensor, weights: torch.Tensor
+        self, pixel_values: torch.Tensor, layers: EncoderLayers, weights: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, None]:
         """Encode images with the weights w, `(images, layers)`, of the tuned network."""
         tuned, source = self.vision_encoder, self.source.vision_encoder
@@ -92,10 +92,13 @@ class AdaptiveVit(VitPatches):
         states = tuned.embeddings(pixel_values)
         if hasattr(tuned, "pre_layrnorm"):
             states = tuned.pre_layrnorm(states)
-        layers = zip(transformer_layers(tuned), transformer_layers(source), weights.unbind(dim=1), strict=True)
-        for tuned_layer, source_layer, weight in layers:
+        hidden_states = [states]
+        pairs = zip(transformer_layers(tuned), transformer_layers(source), weights.unbind(dim=1), strict=True)
+        for tuned_layer, source_layer, weight in pairs:
             weight = weight[:, None, None]
             states = weight * tuned_layer(states, *mask) + (1 - weight) * source_layer(states, *mask)
+            hidden_states.append(states)
+        layers.add("vision", {"hidden_states": hidden_states})
         states = tuned.post_layernorm(states) if dual else tuned.layernorm(states)
         summary = states[:, 0] if self.pooling == "cls" else states.mean(dim=1)
         return as_tokens(states, self.first_patch), summary, None
@@ -156,10 +159,10 @@ class CGAFTForSentimentClassification(BaselineForSentimentClassification):
 
         w = σ(policy([first state of the text; image vector of the frozen copy])).
         """
-        text = self.encode_text(posts.input_ids, posts.attention_mask)
+        text = self.encode_text(posts.input_ids, posts.attention_mask, posts.layers)
         context = torch.cat([text.summary, self.visual.source(posts.pixel_values, posts.image_mask).summary], dim=-1)
         weights = torch.sigmoid(self.policy(context)) * posts.image_mask.unsqueeze(-1)
-        image = self.visual(posts.pixel_values, posts.image_mask, weights=weights)
+        image = self.visual(posts.pixel_values, posts.image_mask, posts.layers, weights=weights)
         pooled, fields = self.pool(text, image)
         return pooled, fields | {"policy_weights": weights}
 

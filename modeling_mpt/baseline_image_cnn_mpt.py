@@ -7,6 +7,7 @@ from torch import nn
 
 from .baselines_modeling_mpt import BaselineConfig, BaselineForSentimentClassification, Tokens
 from .baselines_visual_mpt import CnnGrid
+from .packing_mpt import NO_LAYERS, EncoderLayers
 
 
 class ImageCNNSentimentConfig(BaselineConfig):
@@ -58,7 +59,9 @@ class FlattenedCnn(CnnGrid):
         self.projection = nn.Linear(config.cnn_channels[-1] * config.grid_size**2, config.hidden_size)
         self.size = config.hidden_size
 
-    def encode_images(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None]:
+    def encode_images(
+        self, pixel_values: torch.Tensor, layers: EncoderLayers = NO_LAYERS
+    ) -> tuple[torch.Tensor, torch.Tensor, None]:
         features = self.projection(self.grid(self.cnn(pixel_values)).flatten(1))
         return features.unsqueeze(1), features, None
 

@@ -14,7 +14,7 @@ from .baselines_words_mpt import WordEmbeddings
 from .configuration_base_mpt import MODALITIES
 from .fusion_mpt import LightweightAttentionFusion, PerspectiveAttention
 from .loss_mpt import classification_loss
-from .packing_mpt import compact, compact_rationales, masked_mean, token_states
+from .packing_mpt import NO_LAYERS, EncoderLayers, compact, compact_rationales, masked_mean
 from .pretrained_mpt import ENCODERS, SentimentPreTrainedModel, batch_and_device
 
 
@@ -26,12 +26,14 @@ class Posts(NamedTuple):
         attention_mask (`torch.BoolTensor` of shape `(batch, seq_len)`)
         pixel_values (`torch.Tensor` of shape `(batch, 3, height, width)`): `None` if no post has an image.
         image_mask (`torch.BoolTensor` of shape `(batch,)`)
+        layers ([`EncoderLayers`]): layers of the encoders that the output will contain.
     """
 
     input_ids: torch.Tensor
     attention_mask: torch.Tensor
     pixel_values: torch.Tensor | None
     image_mask: torch.Tensor
+    layers: EncoderLayers = NO_LAYERS
 
 
 class BaselineForSentimentClassification(SentimentPreTrainedModel):
@@ -172,19 +174,21 @@ class BaselineForSentimentClassification(SentimentPreTrainedModel):
         """Encode the modalities that the system reads, as arguments of `pool`."""
         tokens = {}
         if "text" in self.config.reads:
-            tokens["text"] = self.encode_text(posts.input_ids, posts.attention_mask)
+            tokens["text"] = self.encode_text(posts.input_ids, posts.attention_mask, posts.layers)
         if "image" in self.config.reads:
-            tokens["image"] = self.visual(posts.pixel_values, posts.image_mask)
+            tokens["image"] = self.visual(posts.pixel_values, posts.image_mask, posts.layers)
         if "scene" in self.config.reads:
             tokens["scene"] = tokens["image"]
             if self.scene is not None:
                 tokens["scene"] = self.scene(posts.pixel_values, posts.image_mask)
         return tokens
 
-    def encode_text(self, input_ids: torch.LongTensor, attention_mask: torch.Tensor) -> Tokens:
+    def encode_text(
+        self, input_ids: torch.LongTensor, attention_mask: torch.Tensor, layers: EncoderLayers = NO_LAYERS
+    ) -> Tokens:
         """Encode texts. States are `(batch, seq_len, text_size)`, real tokens first."""
-        input_ids, mask, _ = compact(input_ids, attention_mask.bool())
-        states = token_states(self.text_encoder, input_ids, mask)
+        input_ids, mask, order = compact(input_ids, attention_mask.bool())
+        states = layers.token_states("text", self.text_encoder, input_ids, mask, order)
         return Tokens(states, mask, states[:, 0])
 
     def represent(self, posts: Posts) -> tuple[torch.Tensor, Mapping[str, Any]]:
@@ -200,6 +204,8 @@ class BaselineForSentimentClassification(SentimentPreTrainedModel):
         rationale_input_ids: torch.LongTensor | None = None,
         rationale_attention_mask: torch.Tensor | None = None,
         labels: torch.LongTensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
     ) -> BaselineOutput | tuple:
         """Classify posts. The arguments are those of [`MPTForSentimentClassification.forward`].
@@ -207,6 +213,7 @@ class BaselineForSentimentClassification(SentimentPreTrainedModel):
         Modalities that the system does not read are ignored.
         """
         config = self.config
+        layers = self.requested_layers(output_hidden_states, output_attentions)
         batch, device = batch_and_device(
             input_ids=input_ids, pixel_values=pixel_values, rationale_input_ids=rationale_input_ids
         )
@@ -217,7 +224,7 @@ class BaselineForSentimentClassification(SentimentPreTrainedModel):
             attention_mask = torch.ones_like(input_ids)
         if image_mask is None or pixel_values is None:
             image_mask = torch.full((batch,), pixel_values is not None, device=device)
-        posts = Posts(input_ids, attention_mask.bool(), pixel_values, image_mask.bool())
+        posts = Posts(input_ids, attention_mask.bool(), pixel_values, image_mask.bool(), layers)
         fused, extras = self.represent(posts)
         outputs = dict(extras)
         present = dict.fromkeys(MODALITIES, torch.zeros(batch, dtype=torch.bool, device=device))
@@ -227,7 +234,7 @@ class BaselineForSentimentClassification(SentimentPreTrainedModel):
             present["image"] = posts.image_mask
         if config.use_rationales:
             embeds, weights, present["rationales"] = self._rationales(
-                fused, rationale_input_ids, rationale_attention_mask
+                fused, rationale_input_ids, rationale_attention_mask, layers
             )
             mask = torch.stack([present["text"] | present["image"], present["rationales"]], dim=1)
             fused, outputs["system_weights"] = self.rationale_fusion([fused, embeds], mask)
@@ -237,19 +244,24 @@ class BaselineForSentimentClassification(SentimentPreTrainedModel):
         outputs["logits"] = self.classifier(fused)
         if labels is not None:
             outputs |= self.compute_losses(labels, **{name: outputs.get(name) for name in self.loss_inputs})
-        output = self.output_class(**outputs)
+        output = self.output_class(**outputs, **layers.fields)
         return output if (config.return_dict if return_dict is None else return_dict) else output.to_tuple()
 
     def _rationales(
-        self, pooled: torch.Tensor, input_ids: torch.Tensor | None, attention_mask: torch.Tensor | None
+        self,
+        pooled: torch.Tensor,
+        input_ids: torch.Tensor | None,
+        attention_mask: torch.Tensor | None,
+        layers: EncoderLayers,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return r' `(batch, pooled_size)`, its weights, and the mask of posts with rationales."""
         shape = (pooled.shape[0], len(self.config.perspectives))
         if input_ids is None:
             return torch.zeros_like(pooled), pooled.new_zeros(shape), pooled.new_zeros(shape[0], dtype=torch.bool)
         dropout = self.config.rationale_dropout if self.training else 0.0
-        input_ids, mask, _ = compact_rationales(input_ids, attention_mask, self.config.perspectives, dropout)
-        states = token_states(self.rationale_encoder or self.text_encoder, input_ids, mask)
+        input_ids, mask, order = compact_rationales(input_ids, attention_mask, self.config.perspectives, dropout)
+        encoder = self.rationale_encoder or self.text_encoder
+        states = layers.token_states("rationale", encoder, input_ids, mask, order)
         present = mask.any(dim=1).view(shape)
         embeds, weights = self.perspective_attention(masked_mean(states, mask).view(*shape, -1), present)
         return embeds, weights, present.any(dim=1)

@@ -19,6 +19,7 @@ from .backbones_mpt import (
     vision_vector,
 )
 from .branches_mpt import ConvNet
+from .packing_mpt import NO_LAYERS, EncoderLayers
 
 
 class Tokens(NamedTuple):
@@ -68,23 +69,31 @@ class VisualProvider(nn.Module):
         freeze_first_layers(self.vision_encoder, config.freeze_vision_layers)
 
     def encode_images(
-        self, pixel_values: torch.Tensor, **by_image: torch.Tensor
+        self, pixel_values: torch.Tensor, layers: EncoderLayers, **by_image: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
         """Encode pixels `(images, 3, height, width)`, with further inputs `(images, …)`.
+
+        `layers` keeps the requested layers of a vision encoder; a CNN or a detector has none.
 
         Returns:
             States `(images, regions, size)`, summary `(images, size)`, and scores `(images, num_scores)` or `None`.
         """
         raise NotImplementedError
 
-    def forward(self, pixel_values: torch.Tensor | None, image_mask: torch.Tensor, **by_post: torch.Tensor) -> Tokens:
+    def forward(
+        self,
+        pixel_values: torch.Tensor | None,
+        image_mask: torch.Tensor,
+        layers: EncoderLayers = NO_LAYERS,
+        **by_post: torch.Tensor,
+    ) -> Tokens:
         """Encode the images `(batch, 3, height, width)` of posts that have one by `image_mask`.
 
         `by_post` `(batch, …)` are further inputs of `encode_images`.
         """
         weight = next(self.parameters())
         if is_tracing() and pixel_values is not None:  # data-dependent shapes break the graph: encode all images
-            states, summary, scores = self.encode_images(pixel_values.to(weight.dtype), **by_post)
+            states, summary, scores = self.encode_images(pixel_values.to(weight.dtype), layers, **by_post)
             present = image_mask.unsqueeze(-1)
             scores = None if scores is None else scores * present
             return Tokens(states * present.unsqueeze(-1), present.expand(states.shape[:2]), summary * present, scores)
@@ -97,7 +106,7 @@ class VisualProvider(nn.Module):
             by_image = {name: values[rows] for name, values in by_post.items()}
             states, summary, scores = (
                 part if part is None else part.new_zeros(len(image_mask), *part.shape[1:]).index_copy(0, rows, part)
-                for part in self.encode_images(pixel_values[rows].to(weight.dtype), **by_image)
+                for part in self.encode_images(pixel_values[rows].to(weight.dtype), layers, **by_image)
             )
         return Tokens(states, image_mask.unsqueeze(1).expand(states.shape[:2]), summary, scores)
 
@@ -111,8 +120,8 @@ class VitPatches(VisualProvider):
         self.natural_pooling = natural_pooling(encoder, self.pooling)
         self.first_patch = first_patch(encoder)
 
-    def encode_images(self, pixel_values):
-        output = self.vision_encoder(pixel_values=pixel_values)
+    def encode_images(self, pixel_values, layers):
+        output = layers.run("vision", self.vision_encoder, pixel_values=pixel_values)
         summary = vision_vector(output, self.pooling, self.natural_pooling)
         return as_tokens(output.last_hidden_state, self.first_patch), summary, None
 
@@ -137,7 +146,7 @@ class CnnGrid(VisualProvider):
         if config.freeze_cnn:
             self.cnn.requires_grad_(False)
 
-    def encode_images(self, pixel_values):
+    def encode_images(self, pixel_values, layers):
         pixels = convert_pixels(pixel_values, self.scale, self.shift)
         maps = self.cnn.layers(pixels) if isinstance(self.cnn, ConvNet) else self.cnn(pixels).last_hidden_state
         return as_tokens(maps, 0), pool_map(maps), None
@@ -154,7 +163,7 @@ class DetectedObjects(VisualProvider):
         self.max_regions = config.max_regions
         self.num_scores = encoder.config.num_labels
 
-    def encode_images(self, pixel_values):
+    def encode_images(self, pixel_values, layers):
         output = self.vision_encoder(pixel_values=pixel_values)
         logits = output.logits  # (images, queries, classes), or one more for "no object"
         if logits.shape[-1] > self.num_scores:
@@ -179,8 +188,8 @@ class ClassifiedPlaces(VisualProvider):
         self.num_scores = encoder.config.num_labels
         self.first_patch = first_patch(encoder)
 
-    def encode_images(self, pixel_values):
-        output = self.vision_encoder(pixel_values=pixel_values, output_hidden_states=True)
+    def encode_images(self, pixel_values, layers):
+        output = layers.run("vision", self.vision_encoder, pixel_values=pixel_values, output_hidden_states=True)
         states = as_tokens(output.hidden_states[-1], self.first_patch)
         return states, states.mean(dim=1), output.logits.softmax(dim=-1)
 

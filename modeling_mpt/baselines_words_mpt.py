@@ -60,9 +60,12 @@ class WordEmbeddings(nn.Module):
     def set_input_embeddings(self, value: nn.Embedding) -> None:
         self.embeddings = value
 
-    def forward(self, input_ids: torch.LongTensor, attention_mask: torch.Tensor | None = None) -> BaseModelOutput:
-        """Look up `(batch, seq_len)` token ids."""
-        return BaseModelOutput(last_hidden_state=self.embeddings(input_ids))
+    def forward(
+        self, input_ids: torch.LongTensor, attention_mask: torch.Tensor | None = None, **request: bool
+    ) -> BaseModelOutput:
+        """Look up `(batch, seq_len)` token ids. The embeddings are the only hidden states."""
+        states = self.embeddings(input_ids)
+        return BaseModelOutput(last_hidden_state=states, hidden_states=(states,))
 
 
 def run_rnn(rnn: nn.RNNBase, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

@@ -13,7 +13,7 @@ from .backbones_mpt import (
     vision_hidden_size,
     vision_vector,
 )
-from .packing_mpt import masked_mean
+from .packing_mpt import NO_LAYERS, EncoderLayers, masked_mean
 
 
 class SelectiveKernel(nn.Module):
@@ -130,16 +130,13 @@ class ImageBranches(nn.Module):
             freeze_batch_statistics(self.cnn)
         return self
 
-    def forward(self, pixel_values: torch.Tensor, **kwargs) -> tuple[torch.Tensor, dict]:
-        """Extract v' `(batch, hidden)` from pixels `(batch, 3, height, width)`.
-
-        `kwargs` and the second result are arguments and output (empty without one) of the vision encoder.
-        """
-        features, output = [], {}
+    def forward(self, pixel_values: torch.Tensor, layers: EncoderLayers = NO_LAYERS) -> torch.Tensor:
+        """Extract v' `(batch, hidden)` from pixels `(batch, 3, height, width)`."""
+        features = []
         if self.cnn is not None:
             maps = self.cnn(convert_pixels(pixel_values, self.scale, self.shift))
             features.append(maps if isinstance(maps, torch.Tensor) else pool_map(maps.last_hidden_state))
         if self.vision_encoder is not None:
-            output = self.vision_encoder(pixel_values=pixel_values, **kwargs)
+            output = layers.run("vision", self.vision_encoder, pixel_values=pixel_values)
             features.append(vision_vector(output, self.pooling, self.natural_pooling))
-        return self.projection(torch.cat(features, dim=-1)), output
+        return self.projection(torch.cat(features, dim=-1))

@@ -12,7 +12,7 @@ from .configuration_base_mpt import MODALITIES
 from .configuration_mpt import MPTConfig
 from .fusion_mpt import LightweightAttentionFusion, PerspectiveAttention
 from .loss_mpt import classification_loss, cross_modal_contrastive_loss, supervised_contrastive_loss
-from .packing_mpt import compact, compact_rationales, masked_mean, nonempty_mask, token_states, undo_compact
+from .packing_mpt import compact, compact_rationales, masked_mean, token_states
 from .pretrained_mpt import MPTOutput, SentimentPreTrainedModel, batch_and_device
 
 
@@ -115,27 +115,22 @@ class MPTModel(MPTPreTrainedModel):
             rationale_attention_mask (`torch.Tensor` of shape `(batch, num_perspectives, rationale_len)`, *optional*):
                 0 at padding; a row of zeros is a missing rationale.
             output_attentions, output_hidden_states (`bool`, *optional*): whether to return those of the text encoder
-                on the post's text and of the vision encoder. Attentions need `attn_implementation="eager"`.
+                on text and rationales and of the vision encoder. Attentions need `attn_implementation="eager"`.
             return_dict (`bool`, *optional*): `False` for a plain tuple.
 
         Raises:
             ValueError: For no input, inputs with unequal numbers of posts, or attentions of another implementation.
         """
         config = self.config
-        extras = {}
-        if config.output_hidden_states if output_hidden_states is None else output_hidden_states:
-            extras["output_hidden_states"] = True
-        if config.output_attentions if output_attentions is None else output_attentions:
-            extras["output_attentions"] = True
-            self._check_attention()
+        layers = self.requested_layers(output_hidden_states, output_attentions)
         batch, device = batch_and_device(
             input_ids=input_ids, pixel_values=pixel_values, rationale_input_ids=rationale_input_ids
         )
         absent = torch.zeros(batch, dtype=torch.bool, device=device)
-        embeds, masks, vision_output = {}, dict.fromkeys(MODALITIES, absent), {}
+        embeds, masks = {}, dict.fromkeys(MODALITIES, absent)
 
         text, rationales = self._tokens(input_ids, attention_mask, rationale_input_ids, rationale_attention_mask)
-        text_states, rationale_states, text_output = self._states(text, rationales, extras)
+        text_states, rationale_states = self._states(text, rationales, layers)
         if text_states is not None:
             masks["text"] = text[1].any(dim=1)
             embeds["text"] = self.text_branches(text_states, text[1]) * masks["text"].unsqueeze(-1)
@@ -148,7 +143,7 @@ class MPTModel(MPTPreTrainedModel):
             embeds["rationales"], perspective_weights = self.perspective_attention(pooled, has_rationale)
         if pixel_values is not None and self.image_branches is not None:
             masks["image"] = ~absent if image_mask is None else image_mask.bool()
-            embeds["image"], vision_output = self._image(pixel_values, masks["image"], extras)
+            embeds["image"] = self._image(pixel_values, masks["image"], layers)
 
         modality_mask = torch.stack([masks[name] for name in MODALITIES], dim=1)
         zero = torch.zeros(batch, config.hidden_size, dtype=self.dtype, device=device)
@@ -166,22 +161,9 @@ class MPTModel(MPTPreTrainedModel):
             modality_weights=modality_weights,
             modality_mask=modality_mask,
             perspective_weights=perspective_weights,
-            text_hidden_states=text_output.get("hidden_states"),
-            text_attentions=text_output.get("attentions") or None,
-            vision_hidden_states=vision_output.get("hidden_states"),
-            vision_attentions=vision_output.get("attentions") or None,
+            **layers.fields,
         )
         return output if (config.return_dict if return_dict is None else return_dict) else output.to_tuple()
-
-    def _check_attention(self) -> None:
-        """Raise an error if no encoder returns attention weights."""
-        encoders = [self.text_encoder, self.image_branches and self.image_branches.vision_encoder]
-        used = {encoder.config._attn_implementation for encoder in encoders if encoder is not None}
-        if "eager" not in used:
-            raise ValueError(
-                f"`output_attentions=True` needs the attention 'eager', got {sorted(used)}. Call "
-                "`model.set_attn_implementation('eager')` or pass `attn_implementation='eager'` to `from_pretrained`."
-            )
 
     def _tokens(self, input_ids, attention_mask, rationale_input_ids, rationale_attention_mask):
         """Compact the text and the rationales that this network reads.
@@ -201,33 +183,24 @@ class MPTModel(MPTPreTrainedModel):
             )
         return text, rationales
 
-    def _states(self, text, rationales, extras):
+    def _states(self, text, rationales, layers):
         """Encode text and rationales, in one pass if they share the encoder.
 
         Returns:
             Token states of the text `(batch, seq_len, dim)` and of the rationales `(batch · num_perspectives,
-            rationale_len, dim)`, and the text encoder's hidden states and attentions that `extras` requests.
+            rationale_len, dim)`.
         """
-        parts = {"text": text, "rationales": rationales}
-        states, text_output = dict.fromkeys(parts), {}
-        if text is not None and extras:
-            ids, mask, order = text
-            encoded = self.text_encoder(input_ids=ids, attention_mask=nonempty_mask(mask), **extras)
-            states["text"] = encoded.last_hidden_state * mask.unsqueeze(-1)
-            for name in ("hidden_states", "attentions"):
-                if encoded.get(name) is not None:
-                    text_output[name] = tuple(undo_compact(layer, order) for layer in encoded[name])
-        if self.rationale_encoder is not None and rationales is not None:
-            states["rationales"] = token_states(self.rationale_encoder, *rationales[:2])
-        pending = {name: part for name, part in parts.items() if part is not None and states[name] is None}
-        if pending:
-            states |= zip(pending, self._encode([*pending.values()]), strict=True)
-        return states["text"], states["rationales"], text_output
+        parts = {"text": text, "rationale": rationales}
+        given = {name: part for name, part in parts.items() if part is not None}
+        # A graph has no buckets, and widths that an export keeps symbolic.
+        if self.rationale_encoder is None and len(given) == 2 and not layers.request and not is_tracing():
+            return self._encode([text, rationales])
+        encoders = {"text": self.text_encoder, "rationale": self.rationale_encoder or self.text_encoder}
+        states = {name: layers.token_states(name, encoders[name], *part) for name, part in given.items()}
+        return states.get("text"), states.get("rationale")
 
     def _encode(self, parts):
         """Encode text and rationales in one pass, with length buckets over both."""
-        if is_tracing():  # without buckets, and with widths that an export keeps symbolic
-            return [token_states(self.text_encoder, ids, mask) for ids, mask, _ in parts]
         width = max(ids.shape[1] for ids, _, _ in parts)
         pad = self.config.text_config.pad_token_id or 0
         ids = torch.cat([F.pad(ids, (0, width - ids.shape[1]), value=pad) for ids, _, _ in parts])
@@ -235,17 +208,16 @@ class MPTModel(MPTPreTrainedModel):
         states = token_states(self.text_encoder, ids, mask).split([ids.shape[0] for ids, _, _ in parts])
         return [part[:, : ids.shape[1]] for part, (ids, _, _) in zip(states, parts, strict=True)]
 
-    def _image(self, pixel_values, mask, extras):
-        """Return v' `(batch, hidden)`, zero without an image, and the vision encoder's output."""
+    def _image(self, pixel_values, mask, layers):
+        """Return v' `(batch, hidden)`, zero without an image."""
         pixel_values = pixel_values.to(self.dtype)
         if is_tracing():  # the mask is unknown: all images are encoded
-            embeds, output = self.image_branches(pixel_values, **extras)
-            return embeds * mask.unsqueeze(-1), output
+            return self.image_branches(pixel_values, layers) * mask.unsqueeze(-1)
         rows = mask.nonzero().squeeze(-1)
         if len(rows) == 0:
-            return pixel_values.new_zeros(len(mask), self.config.hidden_size), {}
-        embeds, output = self.image_branches(pixel_values[rows], **extras)
-        return embeds.new_zeros(len(mask), embeds.shape[-1]).index_copy(0, rows, embeds), output
+            return pixel_values.new_zeros(len(mask), self.config.hidden_size)
+        embeds = self.image_branches(pixel_values[rows], layers)
+        return embeds.new_zeros(len(mask), embeds.shape[-1]).index_copy(0, rows, embeds)
 
 
 class MPTForSentimentClassification(MPTPreTrainedModel):

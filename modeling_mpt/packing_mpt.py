@@ -1,6 +1,11 @@
 """Padding-free encoding: compacted tokens, length buckets, and masked pooling."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 from transformers.utils import is_tracing
 
@@ -99,6 +104,48 @@ def token_states(encoder: PreTrainedModel, input_ids: torch.Tensor, attention_ma
     if states is None:
         states = next(encoder.parameters()).new_zeros(*input_ids.shape, encoder.config.hidden_size)
     return states
+
+
+@dataclass
+class EncoderLayers:
+    """Hidden states and attentions of the encoders in one forward pass, if a caller asked for them.
+
+    Args:
+        request (`dict[str, bool]`): arguments of an encoder; empty without a request.
+        fields (`dict[str, tuple[torch.Tensor]]`): fields of the output, e.g. `text_hidden_states`.
+    """
+
+    request: dict[str, bool] = field(default_factory=dict)
+    fields: dict[str, tuple[torch.Tensor, ...]] = field(default_factory=dict)
+
+    def run(self, name: str, encoder: nn.Module, order: torch.Tensor | None = None, **inputs: Any) -> Any:
+        """Call an encoder and keep its layers, restored to the positions before [`compact`] by its `order`."""
+        output = encoder(**inputs | self.request)
+        self.add(name, output, order)
+        return output
+
+    def add(self, name: str, output: Mapping[str, Any], order: torch.Tensor | None = None) -> None:
+        """Keep the requested layers of the output of an encoder."""
+        if order is not None and not is_tracing() and order.equal(order.sort(dim=1).values):
+            order = None  # nothing was moved: the encoder's own tensors have gradients
+        for kind in ("hidden_states", "attentions"):
+            layers = output.get(kind) if self.request.get(f"output_{kind}") else None
+            layers = [layer for layer in layers or () if layer is not None]
+            if layers:
+                moved = layers if order is None else [undo_compact(layer, order) for layer in layers]
+                self.fields[f"{name}_{kind}"] = tuple(moved)
+
+    def token_states(
+        self, name: str, encoder: nn.Module, input_ids: torch.Tensor, mask: torch.Tensor, order: torch.Tensor
+    ) -> torch.Tensor:
+        """Encode compacted sequences, in one call if their layers are requested. See [`token_states`]."""
+        if not self.request:
+            return token_states(encoder, input_ids, mask)
+        output = self.run(name, encoder, order, input_ids=input_ids, attention_mask=nonempty_mask(mask))
+        return output.last_hidden_state * mask.unsqueeze(-1)
+
+
+NO_LAYERS = EncoderLayers()
 
 
 def masked_mean(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

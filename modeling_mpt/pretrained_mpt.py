@@ -13,6 +13,7 @@ from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.utils import ModelOutput
 
 from .backbones_mpt import has_class_token
+from .packing_mpt import EncoderLayers
 from .processor_match_mpt import (
     check_image_size,
     check_vocabulary,
@@ -46,9 +47,12 @@ class MPTOutput(ModelOutput):
         modality_mask (`torch.BoolTensor` of shape `(batch, 3)`): modalities that a post has: text, image, rationales.
         perspective_weights (`torch.Tensor` of shape `(batch, num_perspectives)`): weights of the rationales.
         text_hidden_states, text_attentions (`tuple` of `torch.Tensor`): states of the text encoder on the post's text,
-            on request, at the positions of `input_ids`.
+            on request, `(batch, seq_len, dim)` and `(batch, heads, seq_len, seq_len)` at the positions of `input_ids`.
         vision_hidden_states, vision_attentions (`tuple` of `torch.Tensor`): states of the vision encoder, on request,
             for the posts of the batch that have an image.
+        rationale_hidden_states, rationale_attentions (`tuple` of `torch.Tensor`): those of the rationales, on request,
+            `(batch · num_perspectives, rationale_len, dim)` and `(batch · num_perspectives, heads, rationale_len,
+            rationale_len)`. States of text and rationales have gradients if all padding is on the right.
     """
 
     loss: torch.Tensor | None = None
@@ -66,6 +70,8 @@ class MPTOutput(ModelOutput):
     text_attentions: tuple[torch.Tensor, ...] | None = None
     vision_hidden_states: tuple[torch.Tensor, ...] | None = None
     vision_attentions: tuple[torch.Tensor, ...] | None = None
+    rationale_hidden_states: tuple[torch.Tensor, ...] | None = None
+    rationale_attentions: tuple[torch.Tensor, ...] | None = None
 
 
 def ignored_at_inference(output_class: type) -> list[str]:
@@ -80,14 +86,22 @@ class SentimentPreTrainedModel(PreTrainedModel):
     layers that the configuration names.
     """
 
-    main_input_name = "input_ids"
-    supports_gradient_checkpointing = True
+    supports_gradient_checkpointing = True  # in a network with an encoder that does, see `post_init`
     accepts_loss_kwargs = False  # the loss is a mean over the batch: the Trainer must divide it by accumulation steps
     # Each encoder has its own implementation; without these, the model would report and require eager attention.
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
     _supports_attention_backend = True
+
+    def post_init(self) -> None:
+        """Initialize new layers, and declare what the network with these encoders reads and supports."""
+        inputs = {"text": "input_ids", "image": "pixel_values", "rationales": "rationale_input_ids"}
+        self.main_input_name = next(name for modality, name in inputs.items() if modality in self.config.modalities)
+        self.supports_gradient_checkpointing = any(
+            hasattr(module, "gradient_checkpointing") for module in self.modules()
+        )
+        super().post_init()
 
     def init_weights(self) -> None:
         """Initialize new layers, but keep the values that the constructor of a GRU drew."""
@@ -121,11 +135,39 @@ class SentimentPreTrainedModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
-        """Load a saved model, see [`PreTrainedModel.from_pretrained`]."""
+        """Load a saved model, see [`PreTrainedModel.from_pretrained`].
+
+        Saved weights have other names than those in memory (of a ViT, nearly all), which this method converts.
+        `load_state_dict` does not, nor does transformers' `Trainer` when it resumes or loads the best model: it skips
+        these weights with a warning. `MPTTrainer` restores all.
+        """
         loaded = super().from_pretrained(*args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded  # with output_loading_info=True it is a pair
         model.base_model.freeze()  # loaded weights require gradients
         return loaded
+
+    def requested_layers(self, output_hidden_states: bool | None, output_attentions: bool | None) -> EncoderLayers:
+        """Return which layers of the encoders a call requests; `None` is the value of the configuration.
+
+        Raises:
+            ValueError: For attentions, if no encoder returns them.
+        """
+        given = {"output_hidden_states": output_hidden_states, "output_attentions": output_attentions}
+        chosen = {name: getattr(self.config, name) if value is None else value for name, value in given.items()}
+        if chosen["output_attentions"]:
+            encoders = (each for each in self.modules() if isinstance(each, PreTrainedModel) and each is not self)
+            used = {each.config._attn_implementation for each in encoders if not hasattr(each, "timm_model")}
+            if not used:
+                raise ValueError(
+                    f"`output_attentions=True` needs an encoder with attention: {self.config.title} has none."
+                )
+            if "eager" not in used:
+                raise ValueError(
+                    f"`output_attentions=True` needs the attention 'eager', got {sorted(used)}. Call "
+                    "`model.set_attn_implementation('eager')` or pass `attn_implementation='eager'` to "
+                    "`from_pretrained`."
+                )
+        return EncoderLayers({name: True for name, value in chosen.items() if value})
 
     def resize_token_embeddings(self, *args: Any, **kwargs: Any) -> nn.Module:
         """Resize the embeddings of the text encoder, and of the rationales' own if there is one."""
