@@ -41,22 +41,26 @@ def check_names(
     """
     text = set(MPTTextKwargs.__annotations__)
     of_images = getattr(getattr(image_processor, "valid_kwargs", None), "__annotations__", {})
-    images = {*ImagesKwargs.__annotations__, *of_images}
-    groups = {"text_kwargs": text, "images_kwargs": images, "common_kwargs": text | images}
-    _check("MPTProcessor", arguments, text | images | set(groups))
-    for group, known in (*groups.items(), ("rationales_kwargs", text - {"return_tensors"})):
-        values = rationales_kwargs if group == "rationales_kwargs" else arguments.get(group)
+    groups = {"text_kwargs": text, "images_kwargs": {*ImagesKwargs.__annotations__, *of_images}}
+    everything = {"common_kwargs", *groups}.union(*groups.values())
+    # Both the tokenizer and the image processor take the common ones.
+    common = set.intersection(*groups.values())
+    _check("MPTProcessor", arguments, everything, groups)
+    given = {**arguments, "rationales_kwargs": rationales_kwargs}
+    for group, known in {**groups, "common_kwargs": common, "rationales_kwargs": text - common}.items():
+        values = given.get(group)
         if values is not None and not isinstance(values, Mapping):
             raise ValueError(f"`{group}` must be a mapping, e.g. {{'max_length': 64}}, got {values!r}.")
-        _check(f"`{group}`", values or {}, known)
+        _check(f"`{group}`", values or {}, known, groups)
 
 
-def _check(owner: str, names: Mapping[str, Any], known: set[str]) -> None:
+def _check(owner: str, names: Mapping[str, Any], known: set[str], groups: Mapping[str, set[str]]) -> None:
     for name in names:
         if name not in known:
             close = difflib.get_close_matches(str(name), sorted(known), n=1)
             hint = f"Did you mean {close[0]!r}?" if close else "Leave it out."
-            raise ValueError(f"{owner} has no argument {name!r}. {hint}")
+            home = next((group for group, members in groups.items() if name in members), None)
+            raise ValueError(f"{owner} has no argument {name!r}. {f'Pass it in `{home}`.' if home else hint}")
 
 
 def without_none(values: Mapping[str, Any]) -> dict[str, Any]:

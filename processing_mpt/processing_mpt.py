@@ -345,7 +345,13 @@ class MPTProcessor(ProcessorMixin):
         """Return pixels `(len(images), 3, height, width)`, zero for `None`, and their mask."""
         present = torch.tensor([image is not None for image in images])
         given = [checked_image(image, f"The image of post {i}") for i, image in enumerate(images) if image is not None]
-        pixels = self.image_processor(given, **{**kwargs, "return_tensors": "pt"})["pixel_values"]
+        try:
+            pixels = self.image_processor(given, **{**kwargs, "return_tensors": "pt"})["pixel_values"]
+        except ValueError as error:
+            raise ValueError(
+                f"The images make no tensor ({str(error)[:150]}). Images of a batch need one size: leave `do_resize` on, "
+                "with a `size` of height and width."
+            ) from error
         all_pixels = pixels.new_zeros(len(images), *pixels.shape[1:])
         all_pixels[present] = pixels
         return all_pixels, present
