@@ -15,6 +15,7 @@ from mpt_sentiment.arguments import JSON, PostArguments, argument
 DEFAULT_MODEL = "Qwen/Qwen2.5-VL-7B-Instruct"
 ENGINES = ("endpoint", "transformers", "fake")
 REQUIRED = dataclasses.MISSING
+EXTRA_BODY = "Fields (JSON) merged into each request to a server, e.g. '{\"top_p\": 0.9}'; null leaves a field out."
 _SHARD_OR_PART = re.compile(r"(\d+)(?:/(\d+))?")
 
 
@@ -32,6 +33,7 @@ class SpecArguments:
     temperature: float | None = argument("Temperature of the first request for an answer; default 0.")
     seed: int | None = argument("Seed of the first request for an answer; default 0.")
     repetition_penalty: float | None = argument("Repetition penalty, if the server accepts one; default 1.05.")
+    extra_body: JSON | None = argument(EXTRA_BODY)
 
 
 @dataclasses.dataclass
@@ -45,7 +47,11 @@ class EngineArguments:
     engine: str = argument(
         "endpoint: a server; transformers: a model in this process; fake: fixed sentences.", "endpoint"
     )
-    endpoint: list[str] | None = argument("Address of a server, or of several.", action="extend")
+    endpoint: list[str] | None = argument(
+        "Address of a server, or of several; /v1 is appended unless the path holds a version or ends in "
+        "/chat/completions.",
+        action="extend",
+    )
     profile: str = argument(f"Fields that the server accepts: {', '.join(PROFILES)}.", "vllm")
     api_key_env: str | None = argument("Name of the environment variable with the server's key.")
     timeout: float = argument("Seconds without an answer after which a request is repeated.", 180.0)
@@ -129,6 +135,7 @@ class ZeroShotArguments:
         'Meanings of labels (JSON), e.g. \'{"good": "worth buying"}\'; positive, neutral and negative have defaults.'
     )
     max_pixels: int = argument("Larger images are scaled down to this size.", 1280 * 28 * 28)
+    extra_body: JSON | None = argument(EXTRA_BODY)
     concurrency: int | None = argument(
         f"Maximum number of requests in flight per server; default {DEFAULTS.concurrency}."
     )

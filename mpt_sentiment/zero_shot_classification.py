@@ -107,7 +107,9 @@ def classify(
     question = LabelQuestion.for_labels(splits["test"].features["label"].names)
     changes = {"instructions": args.instructions, "criteria": args.criteria}
     question = dataclasses.replace(question, **{name: value for name, value in changes.items() if value is not None})
-    spec = question.spec(str(args.model), revision=args.revision, max_pixels=args.max_pixels)
+    spec = question.spec(
+        str(args.model), revision=args.revision, max_pixels=args.max_pixels, extra_body=args.extra_body
+    )
 
     def open_engines() -> list[Engine]:
         if engine_args.engine == "transformers":

@@ -42,7 +42,7 @@ class FaultyServer:
 
     Args:
         script: replies to POST requests.
-        pages: replies to GET requests by path, as `(status, headers, body)`; others get the result of the health check.
+        pages: replies `(status, headers, body)` to GET requests by path; others get the result of the health check.
         certificate: file with the certificate and key of an https server.
 
     Attributes:

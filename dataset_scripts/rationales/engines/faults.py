@@ -224,6 +224,8 @@ def _field_advice(words: str, request: Mapping[str, Any]) -> str | None:
         return f"Use {field('profile', MINIMAL)}."
     if not _WRONG_FIELD.search(words):
         return None
+    if "unexpected fields in the request" in words.lower():  # the words of transformers serve
+        return f"Use {field('profile', 'transformers')}."
     if "max_completion_tokens" in words and "max_tokens" in request:
         return f"Use {field('profile', REASONING)}."
     own = [name for name in request if name not in ("model", "messages")]

@@ -23,6 +23,7 @@ from scipy.special import log_softmax
 from dataset_scripts.rationales.errors import StoreError
 from dataset_scripts.rationales.prompts import load_prompt
 from dataset_scripts.rationales.quality.gate import Verdict
+from dataset_scripts.rationales.quality.text import without_thinking
 from dataset_scripts.rationales.spec import RationaleSpec, canonical_json
 
 if TYPE_CHECKING:
@@ -93,18 +94,17 @@ class LabelQuestion:
         """Return the wording in the first order, as JSON values."""
         return {"labels": list(self.labels), "state": self._state("{image}", "{text}"), "task": self._task("order_0")}
 
-    def spec(self, model: str, *, revision: str | None = None, max_pixels: int = 1280 * 28 * 28) -> RationaleSpec:
-        """Return the specification of a store of answers."""
+    def spec(self, model: str, **fields: Any) -> RationaleSpec:
+        """Return the specification of a store of answers; `fields` are further ones of `RationaleSpec`."""
         return RationaleSpec(
             model=model,
-            revision=revision,
             prompt=self.name,
             prompt_hash=self.hash,
             language=self.language,
             perspectives=self.perspectives,
-            max_pixels=max_pixels,
             max_tokens=_MAX_TOKENS,
             repetition_penalty=None,
+            **fields,
         )
 
     def options(self, order: str) -> tuple[str, ...]:
@@ -155,6 +155,7 @@ class LabelQuestion:
             name no option, or several.
         """
         options = self.options(perspective)
+        answer = without_thinking(answer)
         by_letter = _letter_log_probs(answer)
         if by_letter is None:
             named = self._named_letter(answer, options)

@@ -79,8 +79,10 @@ class TransformersEngine:
             dtype: see `transformers.PreTrainedModel.from_pretrained`.
 
         Raises:
-            MisconfiguredError: the model cannot be loaded, or has no chat template.
+            MisconfiguredError: the model cannot be loaded or has no chat template, or `spec` has fields for a server.
         """
+        if spec.extra_body:
+            raise MisconfiguredError("--extra_body has fields for a server. Remove it, or use --endpoint.")
         try:
             processor = AutoProcessor.from_pretrained(spec.model, revision=spec.revision)
             model = AutoModelForImageTextToText.from_pretrained(spec.model, revision=spec.revision, dtype=dtype)

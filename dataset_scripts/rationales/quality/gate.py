@@ -14,19 +14,21 @@ from collections.abc import Mapping, Sequence
 from dataset_scripts.rationales.quality.lexicon import LEXICONS, Lexicon
 from dataset_scripts.rationales.quality.text import (
     CONTROL,
+    HAN_LETTER,
     encoder_tokens,
     ends_a_sentence,
     ngrams,
     normalize,
     script_share,
     units,
+    without_thinking,
 )
 
 # Faults for which the question is asked again.
 HARD = {
     "empty": "no letter is left after normalization",
     "short": "fewer than 20 Chinese characters or 8 English words",
-    "truncated": "cut off at the token limit, or no punctuation mark at its end",
+    "truncated": "not finished: cut off at the token limit, or no punctuation mark at its end",
     "language": "most of its letters belong to another language than requested",
     "script": "letters of a script that neither the language nor the post uses",
     "refusal": "the model refuses or is unable to answer",
@@ -60,7 +62,11 @@ _SCRIPTS = {
     "Cyrillic": re.compile("[\u0400-\u052f]"),
     "Thai": re.compile("[\u0e01-\u0e4e]"),
     "Arabic": re.compile("[\u0621-\u064a\u0671-\u06d3]"),
+    "Hebrew": re.compile("[\u05d0-\u05ea]"),
+    "Indic": re.compile("[\u0904-\u0dff]"),
 }
+# Finish reasons of a complete answer. Files of other origin have none.
+_FINISHED = {None, "stop", "eos", "eos_token", "stop_sequence", "end_turn"}
 _LATIN_WORD = re.compile(r"[A-Za-z]{3,}")
 
 
@@ -100,7 +106,8 @@ def check(
         perspective: requested perspective. `wrong_side` and `label_named` apply to `positive`, `neutral` and
             `negative` only.
         language: requested language: `en` or `zh`, also with a region (`zh-CN`).
-        finish_reason: reported by the engine; `"length"` means truncated.
+        finish_reason: reported by the engine; any but `"stop"` and its synonyms means truncated. `None` for answers
+            of other origin.
         post_text: text of the post; `None` if it has none.
         siblings: known rationales of the same post by perspective; that of `perspective` itself is ignored.
 
@@ -111,6 +118,7 @@ def check(
     if base is None:
         raise ValueError(f"The gate supports the languages {', '.join(LEXICONS)}, got {language!r}.")
     lexicon = LEXICONS[base]
+    answer = without_thinking(answer)
     text, soft = normalize(answer)
     control = CONTROL.search(answer) is not None
     if not any(character.isalpha() for character in text):
@@ -122,9 +130,12 @@ def check(
     own_words = lexicon.class_words.get(perspective)
     hard = {
         "short": len(parts) < lexicon.min_length,
-        "truncated": finish_reason == "length" or not ends_a_sentence(text),
+        "truncated": finish_reason not in _FINISHED or not ends_a_sentence(text),
         "language": script_share(text, lexicon.chinese) < MIN_SHARE,
-        "script": any(script.search(text) and not script.search(post) for script in _SCRIPTS.values()),
+        "script": any(
+            script.search(text) and not script.search(post)
+            for script in (*_SCRIPTS.values(), *(() if lexicon.chinese else (HAN_LETTER,)))
+        ),
         "refusal": _in_own_words(lexicon.refusal, text, post),
         "meta": _in_own_words(lexicon.meta, text, post),
         "wrong_side": own_words is not None and wrong_side(sentences, perspective, lexicon),

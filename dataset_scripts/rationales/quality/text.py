@@ -21,7 +21,14 @@ CONTROL = re.compile(
     r"|\[/?(?:INST|CLS|SEP|PAD|UNK|MASK)\]"
     r"|addCriterion"
 )
-_THOUGHT_END = "</think>"
+_THOUGHT_NAMES = "think|thinking|thought|thoughts|reasoning|seed:think"
+# Marks around the thinking of a model, in the forms of several families.
+_THOUGHT_START = re.compile(
+    rf"<(?:{_THOUGHT_NAMES})>|\[THINK\]|◁think▷|<\|channel\|>analysis<\|message\|>", re.IGNORECASE
+)
+_THOUGHT_END = re.compile(
+    rf"</(?:{_THOUGHT_NAMES})>|\[/THINK\]|◁/think▷|<\|channel\|>final<\|message\|>", re.IGNORECASE
+)
 # Two asterisks within a Latin word censor it and are kept.
 _MARKUP = re.compile(r"(?<![A-Za-z])\*\*|\*\*(?![A-Za-z])|```(?:[a-z]{1,10}\n)?|</?[A-Za-z][A-Za-z0-9]{0,10} {0,2}/?>")
 _LINE_START = re.compile(r"#{1,6} |[-*•] |\d{1,2}(?:[.)] |、)|> ")
@@ -34,14 +41,25 @@ _CLOSING_MARKS = "”’\"'」』）)】]》"
 _END_MARKS = ".!?。！？…～~"
 
 
+def without_thinking(answer: str) -> str:
+    """Remove the thinking of a model: all before its last end mark, or all after a start mark without an end.
+
+    Chat templates often write the start mark themselves, so an answer may begin inside the thinking.
+    """
+    ends = list(_THOUGHT_END.finditer(answer))
+    rest = answer[ends[-1].end() :] if ends else answer
+    start = _THOUGHT_START.search(rest)
+    return rest[: start.start()] if start else rest
+
+
 def normalize(answer: str) -> tuple[str, list[str]]:
-    """Remove control tokens, reasoning, markup, outer quotes and line breaks; convert to NFC.
+    """Remove control tokens, markup, outer quotes and line breaks; convert to NFC.
 
     Returns:
         The normalized text, and the soft codes (`gate.SOFT`) of the changes.
     """
     visible = _INVISIBLE.sub("", unicodedata.normalize("NFC", answer))
-    text = CONTROL.sub(" ", visible.rpartition(_THOUGHT_END)[2])
+    text = CONTROL.sub(" ", visible)
     stripped = text.strip()
     plain = _MARKUP.sub("", stripped)
     lines = [line.strip() for line in plain.splitlines() if line.strip()]

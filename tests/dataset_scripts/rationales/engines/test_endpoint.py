@@ -233,7 +233,7 @@ def test_transformers_serve_gives_the_same_tokens_as_the_local_engine(lmm_folder
         wrong = EndpointEngine(lmm_server, dataclasses.replace(spec, model="other"), PROMPT, profile="transformers")
         with pytest.raises(MisconfiguredError, match="The server has .*, not 'other'"):
             await wrong.generate(POST, "positive", 0)
-        with pytest.raises(MisconfiguredError, match="Choose another profile"):
+        with pytest.raises(MisconfiguredError, match='Use profile="transformers"'):
             await EndpointEngine(lmm_server, spec, PROMPT, profile="vllm").generate(POST, "positive", 0)
         broken = dataclasses.replace(POST, image=b"no image")
         with pytest.raises(RetryableError, match="500"):

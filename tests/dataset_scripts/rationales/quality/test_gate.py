@@ -68,7 +68,8 @@ def test_a_valid_rationale_passes_unchanged(language):
         ("zh", "气球破了，" * 20 + "作者很失望。", "loop"),
         ("en", "The balloon is broken and sad. " * 12, "loop"),
         ("zh", ZH["negative"] + "<|im_end|>", "control"),
-        ("en", "<think>Let me see.</think>" + EN["negative"], "control"),
+        ("en", "<think>Let me see.", "empty"),
+        ("en", "The sign 加油 and the empty chairs suggest that the author is tired of waiting.", "script"),
         ("zh", ZH["negative"] + "addCriterion。", "control"),
     ],
 )
@@ -78,12 +79,36 @@ def test_each_fault_gets_its_code(language, answer, code):
 
 
 def test_truncation_is_detected_by_finish_reason_and_by_the_last_character():
-    assert hard(ZH["negative"], finish_reason="length") == ("truncated",)
+    for reason in ("length", "content_filter", "abort", "unknown"):
+        assert hard(ZH["negative"], finish_reason=reason) == ("truncated",)
+    assert not hard(ZH["negative"], finish_reason="eos_token")
     for end in ("。”", "！", "…", "？）", "。\U0001f622", '."'):
         assert "truncated" not in hard(ZH["negative"].rstrip("。") + end)
 
 
+@pytest.mark.parametrize(
+    "thinking",
+    [
+        "<think>I cannot say; the rules ask for it.</think>\n\n",
+        "Hm, the rules.</think>",  # the chat template began the thinking
+        "<think>one</think> <think>two</think>",
+        "<thinking>\nWell.\n</thinking>",
+        "[THINK]Well.[/THINK]",
+        "◁think▷Well.◁/think▷",
+        "<|channel|>analysis<|message|>Well.<|end|><|start|>assistant<|channel|>final<|message|>",
+    ],
+)
+def test_thinking_is_removed_before_an_answer_is_judged(thinking):
+    verdict = check(thinking + EN["negative"], perspective="negative", language="en", finish_reason="stop")
+    assert (verdict.text, verdict.hard) == (EN["negative"], ())
+
+
+def test_thinking_without_an_end_is_no_answer():
+    assert check(EN["negative"] + " <think>Or", perspective="negative", language="en").text == EN["negative"]
+
+
 def test_quotations_from_the_post_are_no_faults():
+    assert "script" not in hard("The sign 加油 and the empty chairs are sad.", language="en", post_text="加油!")
     foreign = "图中的ゴミ箱旁边堆满了垃圾，灯光昏暗，让人感到作者对这里的环境十分失望，心情低落。"
     assert "script" not in hard(foreign, post_text="看看这个ゴミ箱")
     quoting = "The words I cannot find my keys and the dark hall suggest that the author is upset and tired."
