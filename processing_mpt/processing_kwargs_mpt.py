@@ -12,7 +12,7 @@ from transformers.utils import PaddingStrategy
 
 
 class MPTTextKwargs(TypedDict, total=False):
-    """Arguments of the tokenizer that make sense for posts; see [`PreTrainedTokenizerBase.__call__`]."""
+    """Arguments of a tokenizer that posts can have."""
 
     add_special_tokens: bool | None
     padding: bool | str | PaddingStrategy | None
@@ -64,7 +64,7 @@ def _check(owner: str, names: Mapping[str, Any], known: set[str], groups: Mappin
 
 
 def without_none(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out arguments that are None, which asks for the default, except `return_tensors`."""
+    """Leave out arguments that are None, the default, except `return_tensors`."""
     return {name: value for name, value in values.items() if value is not None or name == "return_tensors"}
 
 

@@ -273,7 +273,7 @@ class MPTProcessor(ProcessorMixin):
         return BatchFeature(data)
 
     def _kwargs_by_modality(self, kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return the arguments of tokenizer and image processor, after those of the tokenizer's own settings."""
+        """Return the arguments of tokenizer and image processor, with the tokenizer's settings."""
         # Copies: transformers 5.11 empties the groups that it is given.
         groups = {
             name: without_none(value) if name.endswith("_kwargs") else value
@@ -349,8 +349,8 @@ class MPTProcessor(ProcessorMixin):
             pixels = self.image_processor(given, **{**kwargs, "return_tensors": "pt"})["pixel_values"]
         except ValueError as error:
             raise ValueError(
-                f"The images make no tensor ({str(error)[:150]}). Images of a batch need one size: leave `do_resize` on, "
-                "with a `size` of height and width."
+                f"The images make no tensor ({str(error)[:150]}). A batch has images of one size: leave "
+                "`do_resize` on, with a `size` of height and width."
             ) from error
         all_pixels = pixels.new_zeros(len(images), *pixels.shape[1:])
         all_pixels[present] = pixels

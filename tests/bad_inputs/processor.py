@@ -77,7 +77,7 @@ IMAGE_ROWS = [
     row("image_float_array", processed(images=[np.full((9, 9, 3), -1.0)]), "image of post 0", "floats from 0 to 1"),
     row("image_number", processed(images=[7]), "The image of post 0", "got a int"),
     row("image_sizes", processed(images=[tiny_processor.image(), tiny_processor.image(size=(9, 9))], do_resize=False),
-        "need one size", "do_resize"),
+        "images of one size", "do_resize"),
 ]  # fmt: skip
 ARGUMENT_ROWS = [
     row("argument_unknown", processed(text="rain", max_lenght=4), "'max_lenght'", "Did you mean 'max_length'?",
