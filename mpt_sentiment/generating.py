@@ -8,13 +8,14 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
 from dataset_scripts import join_rationales
 from dataset_scripts.rationales.engines.base import Engine, FakeEngine
 from dataset_scripts.rationales.engines.endpoint import EndpointEngine
+from dataset_scripts.rationales.engines.open_files import ensure_open_files
 from dataset_scripts.rationales.engines.server_check import ServerCheck, check_server
 from dataset_scripts.rationales.errors import OutageError
 from dataset_scripts.rationales.plan import num_shards_for
@@ -118,30 +119,52 @@ def generate(
 ) -> GeneratedRationales:
     """Write rationales as described by argument objects; see [`generate_rationales`]."""
     rows = one_dataset(posts)
-    earlier = RationaleStore.open(args.output_dir) if is_store(args.output_dir) else None
-    spec, prompt = specification(spec_args, engine_args, earlier)
     state = process_state(engine_args)
-    num_shards = args.num_shards or (
-        earlier.num_shards if earlier else max(num_shards_for(len(rows)), state.num_processes if state else 1)
-    )
-    shard_ids = args.chosen_shards(num_shards)
+    processes = state.num_processes if state else 1
+    planned = planned_store(rows, spec_args, engine_args, args.output_dir, args.num_shards, processes)
+    shard_ids = args.chosen_shards(planned.num_shards)
     if state:
         from dataset_scripts.rationales.engines.local import process_shards
 
         shard_ids = [shard_ids[index] for index in process_shards(len(shard_ids))]
         progress = progress and state.is_local_main_process
-    sources = sorted(filter(None, set(rows["source"]))) if "source" in rows.column_names else []
-    data = {"dataset": ", ".join(sources), "posts": len(rows)}
     store, report = request_answers(
         rows,
-        lambda: RationaleStore.create(args.output_dir, spec, prompt, num_shards=num_shards, data=data),
-        lambda: open_engines(engine_args, spec, prompt),
+        planned.create,
+        lambda: open_engines(engine_args, planned.spec, planned.prompt),
         wait_seconds=engine_args.wait_for_server,
-        settings=run_settings(args, engine_args, spec),
+        settings=run_settings(args, engine_args, planned.spec),
         shard_ids=shard_ids,
         progress=progress,
     )
     return GeneratedRationales(store, report, posts)
+
+
+class PlannedStore(NamedTuple):
+    """Specification, prompt and number of shards of a store, and the function that creates or opens it."""
+
+    spec: RationaleSpec
+    prompt: Prompt
+    num_shards: int
+    create: Callable[[], RationaleStore]
+
+
+def planned_store(
+    rows: Dataset,
+    spec_args: SpecArguments,
+    engine_args: EngineArguments | None,
+    folder: str | Path,
+    num_shards: int | None,
+    processes: int = 1,
+) -> PlannedStore:
+    """Complete the arguments of a store by those of an existing one, or by the defaults."""
+    earlier = RationaleStore.open(folder) if is_store(folder) else None
+    spec, prompt = specification(spec_args, engine_args, earlier)
+    num_shards = num_shards or (earlier.num_shards if earlier else max(num_shards_for(len(rows)), processes))
+    sources = sorted(filter(None, set(rows["source"]))) if "source" in rows.column_names else []
+    data = {"dataset": ", ".join(sources), "posts": len(rows)}
+    create = functools.partial(RationaleStore.create, folder, spec, prompt, num_shards=num_shards, data=data)
+    return PlannedStore(spec, prompt, num_shards, create)
 
 
 def request_answers(
@@ -228,7 +251,9 @@ def run_settings(
     given = {name: value for name, value in vars(args).items() if name in names and value is not None}
     if engine_args.engine == "transformers":  # answers one request at a time, so two posts in flight suffice
         given = {"concurrency": 2 * len(spec.perspectives)} | given
-    return RunSettings(**given | fixed)
+    settings = RunSettings(**given | fixed)
+    ensure_open_files(settings.concurrency, len(engine_args.endpoint or ()))
+    return settings
 
 
 def open_engines(args: EngineArguments, spec: RationaleSpec, prompt: Prompt) -> list[Engine]:

@@ -5,6 +5,8 @@
     plan          estimate posts, tokens, disk and cost of a run
     check-server  check a server, or a model in this process, before a long run
     run           request all rationales that the store lacks; called again, the run is resumed
+    export-batch  write these requests to files for OpenAI's Batch API or vLLM's run-batch instead
+    import-batch  read the answers of a batch into the store
     status        show the progress of a store, also during a run
     validate      report what the gate rejects in a store or file, and what a leak probe predicts from it
     export        write a store or file as one table, or in the format of the paper's authors
@@ -17,8 +19,10 @@ A model in this process, or one per GPU:
     accelerate launch examples/generate_rationales.py run --dataset ch_mits --data_dir CH-Mits \\
         --output_dir rationales --engine transformers
 
-`COMMAND --help` lists its arguments. Exit codes: 0 done, 1 refused, 3 too many rationales rejected (validate), 75
-server unreachable (the same command resumes the run), 130 interrupted with all answers stored (likewise).
+`COMMAND --help` lists its arguments. Exit codes: 0 done; 1 refused, or every request fails until you correct the cause
+that the message names; 3 finished, but some rationales are missing (run, import-batch) or too many are rejected
+(validate); 75 server unreachable or overloaded, try again later; 130 interrupted. After 1, 75 and 130 the same command
+resumes the run.
 """
 
 import json
@@ -39,7 +43,8 @@ from dataset_scripts.rationales.store.store import RationaleStore
 from dataset_scripts.rationales.transfer import export_authors, export_table, import_rationales, load_rationale_table
 from dataset_scripts.reading.report import did_you_mean
 from mpt_sentiment.arguments import PostArguments, parse
-from mpt_sentiment.commands import INTERRUPTED
+from mpt_sentiment.batching import ExportBatchArguments, ImportBatchArguments, export_batch, import_batch
+from mpt_sentiment.commands.faults import INCOMPLETE, INTERRUPTED
 from mpt_sentiment.commands.logs import set_up_logging
 from mpt_sentiment.generating import check_servers, generate, one_dataset, process_state, specification
 from mpt_sentiment.generation_arguments import (
@@ -53,8 +58,6 @@ from mpt_sentiment.generation_arguments import (
     StatusArguments,
     ValidateArguments,
 )
-
-TOO_MANY_REJECTED = 3
 
 
 def main(argv: Sequence[str]) -> int | None:
@@ -99,10 +102,24 @@ def run(
     with state.main_process_first() if state else nullcontext():
         posts = posts_of(post_args)
     try:
-        print(generate(posts, spec_args, engine_args, args))
+        generated = generate(posts, spec_args, engine_args, args)
     except KeyboardInterrupt as interrupt:
         print(interrupt)
         return INTERRUPTED
+    print(generated)
+    # a launcher of several processes would end the others at the first code that is not 0
+    several_processes = state is not None and state.num_processes > 1
+    return INCOMPLETE if generated.report.absent and not several_processes else 0
+
+
+def export_requests(post_args: PostArguments, spec_args: SpecArguments, args: ExportBatchArguments) -> None:
+    print(export_batch(posts_of(post_args), spec_args, args))
+
+
+def import_answers(post_args: PostArguments, spec_args: SpecArguments, args: ImportBatchArguments) -> int:
+    imported = import_batch(posts_of(post_args), spec_args, args, on_error=post_args.on_error)
+    print(imported)
+    return INCOMPLETE if imported.open or imported.report.absent else 0
 
 
 def status(args: StatusArguments) -> None:
@@ -142,7 +159,7 @@ def validate(post_args: OptionalPostArguments, args: ValidateArguments) -> int:
     parts = report["perspectives"].values()
     share = sum(part["hard"] for part in parts) / sum(part["rationales"] for part in parts)
     print(f"The gate rejects {share:.1%} of the rationales; the threshold is {args.threshold:.1%}.")
-    return TOO_MANY_REJECTED if share > args.threshold else 0
+    return INCOMPLETE if share > args.threshold else 0
 
 
 def export(post_args: OptionalPostArguments, args: ExportArguments) -> None:
@@ -175,6 +192,8 @@ COMMANDS: dict[str, tuple[Callable[..., int | None], tuple[type, ...]]] = {
     "plan": (plan, (PostArguments, SpecArguments, PlanArguments)),
     "check-server": (check_server, (SpecArguments, EngineArguments)),
     "run": (run, (PostArguments, SpecArguments, EngineArguments, GenerationArguments)),
+    "export-batch": (export_requests, (PostArguments, SpecArguments, ExportBatchArguments)),
+    "import-batch": (import_answers, (PostArguments, SpecArguments, ImportBatchArguments)),
     "status": (status, (StatusArguments,)),
     "validate": (validate, (OptionalPostArguments, ValidateArguments)),
     "export": (export, (OptionalPostArguments, ExportArguments)),

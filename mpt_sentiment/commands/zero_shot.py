@@ -6,13 +6,15 @@
 
 The arguments of posts and split are those of `train`, and so are the posts on each side of the split. OUTPUT_DIR gets
 predictions.parquet and metrics.json as those of `train`, log_probs.parquet, and the store of the answers. Exit codes:
-0 done, 1 refused, 75 server unreachable (the same command resumes the run), 130 interrupted (likewise).
+0 done; 1 refused, or every request fails until you correct the cause, which the message names; 3 finished, but some
+posts have no answer; 75 server unreachable or overloaded, try again later; 130 interrupted. After 1, 75 and 130 the
+same command resumes the run.
 """
 
 from collections.abc import Sequence
 
 from mpt_sentiment.arguments import DataArguments, parse
-from mpt_sentiment.commands import INTERRUPTED
+from mpt_sentiment.commands.faults import INCOMPLETE, INTERRUPTED
 from mpt_sentiment.commands.logs import set_up_logging
 from mpt_sentiment.generating import report_lines
 from mpt_sentiment.generation_arguments import EngineArguments, ZeroShotArguments
@@ -37,3 +39,4 @@ def main(argv: Sequence[str]) -> int | None:
         print(interrupt)
         return INTERRUPTED
     print("\n".join(report_lines(result.report)), result, sep="\n")
+    return INCOMPLETE if result.report.absent else 0

@@ -232,13 +232,38 @@ def test_exit_codes_and_one_line_for_an_error(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     unreachable = ["run", "--output_dir", "s", "--endpoint", "http://127.0.0.1:9", "--dataset_options", FEW]
     for words, code, message in (
-        (unreachable, 75, "http://127.0.0.1:9 does not answer"),
+        (unreachable, 75, "http://127.0.0.1:9: connection refused"),
         (["status", "--output_dir", "s"], 1, "no manifest.json"),
         (["ran"], 1, "'ran'.*Did you mean 'run'"),
     ):
         assert commands.main(["generate-rationales", *words]) == code
         line = capsys.readouterr().err.splitlines()[-1]
         assert re.match(f"error: .*{message}", line) and not Path("s").exists()
+
+
+def test_the_exit_code_says_whether_rationales_are_missing_and_whether_to_try_again(tmp_path, capsys):
+    def run_it(*words):
+        posts = ["--output_dir", str(tmp_path / "s"), "--dataset_options", FEW, "--model", "m"]
+        return commands.main(["generate-rationales", "run", *posts, "--endpoint", server.url, *words])
+
+    def status():
+        return sum(shard.ok for shard in RationaleStore.open(tmp_path / "s").status())
+
+    no_images = (400, {}, {"error": {"message": "This model does not support image input"}})
+    too_long = (422, {}, {"error": {"message": "this post is too long"}})
+    with FaultyServer(lambda number, body: no_images) as server:
+        assert run_it() == 1 and "does not support image" in capsys.readouterr().err and status() == 0
+        server.script = lambda number, body: (200, {"Content-Type": "text/html"}, "<html><title>Login</title></html>")
+        assert run_it("--max_attempts", "1") == 75
+        assert "All posts of this run failed" in capsys.readouterr().err and status() == 0
+        first_post = []
+        server.script = lambda number, body: too_long if body["messages"][1]["content"][:-1] == first_post else None
+        first_post[:] = server.requests[0]["messages"][1]["content"][:-1]
+        assert run_it() == 3 and status() == 9
+        assert "failed: status 422 3, e.g. post 'sample-" in capsys.readouterr().out
+        assert run_it() == 3 and "failed in earlier runs: 3" in capsys.readouterr().out
+        server.script = lambda number, body: None
+        assert run_it("--retry_failed") == 0 and status() == 12
 
 
 @pytest.mark.parametrize(

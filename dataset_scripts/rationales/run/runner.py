@@ -19,7 +19,7 @@ from dataset_scripts.rationales.run.attempts import Gate, Record, ask_post
 from dataset_scripts.rationales.run.interrupts import stop_on_signal
 from dataset_scripts.rationales.run.posts_by_shard import PostsByShard, Row
 from dataset_scripts.rationales.run.results import Result, ResultRecorder, RunReport
-from dataset_scripts.rationales.run.server import REAL_TIME, Clock, Server, Stopped
+from dataset_scripts.rationales.run.server import REAL_TIME, Clock, Postponed, Server, Stopped
 from dataset_scripts.rationales.run.settings import DEFAULTS, RunSettings
 from dataset_scripts.rationales.run.stops import Failure
 from dataset_scripts.rationales.spec import content_key, item_key
@@ -132,6 +132,7 @@ class _Runner:
         self.post_slots = asyncio.Semaphore(2 * posts_in_flight * len(engines) + settings.preparation_threads)
         self.content_in_progress: dict[str, asyncio.Event] = {}
         self.stopping = False
+        self.postponed_shards: set[int] = set()
         self.error: Exception | None = None
         self.results = ResultRecorder(
             self.report, settings.failed_in_a_row, lambda: sum(server.answers for server in self.servers)
@@ -154,7 +155,8 @@ class _Runner:
                 with self.store.writer(shard_id) as self.writer:
                     self.results.write_to(self.writer)
                     self.results.record_held_back()
-                    self.writer.publish()
+                    if shard_id not in self.postponed_shards:
+                        self.writer.publish()
         finally:
             for server in self.servers:
                 await server.close()
@@ -184,7 +186,7 @@ class _Runner:
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
-            if not self.stopping and shard_id not in self.results.shards_held_back():
+            if not self.stopping and shard_id not in [*self.results.shards_held_back(), *self.postponed_shards]:
                 self.writer.publish()
 
     async def _start_posts(self, rows: Iterator[Row], tasks: set[asyncio.Task[None]]) -> None:
@@ -202,6 +204,9 @@ class _Runner:
     async def _run_post(self, row: Row) -> None:
         try:
             await self._complete_post(row)
+        except Postponed:
+            self.postponed_shards.add(self.writer.files.shard_id)  # its rejected answers are in the log only
+            self._update_bar(asked=True)
         except Stopped:
             pass
         except Exception as error:

@@ -55,6 +55,10 @@ class Stopped(Exception):
     """Request that was not sent because the run is ending."""
 
 
+class Postponed(Stopped):
+    """Request that a batch answers, before or after this run."""
+
+
 @dataclasses.dataclass(eq=False)
 class _Request:
     """One request, in the queue or in flight.
@@ -134,6 +138,7 @@ class Server:
             OutageError: the server crashed and did not come back, or asks to wait for more than a day.
             MisconfiguredError: no request can succeed.
             Stopped: `stop` was called before the request was sent.
+            Postponed: raised by an engine of batches.
         """
         content = content_key(post.image_sha256, post.text_sha256)
         failures = 0
@@ -145,6 +150,9 @@ class Server:
                     return ServerCrashError(message), failures
                 self.requests += 1
                 answer = await self.engine.generate(post, perspective, attempt)
+            except Postponed:
+                self.requests -= 1
+                raise
             except OutageError as error:
                 if self._is_current(request):
                     self._crashed(error)

@@ -73,7 +73,7 @@ def test_repeated_failures_are_recorded_after_growing_pauses_and_retried_on_requ
 
     with FaultyServer(fail) as server:
         report = run(make_posts(3), store, server, clock, max_attempts=4)
-        assert (report.ok, report.failed, dict(report.errors.counts)) == (8, 1, {"retryable": 1})
+        assert (report.ok, report.failed, dict(report.errors.counts)) == (8, 1, {"status 500": 1})
         assert clock.slept == [2.0, 4.0, 8.0]
         (row,) = [row for row in store.rows() if row["status_neutral"] == "failed"]
         assert row["id"] == "p1" and "500" in row["error_neutral"]
@@ -89,7 +89,7 @@ def test_a_refused_post_is_recorded_and_retried_only_on_request(store):
     refusal = (400, {}, {"message": "too long"})
     with FaultyServer(lambda number, body: refusal if asks_about(body, 1) else None) as server:
         report = run(make_posts(3), store, server, clock)
-        assert (report.ok, report.failed, dict(report.errors.counts)) == (6, 3, {"permanent": 3}) and clock.slept == []
+        assert (report.ok, report.failed, dict(report.errors.counts)) == (6, 3, {"status 400": 3}) and clock.slept == []
         assert statuses(store) == {"ok": 6, "failed": 3} and store.status()[0].published
         assert run(make_posts(3), store, server).requests == 0
         assert run(make_posts(3), store, server, retry_failed=True).failed == 3
