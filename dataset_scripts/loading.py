@@ -12,6 +12,7 @@ from dataset_scripts.rationales.join import join_rationales
 from dataset_scripts.reading.archives import ArchiveLimits, raw_folder
 from dataset_scripts.reading.option_names import load_call, option, option_name
 from dataset_scripts.reading.report import BuildReport, check_on_error, did_you_mean
+from dataset_scripts.reading.tables import SUFFIXES
 from dataset_scripts.registry import DATASETS
 from dataset_scripts.schema import CONTENT
 
@@ -158,6 +159,8 @@ def _load_registered(
                 f"{name!r} has no option {wanted!r}; its options are {', '.join(known) or '(none)'}."
                 + did_you_mean(wanted, known)
             )
+    if data_dir is not None and Path(data_dir).suffix.lower() in SUFFIXES and Path(data_dir).is_file():
+        raise _is_a_table(Path(data_dir))
     if data_dir is not None:
         given["data_dir"] = raw_folder(Path(data_dir).expanduser(), archive_limits)
     return load(**given, **options)
@@ -167,6 +170,8 @@ def _load_published(
     name: str, data_dir: str | Path | None, on_error: str, options: dict[str, Any]
 ) -> Dataset | DatasetDict:
     """Load a dataset from disk or from the Hub, with the columns of `schema.features`."""
+    if Path(name).is_file():
+        raise _is_a_table(Path(name))
     if not Path(name).is_dir() and "/" not in name:
         raise ValueError(
             f"{name!r} must be one of {', '.join(DATASETS)}, a folder, or a Hub id (owner/name)."
@@ -226,6 +231,13 @@ def _compare_labels(posts: Dataset, content: Dataset, download: str) -> None:
 
 def _splits(posts: Dataset | DatasetDict) -> dict[str, Dataset]:
     return posts if isinstance(posts, DatasetDict) else {"posts": posts}
+
+
+def _is_a_table(file: Path) -> ValueError:
+    where = load_call("folder", str(file.parent))
+    return ValueError(
+        f"{file} is a file. A table is read by its folder and name: {where}, {option('file', file.name)}."
+    )
 
 
 def _needless_data_dir(name: str, data_dir: str | Path) -> ValueError:

@@ -136,7 +136,8 @@ def check_split_options(protocol: str, options: Mapping[str, Any]) -> None:
     for name in options:
         if name not in PROTOCOLS[protocol]:
             owners = [other for other, names in PROTOCOLS.items() if name in names]
-            hint = f" It is an option of {' and '.join(owners)}." if owners else did_you_mean(name, _DEFAULTS)
+            hint = f" It is an option of {' and '.join(owners)}." if owners else ""
+            hint = hint or did_you_mean(name, PROTOCOLS[protocol]) or did_you_mean(name, _DEFAULTS)
             listed = ", ".join(PROTOCOLS[protocol]) or "(none)"
             raise ValueError(f"The split {protocol!r} has no option {name!r}; its options are {listed}.{hint}")
     fold = options.get("fold", 0)

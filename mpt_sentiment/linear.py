@@ -17,6 +17,7 @@ from sklearn.metrics import f1_score
 from tqdm.auto import tqdm
 from transformers import AutoModel, AutoTokenizer
 
+from dataset_scripts.schema import has_values
 from modeling_mpt.packing_mpt import masked_mean
 from mpt_sentiment.evaluation import evaluate_predictions, prediction_table, write_metrics, write_predictions
 
@@ -35,29 +36,38 @@ def score_linear_baselines(
         max_length (`int`, defaults to 320): tokens to which a text is cut for the encoder.
 
     Returns:
-        Scores on test by the features' name, see [`~mpt_sentiment.evaluation.evaluate_predictions`].
+        Scores on test by the features' name, see [`~mpt_sentiment.evaluation.evaluate_predictions`]; those of texts
+        or rationales that no train post has are left out.
+
+    Raises:
+        ValueError: the train posts have neither texts nor rationales.
     """
     names, columns = posts["train"].features["label"].names, rationale_columns(posts)
+    text = ["text"] if has_values(posts["train"], "text") else []
     systems: dict[str, tuple[Callable, list[str]]] = {
-        "TF-IDF, text": (tfidf, ["text"]),
-        "TF-IDF, text + rationales": (tfidf, ["text", *columns]),
+        "TF-IDF, text": (tfidf, text),
+        "TF-IDF, text + rationales": (tfidf, columns and [*text, *columns]),
     }
     if text_model_name_or_path:
         embed = Embedder(text_model_name_or_path, max_length)
         systems |= {
-            "embeddings, text": (embed, ["text"]),
+            "embeddings, text": (embed, text),
             "embeddings, rationales": (embed, columns),
-            "embeddings, text + rationales": (embed, ["text", *columns]),
+            "embeddings, text + rationales": (embed, columns and [*text, *columns]),
         }
+    if not text and not columns:
+        raise ValueError("The train posts have neither texts nor rationales, which the linear baselines read.")
     return {
         name: evaluate_predictions(fit(featurize(posts, read), posts), posts["test"]["label"], names)
         for name, (featurize, read) in systems.items()
+        if read
     }
 
 
 def rationale_columns(posts: Splits) -> list[str]:
-    """List the columns of rationales."""
-    return [name for name in posts["train"].column_names if name.startswith("rationale_")]
+    """List the columns of rationales that a train post has."""
+    train = posts["train"]
+    return [name for name in train.column_names if name.startswith("rationale_") and has_values(train, name)]
 
 
 def fit(features: dict[str, np.ndarray], splits: Splits) -> np.ndarray:
@@ -103,7 +113,12 @@ def tfidf(splits: Splits, columns: list[str]) -> dict[str, sparse.csr_matrix]:
     parts: dict[str, list] = {name: [] for name in splits}
     for column in columns:
         vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2)
-        vectorizer.fit(value or "" for value in splits["train"][column])
+        try:
+            vectorizer.fit(value or "" for value in splits["train"][column])
+        except ValueError:  # the vocabulary is empty
+            raise ValueError(
+                f"TF-IDF needs a word that two train posts have in {column!r}, and there is none."
+            ) from None
         for name, split in splits.items():
             parts[name].append(vectorizer.transform(value or "" for value in split[column]))
     return {name: sparse.hstack(blocks).tocsr() for name, blocks in parts.items()}

@@ -7,11 +7,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
 from dataset_scripts.loaders.classes import class_names
-from dataset_scripts.loaders.folder_rows import folder_rows, image_name
+from dataset_scripts.loaders.folder_rows import folder_rows, image_name, label_value
 from dataset_scripts.reading.build import build_dataset
 from dataset_scripts.reading.files import inputs_digest
 from dataset_scripts.reading.id_lists import SPLITS, split_of_name
@@ -19,6 +20,7 @@ from dataset_scripts.reading.image_paths import ImageFinder
 from dataset_scripts.reading.option_names import load_call, option
 from dataset_scripts.reading.report import BuildReport
 from dataset_scripts.reading.tables import (
+    OTHER_SUFFIXES,
     TableFormat,
     cell_name,
     find_table,
@@ -151,7 +153,7 @@ class _Table:
 
 def _tables(data_dir: Path, file: str | None) -> dict[str | None, Path]:
     """Find the table of a folder, or its tables by split."""
-    names = table_names(data_dir)
+    names = table_names(data_dir) or table_names(data_dir, OTHER_SUFFIXES)
     saved = [name for name in ("state.json", "dataset_dict.json") if (data_dir / name).is_file()]
     if file is None and saved and not names:
         raise ValueError(f"{data_dir} is a dataset saved by `datasets`; load it with {load_call(str(data_dir))}.")
@@ -226,18 +228,25 @@ def _label_names(tables: list[_Table], table_format: TableFormat, labels: Sequen
     counts: Counter[str] = Counter()
     for table in labelled:
         column = str(table.column_of["label"])
-        counts.update(filter(None, (cell_name(row.get(column)) for _, row in sound_rows(table.path, table_format))))
+        rows = sound_rows(table.path, table_format, [column])
+        counts.update(filter(None, (cell_name(label_value(row.get(column), table.classes)) for _, row in rows)))
     return class_names(counts, f"{labelled[0].path}: column {labelled[0].column_of['label']!r}")
 
 
 def _image_files(tables: list[_Table], table_format: TableFormat, data_dir: Path) -> Iterator[Path]:
     finder = ImageFinder(data_dir)
     for table in tables:
-        if table.column_of["image"] is not None:
-            for _, row in sound_rows(table.path, table_format):
-                name = image_name(row.get(table.column_of["image"]))
+        column = table.column_of["image"]
+        if column is not None and not _is_embedded(table.path, column):
+            for _, row in sound_rows(table.path, table_format, [column]):
+                name = image_name(row.get(column))
                 if name is not None and (path := finder.find(name).path) is not None:
                     yield path
+
+
+def _is_embedded(table: Path, column: str) -> bool:
+    """Return whether a column of a Parquet file holds images, whose bytes need not be read to find their paths."""
+    return table.suffix.lower() == ".parquet" and not pa.types.is_string(pq.read_schema(table).field(column).type)
 
 
 def _by_split(posts: Dataset) -> DatasetDict:

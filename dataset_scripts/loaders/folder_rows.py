@@ -43,6 +43,15 @@ def _without_list(value: Any) -> Any:
     return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
+def label_value(value: Any, classes: list[str] | None) -> Any:
+    """Return the class name of a number of a `ClassLabel`, any other label as it is."""
+    if classes is None or isinstance(value, bool) or not isinstance(value, int):
+        return value
+    if value == -1:  # an unknown label, by convention of the Hub
+        return None
+    return classes[value] if 0 <= value < len(classes) else value
+
+
 def folder_rows(
     report: BuildReport,
     tables: list[dict[str, Any]],
@@ -152,9 +161,7 @@ class _RowReader:
 
     def label(self, row: dict[str, Any]) -> str | None:
         """Return the name of the class, or the label as written."""
-        value = self.cell(row, "label")
-        if self.classes is not None and isinstance(value, int) and not isinstance(value, bool):
-            return None if value == -1 else self.classes[value]  # -1 is an unknown label, by convention of the Hub
+        value = label_value(self.cell(row, "label"), self.classes)
         return cell_text(value) if self.label_names is None else cell_name(value)
 
     def image(self, row: dict[str, Any], location: str, notes: list[str]) -> tuple[str | dict[str, Any] | None, bool]:

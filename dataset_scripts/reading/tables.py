@@ -21,8 +21,8 @@ _JSON_LINES = (".jsonl", ".ndjson")
 _COMPRESSED = tuple(f"{suffix}.gz" for suffix in (".csv", ".tsv", *_JSON_LINES))
 SUFFIXES = (".csv", ".tsv", *_JSON_LINES, ".parquet")
 # Read if `file` names them, or if a folder has no other table: often copies of one.
-_OTHER_SUFFIXES = (".xlsx", *_COMPRESSED)
-_READABLE = (*SUFFIXES, *_OTHER_SUFFIXES, ".txt")
+OTHER_SUFFIXES = (".xlsx", *_COMPRESSED)
+_READABLE = (*SUFFIXES, *OTHER_SUFFIXES, ".txt")
 _RECOGNIZED_DELIMITERS = ("\t", ";", "|", ",")
 LOST_NOTE = "row with half of a character pair or a null character, replaced by U+FFFD"
 _LOST = re.compile("[\ud800-\udfff\0]")
@@ -56,7 +56,7 @@ def find_table(data_dir: Path, file: str | None, suffixes: tuple[str, ...] = SUF
     Raises:
         ValueError: the file does not exist, or none is named and the folder has no or several tables.
     """
-    names = table_names(data_dir, suffixes) or (table_names(data_dir, _OTHER_SUFFIXES) if suffixes == SUFFIXES else [])
+    names = table_names(data_dir, suffixes) or (table_names(data_dir, OTHER_SUFFIXES) if suffixes == SUFFIXES else [])
     listed = ", ".join(names[:5]) + (", …" if names[5:] else "") or "none"
     if file is None:
         if len(names) != 1:
@@ -108,24 +108,28 @@ def table_columns(file: Path, table_format: TableFormat = TableFormat()) -> list
     return list(columns)
 
 
-def sound_rows(file: Path, table_format: TableFormat = TableFormat()) -> Iterator[tuple[str, Row]]:
+def sound_rows(
+    file: Path, table_format: TableFormat = TableFormat(), columns: list[str] | None = None
+) -> Iterator[tuple[str, Row]]:
     """Yield the rows of `table_rows` that are not damaged."""
-    for location, row in table_rows(file, table_format):
+    for location, row in table_rows(file, table_format, columns):
         if isinstance(row, Row):
             yield location, row
 
 
-def table_rows(file: Path, table_format: TableFormat = TableFormat()) -> Iterator[tuple[str, Row | str]]:
+def table_rows(
+    file: Path, table_format: TableFormat = TableFormat(), columns: list[str] | None = None
+) -> Iterator[tuple[str, Row | str]]:
     """Yield (location, row); of a damaged row the fault, as text for `RowChecks.has_all_fields`.
 
-    Half of a character pair (an emoji that was cut) and null characters become U+FFFD, with a note.
+    Only `columns` of a Parquet file are read, by default all. Half of a character pair (an emoji that was cut) and null characters become U+FFFD, with a note.
 
     Raises:
         ValueError: the file does not have the format of its ending.
     """
     suffix = _check(file, table_format)
     if suffix == ".parquet":
-        rows = _parquet_rows(file)
+        rows = _parquet_rows(file, columns)
     elif suffix in _JSON_LINES:
         rows = _json_rows(file, table_format.encoding)
     else:
@@ -205,7 +209,11 @@ def _check(file: Path, table_format: TableFormat) -> str:
 
 
 def _column_names(file: Path, header: list[str]) -> list[str]:
-    return _unique_names(file, [name.strip("\ufeff").strip() for name in header])
+    return _unique_names(file, [_name(name) for name in header])
+
+
+def _name(value: Any) -> str:
+    return str(value).strip("\ufeff").strip()
 
 
 def _unique_names(file: Path, names: list[str]) -> list[str]:
@@ -234,7 +242,7 @@ def _delimited_rows(file: Path, table_format: TableFormat, suffix: str) -> Itera
             names = _column_names(file, header)
         elif record.fault is not None:
             yield record.position, record.fault
-        elif [field.strip("\ufeff").strip() for field in record.fields] == names:
+        elif all(_name(field) == name for field, name in zip(record.fields, names, strict=True)):
             yield record.position, "the header once more, as in tables that were joined; remove this line."
         else:
             cells = zip(names, record.fields, strict=True)
@@ -294,12 +302,12 @@ def _parquet(file: Path) -> pq.ParquetFile:
         raise ValueError(f"{file} is not a Parquet file ({shown(str(error), 60)}).") from None
 
 
-def _parquet_rows(file: Path) -> Iterator[tuple[str, Row | str]]:
+def _parquet_rows(file: Path, columns: list[str] | None) -> Iterator[tuple[str, Row | str]]:
     number = 0
     with _parquet(file) as table:
         _unique_names(file, table.schema_arrow.names)
         try:
-            for batch in table.iter_batches(batch_size=512):
+            for batch in table.iter_batches(batch_size=512, columns=columns):
                 for row in range(batch.num_rows):
                     number += 1
                     try:
