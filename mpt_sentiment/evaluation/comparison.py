@@ -12,6 +12,7 @@ from matplotlib.ticker import PercentFormatter
 
 from dataset_scripts.output import atomic_path, markdown_table
 from mpt_sentiment.evaluation.bootstrap import paired_p_value, percentile_interval, resampled_scores
+from mpt_sentiment.evaluation.fonts import readable_text
 from mpt_sentiment.evaluation.plots import BLUE, GREY, ORANGE, figure_with_axes, save_figure
 from mpt_sentiment.evaluation.published import published
 from mpt_sentiment.evaluation.scores import SCORES, confusion_matrix, overall_scores
@@ -145,25 +146,26 @@ def write_comparison_csv(path: str | os.PathLike[str], rows: Sequence[Mapping[st
 def plot_comparison(path: str | os.PathLike[str], rows: Sequence[Mapping[str, Any]], title: str) -> Path:
     """Draw weighted F1 with its interval, best at the top, and the paper's numbers."""
     ordered = sorted(rows, key=lambda row: row["f1_weighted"]["mean"])
-    figure, axes = figure_with_axes(8.5, 1.6 + 0.32 * len(ordered))
-    for height, row in enumerate(ordered):
-        score, colour = row["f1_weighted"], ORANGE if row["rationales"] else BLUE
-        axes.plot(score["interval"], [height, height], color=colour, linewidth=2, alpha=0.5)
-        axes.plot(score["mean"], height, "o", color=colour, markersize=6)
-        if row["published_f1_weighted"] is not None:
-            axes.plot(row["published_f1_weighted"], height, "D", color=GREY, markerfacecolor="none", markersize=6)
-    names = [row["system"] + (" + rationales" if row["rationales"] else "") for row in ordered]
-    axes.set_yticks(range(len(ordered)), names)
-    for label, colour, marker in (("without rationales", BLUE, "o"), ("with", ORANGE, "o"), ("paper", GREY, "D")):
-        face = "none" if marker == "D" else colour
-        axes.plot([], [], marker, color=colour, markerfacecolor=face, label=label)
-    axes.legend(fontsize=9, loc="lower right", edgecolor="none")
-    axes.set_xlabel("weighted F1, 95 % interval over posts")
-    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    axes.grid(axis="x", alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.set_title(title, weight="bold", loc="left")
-    return save_figure(figure, path)
+    with readable_text([title]) as (title,):
+        figure, axes = figure_with_axes(8.5, 1.6 + 0.32 * len(ordered))
+        for height, row in enumerate(ordered):
+            score, colour = row["f1_weighted"], ORANGE if row["rationales"] else BLUE
+            axes.plot(score["interval"], [height, height], color=colour, linewidth=2, alpha=0.5)
+            axes.plot(score["mean"], height, "o", color=colour, markersize=6)
+            if row["published_f1_weighted"] is not None:
+                axes.plot(row["published_f1_weighted"], height, "D", color=GREY, markerfacecolor="none", markersize=6)
+        names = [row["system"] + (" + rationales" if row["rationales"] else "") for row in ordered]
+        axes.set_yticks(range(len(ordered)), names)
+        for label, colour, marker in (("without rationales", BLUE, "o"), ("with", ORANGE, "o"), ("paper", GREY, "D")):
+            face = "none" if marker == "D" else colour
+            axes.plot([], [], marker, color=colour, markerfacecolor=face, label=label)
+        axes.legend(fontsize=9, loc="lower right", edgecolor="none")
+        axes.set_xlabel("weighted F1, 95 % interval over posts")
+        axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axes.grid(axis="x", alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.set_title(title, weight="bold", loc="left")
+        return save_figure(figure, path)
 
 
 def _scores_of_runs(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> dict[str, np.ndarray]:

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from dataset_scripts.output import atomic_path
+from mpt_sentiment.evaluation.fonts import readable_text
 from mpt_sentiment.evaluation.scores import SCORES
 
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#5F6368"
@@ -60,28 +61,29 @@ def plot_confusion_matrix(
     support = confusion.sum(axis=1, keepdims=True)
     shares = np.divide(confusion, support, out=np.zeros(confusion.shape), where=support > 0)
 
-    side = 2.4 + 0.95 * size
-    figure, axes = figure_with_axes(side + 0.9, side)
-    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for row, column in np.ndindex(size, size):
-        ink = "white" if shares[row, column] > 0.55 else "black"
-        bold = "bold" if row == column else "normal"
-        axes.text(column, row - 0.02, f"{confusion[row, column]:,}", ha="center", color=ink, size=12, weight=bold)
-        axes.text(column, row + 0.17, f"{shares[row, column]:.0%}", ha="center", color=ink, size=9)
-    axes.set_xticks(range(size), label_names)
-    axes.set_yticks(range(size), [f"{name}\n({support[row, 0]:,})" for row, name in enumerate(label_names)])
-    axes.set_xticks(np.arange(size + 1) - 0.5, minor=True)
-    axes.set_yticks(np.arange(size + 1) - 0.5, minor=True)
-    axes.grid(which="minor", color="white", linewidth=2)
-    axes.tick_params(which="both", length=0)
-    axes.spines[:].set_visible(False)
-    axes.set_xlabel("predicted label")
-    axes.set_ylabel("true label (posts)")
-    axes.set_title(title, weight="bold", pad=12)
-    bar = figure.colorbar(image, ax=axes, fraction=0.046, pad=0.04, format=PercentFormatter(1))
-    bar.outline.set_visible(False)
-    bar.set_label("share of the true label")
-    return save_figure(figure, path)
+    with readable_text([*label_names, title]) as (*names, title):
+        side = 2.4 + 0.95 * size
+        figure, axes = figure_with_axes(side + 0.9, side)
+        image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        for row, column in np.ndindex(size, size):
+            ink = "white" if shares[row, column] > 0.55 else "black"
+            bold = "bold" if row == column else "normal"
+            axes.text(column, row - 0.02, f"{confusion[row, column]:,}", ha="center", color=ink, size=12, weight=bold)
+            axes.text(column, row + 0.17, f"{shares[row, column]:.0%}", ha="center", color=ink, size=9)
+        axes.set_xticks(range(size), names)
+        axes.set_yticks(range(size), [f"{name}\n({support[row, 0]:,})" for row, name in enumerate(names)])
+        axes.set_xticks(np.arange(size + 1) - 0.5, minor=True)
+        axes.set_yticks(np.arange(size + 1) - 0.5, minor=True)
+        axes.grid(which="minor", color="white", linewidth=2)
+        axes.tick_params(which="both", length=0)
+        axes.spines[:].set_visible(False)
+        axes.set_xlabel("predicted label")
+        axes.set_ylabel("true label (posts)")
+        axes.set_title(title, weight="bold", pad=12)
+        bar = figure.colorbar(image, ax=axes, fraction=0.046, pad=0.04, format=PercentFormatter(1))
+        bar.outline.set_visible(False)
+        bar.set_label("share of the true label")
+        return save_figure(figure, path)
 
 
 def plot_training_curve(
