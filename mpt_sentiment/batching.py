@@ -1,4 +1,4 @@
-"""Rationales through files of OpenAI's Batch API or vLLM's `run-batch`, instead of a running server."""
+"""Rationales through files of OpenAI's Batch API or vLLM's `run-batch`."""
 
 import dataclasses
 from pathlib import Path

@@ -141,7 +141,7 @@ def generate(
 
 
 class PlannedStore(NamedTuple):
-    """Specification, prompt and number of shards of a store, and the function that creates or opens it."""
+    """Specification and size of a store, and the function that creates or opens it."""
 
     spec: RationaleSpec
     prompt: Prompt

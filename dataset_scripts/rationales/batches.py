@@ -41,7 +41,7 @@ _PERMANENT_STATUS = {400, 403, 413, 415, 422}
 
 
 def custom_id(spec: RationaleSpec, post: PreparedPost, perspective: str, attempt: int) -> str:
-    """Return the identifier of a request: content of the post, perspective and specification, and the attempt."""
+    """Return the identifier of a request, equal for posts with the same content."""
     key = item_key(spec.spec_hash, post.image_sha256, post.text_sha256, perspective)
     return f"{key[:_KEY_LENGTH]}-{attempt}"
 
@@ -147,10 +147,10 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
 
 class BatchAnswers:
-    """Engine that answers from the output and error files of a batch, and postpones what they lack.
+    """Engine that answers from the files of a batch, and postpones what they lack.
 
     Args:
-        files: JSONL files in any order. An answer counts more than an error with the same `custom_id`.
+        files: output and error files in any order. An answer counts more than an error with the same `custom_id`.
         spec: specification of the rationales.
         report: receives the counts of lines; faulty ones are skipped or raised.
 

@@ -1,4 +1,4 @@
-"""Batches: files of requests, their answers, and the store that a run with a server would have written."""
+"""Batches of requests, and the store that a run with a server would have written."""
 
 import functools
 import json

@@ -110,9 +110,9 @@ def _judged(answer: Answer, verdict: Verdict, requests: int) -> Record:
 def _final(
     post: PreparedPost, answers: Sequence[Record], error: EngineError | None, requests: int
 ) -> tuple[Record, Failure | None]:
-    """Choose the first answer with the fewest hard flags, and state the reason unless it has none.
+    """Choose the first answer with the fewest hard flags.
 
-    Its counts are those of all answers.
+    Its counts are those of all answers. The reason is stated unless it has no hard flag.
     """
     parts = [*answers, {"attempts": requests}] if error is not None else answers
     totals = {count: _sum(part.get(count) for part in parts) for count in ("attempts", *TOKEN_COUNTS)}

@@ -198,7 +198,7 @@ class ResultRecorder:
             raise stop_error([result.failure for result in held_back], in_a_row=False)
 
     def _record_refuted(self, size: int, has_image: bool) -> None:
-        """Record what was held back and cannot have a common cause, after an accepted answer for another post."""
+        """Record what was held back and has no common cause, as an accepted answer shows."""
         self._failures_in_a_row = [
             failure for failure in self._failures_in_a_row if not failure.is_refuted_by(size, has_image)
         ]
