@@ -1,6 +1,7 @@
 """Text files in UTF-8, UTF-16, the Chinese code pages, or an encoding that the user names."""
 
 import codecs
+import contextlib
 import gzip
 import io
 import re
@@ -91,12 +92,15 @@ def text_lines(file: Path, encoding: str | None = None, errors: str = "strict") 
                 yield line if number else line.removeprefix("\ufeff")
     except UnicodeDecodeError:
         raise ValueError(_wrong_encoding(file, encoding)) from None
+
+
+@contextlib.contextmanager
+def _open(file: Path) -> Iterator[io.BufferedIOBase]:
+    try:
+        with gzip.open(file) if file.suffix.lower() == ".gz" else open(file, "rb") as raw:
+            yield raw
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ValueError(f"{file} is not a complete gzip file ({error}).") from None
-
-
-def _open(file: Path) -> io.BufferedIOBase:
-    return gzip.open(file) if file.suffix.lower() == ".gz" else open(file, "rb")
 
 
 def _marked_encoding(raw: bytes) -> str | None:
@@ -142,9 +146,8 @@ def _line_of(content: bytes, error: UnicodeDecodeError, encoding: str) -> tuple[
 
 
 def _advice(guess: str | None) -> str:
-    like = "" if guess is None else f" ({guess} would fit)"
-    named = option("encoding", ...) if guess is None else option("encoding", guess)
-    return f"save the table as UTF-8 or, for a table of posts, name its encoding{like}: {named}."
+    named = option("encoding") if guess is None else option("encoding", guess)
+    return f"save it as UTF-8 or, for a table of posts, name its encoding: {named}."
 
 
 def _guess(content: bytes, tried: str) -> str | None:
