@@ -1,12 +1,15 @@
 """Tokenizers of text encoders: loaded with the encoder's limit, or learned on posts."""
 
 import collections
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import (
     AutoConfig,
+    AutoModel,
     AutoTokenizer,
     PreTrainedConfig,
     PreTrainedTokenizerBase,
@@ -16,6 +19,29 @@ from transformers import (
 SPECIAL_TOKENS = {
     name: f"[{name[:-6].upper()}]" for name in ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
 }
+
+
+def encoder_limit(config: PreTrainedConfig, pad_token_id: int | None = None) -> int | None:
+    """Return the largest number of tokens that a text encoder reads, `None` without a limit.
+
+    The limit is `max_position_embeddings`, to which encoders with relative or rotary positions were trained. RoBERTa
+    and its relatives number their positions from the one after the padding token's id, and read fewer tokens.
+
+    Args:
+        config ([`PreTrainedConfig`]): configuration of the encoder.
+        pad_token_id (`int`, *optional*): id of the padding token in its place.
+    """
+    limit = getattr(config, "max_position_embeddings", None) or 0
+    if limit < 1:  # XLNet has -1
+        return None
+    config = copy.deepcopy(config)
+    if pad_token_id is not None:
+        config.pad_token_id = pad_token_id
+    with torch.device("meta"):  # without memory for weights
+        encoder = AutoModel.from_config(config)
+    tables = [module for name, module in encoder.named_modules() if "position" in name]
+    paddings = [each.padding_idx for each in tables if getattr(each, "padding_idx", None) is not None]
+    return limit - max((padding + 1 for padding in paddings), default=0)
 
 
 def tokenizer_for(
@@ -36,8 +62,8 @@ def tokenizer_for(
     if tokenizer is None or isinstance(tokenizer, str):
         tokenizer = AutoTokenizer.from_pretrained(tokenizer or text)
     # The tokenizer of another encoder, or one saved without its limit, may allow more.
-    limit = getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length
-    tokenizer.model_max_length = min(tokenizer.model_max_length, limit)
+    limit = encoder_limit(config, None if isinstance(text, str) else tokenizer.pad_token_id)
+    tokenizer.model_max_length = min(tokenizer.model_max_length, limit or tokenizer.model_max_length)
     return tokenizer
 
 
@@ -70,6 +96,5 @@ def train_tokenizer(
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{cls} $A {sep}", special_tokens=[(token, vocabulary[token]) for token in (cls, sep)]
     )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, model_max_length=config.max_position_embeddings, **SPECIAL_TOKENS
-    )
+    limit = encoder_limit(config, vocabulary[SPECIAL_TOKENS["pad_token"]])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=limit, **SPECIAL_TOKENS)
