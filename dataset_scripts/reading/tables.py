@@ -122,7 +122,8 @@ def table_rows(
 ) -> Iterator[tuple[str, Row | str]]:
     """Yield (location, row); of a damaged row the fault, as text for `RowChecks.has_all_fields`.
 
-    Only `columns` of a Parquet file are read, by default all. Half of a character pair (an emoji that was cut) and null characters become U+FFFD, with a note.
+    Only `columns` of a Parquet file are read, by default all. Half of a character pair (an emoji that was cut) and
+    null characters become U+FFFD, with a note.
 
     Raises:
         ValueError: the file does not have the format of its ending.

@@ -2,10 +2,11 @@
 
 import json
 
+import datasets
 import pandas
 import pytest
 
-from dataset_scripts import load_posts, load_posts_with_report
+from dataset_scripts import load_posts, load_posts_with_report, split_posts
 from dataset_scripts.schema import features
 from helpers.faulty_rows import check_faulty_row
 
@@ -100,6 +101,89 @@ def test_classes_have_the_same_order_for_any_order_of_rows(tmp_path, labels, nam
     assert posts.features["label"].names == names[::-1]
 
 
+@pytest.mark.parametrize("form", ["feature", "bytes", "paths"])
+def test_images_in_a_parquet_table_are_those_of_their_posts(folder, form):
+    contents = [(folder / row["image"]).read_bytes() for row in ROWS]
+    values = {
+        "feature": [{"bytes": content, "path": "a.png"} for content in contents],
+        "bytes": contents,
+        "paths": [{"bytes": None, "path": row["image"]} for row in ROWS],
+    }
+    pandas.DataFrame({"id": ["a", "b"], "image": values[form], "label": [True, False]}).to_parquet(
+        folder / "p.parquet"
+    )
+    posts, report = load_posts_with_report("folder", folder)
+    assert [image.getpixel((0, 0)) for image in posts["image"]] == [(1, 0, 90), (2, 0, 90)]
+    assert posts["text"] == [None, None] and report.notes == {"without text": 2}
+    assert [posts.features["label"].int2str(label) for label in posts["label"]] == ["True", "False"]
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv", "jsonl", "parquet", "xlsx"])
+def test_files_named_train_dev_and_test_are_the_splits(folder, ending):
+    names = {"train": ["a", "b"], "dev": ["c"], "posts_test": ["d"]}
+    for name, ids in names.items():
+        frame = pandas.DataFrame([ROWS[1] | {"id": post_id} for post_id in ids])
+        if ending == "xlsx":
+            frame.to_excel(folder / f"{name}.xlsx", index=False)
+        else:
+            write(folder, frame.to_dict("records"), f"{name}.{ending}")
+    posts = load_posts("folder", folder)
+    assert {split: part["id"] for split, part in posts.items()} == {
+        "train": ["a", "b"],
+        "validation": ["c"],
+        "test": ["d"],
+    }
+    assert all(part.features == features(labels=["negative"]) for part in posts.values())
+    assert load_posts("folder", folder, file=f"train.{ending}")["id"] == ["a", "b"]
+
+
+def test_posts_of_several_tables_without_ids_are_numbered_in_sequence(tmp_path):
+    for name, count in (("train", 3), ("val", 2), ("test", 1)):
+        write(tmp_path, [{"text": f"{name} {number}"} for number in range(count)], f"{name}.jsonl")
+    posts = load_posts("folder", tmp_path)
+    assert [part["id"] for part in posts.values()] == [["0", "1", "2"], ["3", "4"], ["5"]]
+
+
+def test_class_names_of_the_schema_are_kept_and_minus_one_is_no_label(tmp_path):
+    label = datasets.ClassLabel(names=["zebra", "ape", "unused"])
+    schema = datasets.Features({"text": datasets.Value("string"), "label": label})
+    rows = {"text": ["x", "y", "z"], "label": [1, 0, -1]}
+    datasets.Dataset.from_dict(rows, features=schema).to_parquet(tmp_path / "train.parquet")
+    posts = load_posts("folder", tmp_path)
+    assert posts.features["label"].names == ["zebra", "ape", "unused"] and posts["label"] == [1, 0, None]
+    texts = load_posts("folder", tmp_path, label_as_text=True)
+    assert texts["label"] == ["ape", "zebra", None]
+
+
+def test_metadata_of_a_folder_of_images_names_them_in_file_name(folder):
+    write(folder, [{"file_name": row["image"], "text": row["text"], "label": row["label"]} for row in ROWS])
+    (folder / "posts.csv").rename(folder / "metadata.csv")
+    by_table, by_datasets = load_posts("folder", folder), load_posts(str(folder))
+    assert by_table["label"] == by_datasets["label"] == [0, 1]
+    for posts in (by_table, by_datasets):
+        assert [image.getpixel((0, 0))[0] for image in posts["image"]] == [1, 2]
+
+
+def test_posts_of_one_group_stay_in_one_split(tmp_path):
+    labels = ("positive", "neutral", "negative")
+    rows = [{"text": f"words {n}", "label": labels[n % 3], "author": f"author {n // 4}"} for n in range(60)]
+    posts = load_posts("folder", write(tmp_path, rows), group_column="author")
+    assert posts["group"][0] == "author 0"
+    splits = split_posts(posts)
+    groups = [set(part["group"]) for part in splits.values()]
+    assert all(groups) and sum(map(len, groups)) == 15
+    assert sum(map(len, splits.values())) == 60
+    renamed = posts.rename_column("group", "author")
+    assert [part["id"] for part in split_posts(renamed, group_column="author").values()] == [
+        part["id"] for part in splits.values()
+    ]
+
+
+def test_a_label_for_prediction_is_kept_as_written(tmp_path):
+    write(tmp_path, [{"text": f"text {n}", "label": f"{n}.50"} for n in range(150)])
+    assert load_posts("folder", tmp_path, label_as_text=True)["label"][:2] == ["0.50", "1.50"]
+
+
 @pytest.mark.parametrize(
     ("row", "reason", "message"),
     [
@@ -110,7 +194,7 @@ def test_classes_have_the_same_order_for_any_order_of_rows(tmp_path, labels, nam
         ({"image": "posts.jsonl"}, "unreadable image", r"the image .*posts\.jsonl cannot be decoded"),
         ({"id": "a"}, "duplicate id", "id 'a' is also in line 1"),
         ({"id": ""}, "blank id", "'id' is blank"),
-        ({"image": {"bytes": "…", "path": None}}, "malformed row", "'image' must be the path of one image, got an object"),
+        ({"image": {"bytes": "…", "path": None}}, "malformed row", "must be the path of one image, got an object"),
     ],
 )
 def test_a_faulty_row_raises_or_is_skipped(folder, row, reason, message):
@@ -156,7 +240,7 @@ def test_one_of_several_tables_must_be_named(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("posts.csv", b"text\ncaf\xe9\n", "not UTF-8.*save the table as UTF-8"),
+        ("posts.csv", b"text\ncaf\xe9\n", 'line 2: .*not UTF-8; save .*encoding="cp1252"'),
         ("posts.csv", b"", "is empty; its first line must name the columns"),
         ("posts.jsonl", b'{"text": "x"}\n{"text": \n', "line 2: invalid JSON"),
         ("posts.jsonl", b'["x"]\n', "line 1: .*got list"),
