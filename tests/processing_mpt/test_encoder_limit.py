@@ -7,6 +7,7 @@ from datasets import Dataset
 from transformers import AutoModel, PreTrainedConfig
 
 from helpers import tiny, tiny_processor
+from modeling_mpt import MPTForSentimentClassification
 from processing_mpt import MPTProcessor
 from processing_mpt.vocabulary_mpt import encoder_limit
 
@@ -62,7 +63,9 @@ def test_the_padding_token_of_a_new_encoder_is_that_of_its_tokenizer():
 
 def test_a_text_as_long_as_the_limit_reaches_the_logits():
     text = tiny.text_config("xlm_roberta", max_position_embeddings=POSITIONS)
-    processor = MPTProcessor.from_backbones(text, tiny.vision_config(), posts=Dataset.from_dict({"text": ["rain"]}))
+    processor = MPTProcessor.from_backbones(text, posts=Dataset.from_dict({"text": ["rain"]}))
     inputs = processor(text=["rain " * 50], return_tensors="pt")
     assert inputs["input_ids"].shape == (1, processor.tokenizer.model_max_length)
-    assert tiny.model(text_config=text)(**inputs).logits.isfinite().all()
+    fields = {"loss_weight_mlcl": 0, "hidden_size": 16}
+    model = MPTForSentimentClassification.from_backbones(text, processor=processor, **fields)
+    assert model(**inputs).logits.isfinite().all()
