@@ -270,7 +270,10 @@ class MPTTrainer(Trainer):
 
 
 def with_undecoded_images(dataset: Any) -> Any:
-    """Return a dataset whose images the processor decodes: `datasets` fails on malformed metadata."""
+    """Return a dataset whose images the processor decodes.
+
+    `datasets` itself fails on malformed metadata.
+    """
     feature = (getattr(dataset, "features", None) or {}).get("image")
     if isinstance(feature, datasets.Image) and feature.decode:
         return dataset.cast_column("image", datasets.Image(decode=False))

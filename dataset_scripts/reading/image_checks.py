@@ -39,7 +39,7 @@ class UncheckedRow:
 
 
 def image_fault(image: Path | Mapping[str, Any]) -> str | None:
-    """Decode an image by the functions that training uses, and return the reason of a failure, or None.
+    """Decode an image as training does, and return the reason of a failure, or None.
 
     For an image whose pixels alone decode, the reason is `malformed metadata`.
 
@@ -155,7 +155,7 @@ def checked_rows(
 
 
 def _is_repaired(report: BuildReport, unchecked: UncheckedRow, fault: str) -> bool:
-    """Replace an image that can be used in another form; report any other fault and return False."""
+    """Replace an image that can be used in another form, or report its fault."""
     image = unchecked.row["image"]
     name = "its image" if isinstance(image, Mapping) else f"the image {image}"
     if fault == _MISSING:

@@ -163,7 +163,7 @@ class _Listing:
         self._endings = endings
 
     def file(self, name: str) -> str | None:
-        """Return the one file with this name in another case or Unicode form, else with another ending or any."""
+        """Return the one file with this name in another case, Unicode form or ending."""
         stem, ending = os.path.splitext(_key(name))
         names = self._by_key.get(_key(name)) or self._by_stem.get(stem if ending in self._endings else _key(name), [])
         return names[0] if len(names) == 1 else None

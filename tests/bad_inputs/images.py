@@ -48,7 +48,7 @@ def skip(folder: Path) -> None:
 
 
 def cell(name: str, value: Any, *words: str, file: str = "images/7.jpg", **fields: Any) -> BadInput:
-    """Build a row: a table whose second post has this cell; refused, or read and counted (`exit_code=0`)."""
+    """Build a row: a table whose second post has this cell, refused or (`exit_code=0`) read."""
     rows = [{"text": "one", "image": "images/1.jpg"}, {"text": "two", "image": value}]
     if isinstance(value, str):
         table = io.StringIO()

@@ -51,7 +51,7 @@ def as_kept(image: dict) -> tuple[dict, dict[str, int]]:
 
 
 def assert_all_readers_agree(image: dict) -> np.ndarray:
-    """Read a stored image as training, the pipeline, the audit and rationales do; return its pixels."""
+    """Return the pixels of a stored image, which all readers give."""
     kept, _ = as_kept(image)
     expected = np.asarray(read_rgb(image))
     trained = checked_image(datasets.Image().decode_example(kept), "The image")

@@ -1,4 +1,4 @@
-"""Images are found by paths of other systems where one file matches; else the message has a hint."""
+"""Images are found by paths of other systems, or the message has a hint."""
 
 import os
 import unicodedata
@@ -82,7 +82,7 @@ def test_an_image_is_found(folder, cell, path, note):
         ("data:image/png;base64,iVBORw0KGgo", "is a data: URI; save it as a file"),
         ("iVBORw0KGgo" * 1000, "(11,000 characters) is no path; if it is base64"),
         ("n" * 300, "… (300 characters) does not exist"),
-        ("~nobody-at-all/7.jpg", "does not exist"),
+        ("~no-such-user/7.jpg", "does not exist"),
         ("file://server/7.jpg", "does not exist"),
     ],
 )
