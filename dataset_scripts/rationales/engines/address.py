@@ -32,19 +32,12 @@ class Address:
     _parts: SplitResult = dataclasses.field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        try:
-            parts = urlsplit(self.given.strip())
-            valid = parts.scheme in ("http", "https") and parts.hostname and not re.search(r"\s", parts.netloc)
-            valid = valid and (parts.port is None or parts.port > 0)
-        except ValueError:
-            valid = False
-        if not valid:
+        parts = _split(self.given.strip())
+        if parts is None:
             host = re.sub(r"^\w*:?/+", "", self.given.strip()).split("@")[-1].partition("?")[0][:80]
-            example = f"http://{host}" if re.fullmatch(r"[\w.-]+(?::\d{1,5})?(?:/[\w./-]*)?", host) else ""
-            raise ValueError(
-                f"The endpoint must be an http(s) URL, got {host or self.given[:80]!r}. Use "
-                f"{field('endpoint', example or 'http://localhost:8000')}."
-            )
+            example = f"http://{host}" if re.fullmatch(r"[\w./:-]+", host) else ""
+            advice = field("endpoint", example if _split(example) else "http://localhost:8000")
+            raise ValueError(f"The endpoint must be an http(s) URL, got {host or self.given[:80]!r}. Use {advice}.")
         path = parts.path.rstrip("/")
         base = _ENDINGS.sub("", path)
         whole = base != path or parts.query or any(map(_VERSION.fullmatch, base.split("/")))
@@ -112,3 +105,13 @@ class Address:
 
     def _without_secrets(self, parts: SplitResult) -> str:
         return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment=""))
+
+
+def _split(url: str) -> SplitResult | None:
+    """Split an http(s) URL with a host; `None` for another string."""
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in ("http", "https") and parts.hostname and not re.search(r"\s", parts.netloc)
+        return parts if valid and parts.port != 0 else None
+    except ValueError:  # the port is no number below 65,536, or the brackets of an IPv6 address do not match
+        return None

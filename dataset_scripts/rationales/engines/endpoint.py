@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from dataset_scripts.rationales.engines.address import Address
 from dataset_scripts.rationales.engines.base import Answer
 from dataset_scripts.rationales.engines.faults import (
+    CONNECTION_LOST,
     REDIRECTED_STATUS,
     connection_error,
     httpx,
@@ -160,9 +161,11 @@ class Endpoint:
         try:
             return httpx.AsyncClient(headers=self._headers, timeout=timeout, verify=self._tls)
         except (ImportError, ValueError, httpx.InvalidURL) as error:
+            package = isinstance(error, ImportError)
+            reason = f"SOCKS needs pip install '{httpx.__name__}[socks]'" if package else str(error)[:120]
             raise ValueError(
-                f"The proxy in HTTP_PROXY, HTTPS_PROXY or ALL_PROXY cannot be used: {str(error)[:120]} Unset the "
-                "variable, or set NO_PROXY='*', to reach the server directly."
+                f"The proxy in HTTP_PROXY, HTTPS_PROXY or ALL_PROXY cannot be used ({reason}). Unset the variable, or "
+                "set NO_PROXY='*', to reach the server directly."
             ) from None
 
     @contextlib.asynccontextmanager
@@ -189,7 +192,21 @@ class Endpoint:
             fault = connection_error(self.address, error, HEALTH_TIMEOUT)
             if fault is None:
                 raise
+            if fault.reason == CONNECTION_LOST and await self._uses_https():
+                message = f"{self.address.name}: the server uses https. Use {self.address.other_scheme()}."
+                raise MisconfiguredError(message, reason="https") from None
             raise fault from None
+
+    async def _uses_https(self) -> bool:
+        """Return whether the server at an http address answers to https."""
+        if self.address.https:
+            return False
+        try:
+            async with httpx.AsyncClient(timeout=HEALTH_TIMEOUT, verify=False) as client:  # without the key
+                await client.get(self.address.url(_MODELS).replace("http:", "https:", 1))
+        except (httpx.HTTPError, OSError):
+            return False
+        return True
 
     def _raise_if_down(self, response: httpx.Response) -> None:
         if response.status_code >= 500 and response.status_code != 501:

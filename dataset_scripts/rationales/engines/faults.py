@@ -32,6 +32,7 @@ except ImportError:
 
 _RETRYABLE_STATUS = {408, 409, 425, 429}
 _BUSY_STATUS = {429, 503, 529}
+CONNECTION_LOST = "connection lost"
 REDIRECTED_STATUS = {301, 302, 303, 307, 308}
 _MISCONFIGURED_STATUS = {401, 403, 404, 405, 407, 501}
 _KEY_STATUS = {401, 403}
@@ -185,10 +186,7 @@ def connection_error(address: Address, error: Exception, timeout: float) -> Engi
         return MisconfiguredError(f"{name}: the request cannot be sent: {type(error).__name__}. Check the key.")
     if isinstance(error, httpx.HTTPError | OSError):
         words = excerpt(str(error)) or next((str(cause) for cause in causes if str(cause)), "")
-        message = f"{name}: {type(error).__name__} {words}".rstrip() + f".{hint}"
-        if not address.https and isinstance(error, httpx.RemoteProtocolError | httpx.ReadError):
-            message += f" If the server uses https: {address.other_scheme()}."
-        return OutageError(message, reason="connection lost")
+        return OutageError(f"{name}: {type(error).__name__} {words}".rstrip() + f".{hint}", reason=CONNECTION_LOST)
     return None
 
 
@@ -214,7 +212,7 @@ def _advice(address: Address, status: int, has_key: bool) -> str:
         return address.proxy_hint()
     if status in _KEY_STATUS:
         hint = "Check the key in the variable of" if has_key else "If the server needs a key, name its variable:"
-        return f" {hint} --api_key_env.{address.proxy_hint()}"
+        return f" {hint} --api_key_env NAME.{address.proxy_hint()}"
     return f" Check --model and the path of --endpoint (requested: {address.url_without_query('/chat/completions')})."
 
 
@@ -238,7 +236,7 @@ def _field_advice(words: str, request: Mapping[str, Any]) -> str | None:
 
 
 def _certificate_fault(error: ssl.SSLCertVerificationError, address: Address) -> str:
-    reason = error.verify_message or "certificate verify failed"
+    reason = (error.verify_message or "certificate verify failed").rstrip(".")
     if "expired" in reason or "not yet valid" in reason:
         return f"the certificate of the server is not valid now ({reason}). Renew it, or correct the clock."
     if "match" in reason:

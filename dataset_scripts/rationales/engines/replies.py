@@ -31,7 +31,8 @@ def parse_reply(content: bytes) -> Any:
     except (ValueError, RecursionError):
         text = content.decode("utf-8", "replace")
         reason = "web page" if is_web_page(text) else "unreadable reply" if text.strip() else "empty reply"
-        raise RetryableError(f"{reason}: {reply_words(text)}".removesuffix(": "), reason=reason) from None
+        words = reply_words(text)
+        raise RetryableError(f"{reason}: {words}" if words else f"{reason}.", reason=reason) from None
 
 
 def read_answer(completion: Any, request: Mapping[str, Any]) -> Answer:
