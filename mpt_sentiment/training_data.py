@@ -74,7 +74,8 @@ def warn_of_unused_split(posts: DatasetDict, protocol: str | None, options: Mapp
     if protocol is not None or options:
         given = {"protocol": protocol, "split_options": options}
         unused = " and ".join(option_name(name) for name, value in given.items() if value)
-        logger.warning("The posts have the splits %s, which are used; %s has no effect.", ", ".join(posts), unused)
+        names = ", ".join(posts)
+        logger.warning("The posts have the splits %s, which are used as given; without effect: %s.", names, unused)
 
 
 def describe_posts(

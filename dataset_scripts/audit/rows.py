@@ -64,7 +64,7 @@ class AuditRows:
         if missing:
             raise ValueError(
                 f"{name} lacks the columns {', '.join(missing)} (it has {', '.join(part.column_names)}). "
-                "load_posts('folder', …) reads any table into these columns."
+                "load_posts gives a table or a dataset all columns."
             )
         label = part.features["label"]
         if not isinstance(label, ClassLabel):

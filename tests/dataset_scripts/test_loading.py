@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 import pytest
-from datasets import Dataset, load_dataset
+from datasets import Dataset, Features, Image, Value, load_dataset
 
 from dataset_scripts import content_hash, features, join_content, load_posts, load_posts_with_report, split_posts
 from dataset_scripts.writing.publish import save_posts
@@ -20,7 +20,7 @@ def test_importing_the_package_imports_neither_torch_nor_datasets():
     ("name", "options", "message"),
     [
         ("mvsa_singel", {}, "one of sample, mvsa_single.*Did you mean 'mvsa_single'"),
-        ("sample", {"data_dir": "folder"}, "takes no data_dir=\"folder\""),
+        ("sample", {"data_dir": "folder"}, 'takes no data_dir="folder"'),
         ("mvsa_single", {}, "needs `data_dir`"),
         ("mvsa_single", {"data_dir": "nowhere"}, "'nowhere' does not exist"),
         ("folder", {"data_dir": ".", "text_colum": "t"}, "no option 'text_colum'.*Did you mean 'text_column'"),
@@ -45,8 +45,65 @@ def test_a_folder_written_by_datasets_opens_as_posts(tmp_path):
 
 def test_a_published_folder_with_other_columns_is_refused(tmp_path):
     Dataset.from_dict({"sentence": ["a"], "label": [0]}).to_parquet(tmp_path / "train.parquet")
-    with pytest.raises(ValueError, match=r"neither a column 'text' nor 'image'; its columns are sentence, label.*text_column=…"):
+    with pytest.raises(
+        ValueError, match="neither a column 'text' nor 'image'; its columns are sentence.*text_column=…"
+    ):
         load_posts(str(tmp_path))
+
+
+def test_an_ordinary_dataset_gets_the_missing_columns(tmp_path, draw):
+    draw(tmp_path / "a.png", 7)
+    image = {"bytes": (tmp_path / "a.png").read_bytes(), "path": None}
+    rows = {"img": [image, image], "caption": ["x", " "], "mood": ["sad", "glad"], "likes": [3, 4]}
+    schema = Features(
+        {"img": Image(), "caption": Value("large_string"), "mood": Value("string"), "likes": Value("int64")}
+    )
+    (tmp_path / "data").mkdir()
+    Dataset.from_dict(rows, features=schema).to_parquet(tmp_path / "data" / "train.parquet")
+    names = {"text_column": "caption", "image_column": "img", "label_column": "mood"}
+    posts, report = load_posts_with_report(str(tmp_path / "data"), **names, language="de")
+    assert posts.select_columns(list(features(perspectives=()))).features == features(["glad", "sad"], ())
+    assert posts["id"] == ["0", "1"] and posts["text"] == ["x", None] and posts["label"] == [1, 0]
+    assert posts[1]["image"].getpixel((0, 0)) == (7, 0, 90) and posts["likes"] == [3, 4]
+    assert set(posts["language"]) == {"de"} and set(posts["source"]) == {"data"}
+    assert report.notes == {"without text": 1} and report.labels == {"sad": 1, "glad": 1}
+    posts = load_posts(str(tmp_path / "data"), **names, labels=["sad", "glad", "calm"], group_column="likes")
+    assert posts.features["label"].names == ["sad", "glad", "calm"] and posts["group"] == [3, 4]
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"text": ["a"], "id": [2.0**60]}, "the id .*e.18 is a rounded number: .*id_column="),
+        ({"text": ["a"], "id": [None]}, "a post has no id; number the posts"),
+        ({"text": [["a"]]}, "the column 'text' is List.*, not one text per post"),
+        ({"text": ["a"], "image": [3]}, "the column 'image' is Value.*, not one image per post"),
+        ({"text": ["a"], "label": [["x"]]}, "'label' must hold one class per post"),
+    ],
+)
+def test_columns_of_a_dataset_that_cannot_be_converted_are_named(tmp_path, columns, message):
+    Dataset.from_dict(columns).to_parquet(tmp_path / "train.parquet")
+    with pytest.raises(ValueError, match=message):
+        load_posts(str(tmp_path))
+
+
+def test_ids_and_classes_are_common_to_all_splits_of_a_dataset(tmp_path):
+    for split, labels in (("train", [2, 0, 2]), ("validation", [0]), ("test", [1])):
+        rows = {"text": [f"{split} {n}" for n in range(len(labels))], "label": labels}
+        Dataset.from_dict(rows).to_parquet(tmp_path / f"{split}.parquet")
+    posts = load_posts(str(tmp_path))
+    assert [part["id"] for part in posts.values()] == [["0", "1", "2"], ["3"], ["4"]]
+    assert [part["label"] for part in posts.values()] == [[2, 0, 2], [0], [1]]
+    assert {tuple(part.features["label"].names) for part in posts.values()} == {("0", "1", "2")}
+    assert len(load_posts(str(tmp_path), split="train+test")) == 4
+
+
+def test_a_file_is_no_folder_and_its_call_is_written(tmp_path):
+    file = tmp_path / "posts.csv"
+    file.write_text("text\na\n", encoding="utf-8")
+    for arguments in ((str(file),), ("folder", file)):
+        with pytest.raises(ValueError, match=r'load_posts\("folder", .*file="posts.csv"'):
+            load_posts(*arguments)
 
 
 @pytest.fixture

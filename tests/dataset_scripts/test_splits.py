@@ -9,8 +9,9 @@ from datasets import Dataset, DatasetDict, concatenate_datasets
 
 from dataset_scripts import group_ids, load_posts, split_hash, split_posts
 from dataset_scripts.reading.id_lists import read_id_list
+from dataset_scripts.reading.report import BuildReport
 from dataset_scripts.schema import LABELS, features
-from dataset_scripts.splits import content_hash
+from dataset_scripts.splits import complete_splits, content_hash, labelled_posts
 
 # Posts of the full MVSA-Single that MultiSentiNet's rule keeps, by (text label, image label, label).
 FULL_KEPT = {
@@ -278,3 +279,58 @@ def test_clmlfs_published_lists_have_the_sizes_of_table_1_and_cover_the_posts(re
     assert sum(len(split) for split in splits.values()) == len(posts) == 3997
     with pytest.raises(ValueError, match="514 listed ids have no post"):
         split_posts(posts, "clmlf", id_lists=folder / "mvsa_single")
+
+
+@pytest.mark.parametrize(
+    ("protocol", "options", "message"),
+    [
+        (
+            "grouped",
+            {"fold": 2},
+            "'grouped' has no option 'fold'; its options are group_column. It is .* of folds",
+        ),
+        ("paper", {"group_column": "id"}, r"its options are \(none\). It is an option of grouped and folds"),
+        ("folds", {"id_lists": "lists"}, "'folds' has no option 'id_lists'.*clmlf"),
+        ("folds", {"fold": "3"}, "`fold` must be 0 to 9, got '3'"),
+        ("folds", {"fold": 10}, "`fold` must be 0 to 9, got 10"),
+        ("grouped", {"group_column": "author"}, "no column 'author'; their columns are id.*group_column=\"author\""),
+        ("grupped", {}, "`protocol` must be one of.*Did you mean 'grouped'"),
+    ],
+)
+def test_an_option_that_a_protocol_cannot_use_is_refused(protocol, options, message):
+    with pytest.raises(ValueError, match=message):
+        split_posts(posts_of(["positive"] * 30), protocol, **options)
+
+
+def test_a_group_larger_than_a_part_may_not_leave_it_without_posts():
+    posts = posts_of(["positive"] * 20).add_column("group", ["all"] * 20)
+    with pytest.raises(ValueError, match="No post is left for validation and test.*20 of 20 posts"):
+        split_posts(posts)
+    assert len(split_posts(posts.remove_columns("group"))["test"]) == 2
+
+
+def test_posts_without_label_are_named_or_left_out_and_counted():
+    posts = posts_of(["positive", None, "negative", None] * 10)
+    with pytest.raises(ValueError, match="20 of 40 posts have no label .first ids: 'post-1', 'post-3'.*on_error="):
+        split_posts(posts)
+    assert sum(map(len, split_posts(posts, on_error="skip").values())) == 20
+    report = BuildReport("test", kept=40, labels={"positive": 10, "(none)": 20, "negative": 10})
+    labelled_posts(posts, "skip", report)
+    assert report.kept == 20 and report.skipped == {"no label": 20} and "(none)" not in report.labels
+    with pytest.raises(ValueError, match="of the split 'test' have no label.*label_column"):
+        labelled_posts(posts_of([None, None]), "skip", split="test")
+
+
+def test_given_splits_get_standard_names_and_a_validation_from_train():
+    posts = noisy(200)
+    test = posts_of(["positive"], ["held out"])
+    complete = complete_splits(DatasetDict({"test": test, "train": posts}))
+    assert list(complete) == ["train", "validation", "test"] and complete["test"]["id"] == test["id"]
+    assert 15 <= len(complete["validation"]) <= 25
+    rest = concatenate_datasets([complete["train"], complete["validation"]])
+    assert sorted(rest["id"]) == sorted(posts["id"])
+    assert_duplicates_stay_together(posts, {name: complete[name] for name in ("train", "validation")})
+    named = complete_splits(DatasetDict({"train": posts, "dev": test, "test": test}))
+    assert list(named) == ["train", "validation", "test"] and len(named["train"]) == 200
+    with pytest.raises(ValueError, match="several splits of the same kind: train, dev, val"):
+        complete_splits(DatasetDict({"train": posts, "dev": test, "val": test}))
