@@ -1,7 +1,9 @@
-"""Push of a saved dataset or a trained model to the Hub, by a plan that can be shown first."""
+"""Push of a dataset, a trained model or rationales to the Hub, by a plan that can be shown first."""
 
 import dataclasses
+import difflib
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,16 +12,24 @@ from typing import Any
 from datasets.utils.py_utils import size_str
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError
-from huggingface_hub.utils import filter_repo_objects
+from huggingface_hub.utils import filter_repo_objects, validate_repo_id
 
+from dataset_scripts.rationales.store.store import is_store
 from dataset_scripts.writing.card import render_card
+from dataset_scripts.writing.card_edits import CARD, Card, read_card
+from dataset_scripts.writing.rationales import save_rationales
 from dataset_scripts.writing.record import RECORD_FILE, BuildRecord, read_records
 
 logger = logging.getLogger(__name__)
 
 # The client raises errors of its HTTP library, which depends on its version, or RuntimeError from them.
 _CONNECTION_ERRORS = (*HfHubHTTPError.__bases__, RuntimeError)
-CARD = "README.md"
+# The working directory in the code of a card; after a push it is the repository.
+_WORKING_DIRECTORY = (
+    (re.compile(r'(?<=^name = )"\."  # in this folder$', re.MULTILINE), '"{}"'),
+    (re.compile(r"\bos\.getcwd\(\)"), '"{}"'),
+    (re.compile(r"(?<=^```python\n)import os\n\n", re.MULTILINE), ""),
+)
 MODEL_CONFIGS = ("config.json", "adapter_config.json")
 # Files of a training run that only its own machine needs, or that contain local paths.
 NOT_SENT = (
@@ -35,17 +45,19 @@ class PushPlan:
     folder: Path
     repo_id: str
     repo_type: str  # "dataset" or "model"
+    title: str  # kind of the content, for messages
     private: bool
     files: dict[str, Path]  # path in the repository -> local file
     not_sent: list[str]
     records: dict[str, BuildRecord]  # configurations of a dataset, by name
+    replace_card: bool = False  # whether the card on the Hub is replaced, with all that was written there
 
     def describe(self) -> str:
         """List the calls of `push` and the files."""
         sizes = {name: path.stat().st_size for name, path in self.files.items()}
         repository = f"{self.repo_id!r}, repo_type={self.repo_type!r}"
         lines = [
-            f"{self.folder} is a {self.repo_type}.",
+            f"{self.folder} is a {self.title}.",
             f"HfApi().create_repo({repository}, private={self.private}, exist_ok=True)",
             f"HfApi().create_commit({repository}, operations=…)"
             f"  # {len(sizes)} files, {size_str(sum(sizes.values()))}; the Hub receives only those that changed",
@@ -63,22 +75,31 @@ class PushPlan:
         return "\n".join(lines)
 
 
-def plan_push(folder: str | Path, repo_id: str, private: bool = False) -> PushPlan:
+def plan_push(folder: str | Path, repo_id: str, private: bool = False, *, replace_card: bool = False) -> PushPlan:
     """Determine the type of a folder and its files for the Hub, without network.
 
+    The rationales of a store are written to its folder `published` first.
+
     Raises:
-        ValueError: a bad repository id, or a folder that is no complete dataset and no complete model.
+        ValueError: a bad repository id, or a folder that is no complete dataset, model or store of rationales.
     """
     folder = Path(folder)
     if repo_id.count("/") != 1 or not all(repo_id.split("/")):
         raise ValueError(f"`repo_id` must be OWNER/NAME (OWNER: your user name or organization), got {repo_id!r}.")
+    validate_repo_id(repo_id)
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder; give the output folder of build-dataset or train.")
+    repo_type, title = "dataset", "dataset"
+    if is_store(folder):
+        folder, title = save_rationales(folder), "table of rationales"
     local = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
     records = read_records(folder)
-    if records:
+    if title != "dataset":
+        names = list(filter_repo_objects(local, ignore_patterns=NOT_SENT))
+    elif records:
         names = _dataset_files(folder, records)
     elif any(name in local for name in MODEL_CONFIGS):
+        repo_type = title = "model"
         names = list(filter_repo_objects(local, ignore_patterns=NOT_SENT))
         if not any(name.endswith((".safetensors", ".bin")) for name in names):
             raise ValueError(f"{folder} has a configuration but no weights; did the training finish?")
@@ -86,11 +107,36 @@ def plan_push(folder: str | Path, repo_id: str, private: bool = False) -> PushPl
         inner = sorted(str(file.parent) for file in folder.glob("*/config.json"))
         raise ValueError(
             f"{folder} is neither a dataset (a folder with {RECORD_FILE} per configuration, from build-dataset) nor a "
-            "model (config.json, from train)." + (f" Did you mean {inner[0]!r}?" if inner else "")
+            "model (config.json, from train) nor a store of rationales."
+            + (f" Did you mean {inner[0]!r}?" if inner else "")
         )
+    read_card(folder)  # a damaged card is found before anything is sent
     not_sent = sorted({_top_folder(name, names) for name in local.keys() - set(names)})
-    repo_type = "dataset" if records else "model"
-    return PushPlan(folder, repo_id, repo_type, private, {name: folder / name for name in names}, not_sent, records)
+    files = {name: folder / name for name in names}
+    return PushPlan(folder, repo_id, repo_type, title, private, files, not_sent, records, replace_card)
+
+
+def difference(plan: PushPlan, token: str | None = None) -> str:
+    """Show how a push would change the card on the Hub, and the files it would delete.
+
+    Nothing is sent. Without a connection, without the repository or without access to it, the result states that.
+    """
+    api = HfApi(token=token)
+    try:
+        with _explained_errors(plan):
+            info = api.repo_info(plan.repo_id, repo_type=plan.repo_type)
+            remote = {sibling.rfilename for sibling in info.siblings or []}
+            if CARD not in remote or CARD not in plan.files:
+                return f"{plan.repo_id} has no card yet."
+            earlier = _download(api, plan, CARD, info.sha)
+            merged = _merged_card(api, plan, remote, info.sha)
+    except (ValueError, OSError) as error:
+        return f"Not compared with the Hub: {str(error).splitlines()[0]}"
+    lines = difflib.unified_diff(
+        earlier.splitlines(), merged.splitlines(), f"{CARD} on the Hub", f"{CARD} as sent", lineterm="", n=1
+    )
+    changes = list(lines) or [f"The card on the Hub ({CARD}) stays as it is."]
+    return "\n".join([*changes, *(f"deletes {name}" for name in _stale_files(plan, remote))])
 
 
 def push(plan: PushPlan, token: str | None = None) -> str:
@@ -120,9 +166,9 @@ def push(plan: PushPlan, token: str | None = None) -> str:
             )
         remote = {sibling.rfilename for sibling in info.siblings or []}
         contents: dict[str, Any] = dict(plan.files)
-        if plan.repo_type == "dataset":
+        if CARD in contents:
             contents[CARD] = _merged_card(api, plan, remote, info.sha).encode()
-        stale = [name for name in sorted(remote - set(contents)) if name.partition("/")[0] in plan.records]
+        stale = _stale_files(plan, remote)
         commit = api.create_commit(
             plan.repo_id,
             [CommitOperationAdd(name, content) for name, content in contents.items()]
@@ -157,23 +203,53 @@ def _top_folder(name: str, sent: list[str]) -> str:
     return name if not slash or any(other.startswith(f"{top}/") for other in sent) else f"{top}/"
 
 
+def _stale_files(plan: PushPlan, remote: set[str]) -> list[str]:
+    """List files of the repository in a folder of a pushed configuration that are no longer part of it."""
+    return [name for name in sorted(remote - set(plan.files)) if name.partition("/")[0] in plan.records]
+
+
+def _download(api: HfApi, plan: PushPlan, name: str, revision: str) -> str:
+    path = api.hf_hub_download(plan.repo_id, name, repo_type=plan.repo_type, revision=revision)
+    return Path(path).read_text(encoding="utf-8")
+
+
 def _merged_card(api: HfApi, plan: PushPlan, remote: set[str], revision: str) -> str:
-    """Render the card of the folder with the configurations that only the repository has."""
+    """Render the card of the folder, with what the repository alone has.
 
-    def download(name: str) -> str:
-        path = api.hf_hub_download(plan.repo_id, name, repo_type=plan.repo_type, revision=revision)
-        return Path(path).read_text(encoding="utf-8")
+    These are configurations of a dataset, and the text and fields that a person wrote on the Hub.
+    """
+    local = read_card(plan.folder) or Card({})
+    if plan.records:
+        card = render_card(plan.records | _other_records(api, plan, remote, revision), plan.repo_id).keep_edits(local)
+    else:
+        description = local.description
+        for pattern, replacement in _WORKING_DIRECTORY:
+            description = pattern.sub(replacement.format(plan.repo_id), description)
+        card = dataclasses.replace(local, description=description)
+    if CARD not in remote or plan.replace_card:
+        return card.render()
+    earlier = Card.parse(_download(api, plan, CARD, revision), f"{plan.repo_id}/{CARD}")
+    if local.has_own_text and earlier.has_own_text and (local.before, local.after) != (earlier.before, earlier.after):
+        logger.warning(
+            "%s: text of your own on its card differs from that in %s. The text on the Hub is kept; edit it there, or "
+            "send the card of the folder with --replace_card (replace_card=True in Python).",
+            plan.repo_id,
+            plan.folder / CARD,
+        )
+    return card.keep_edits(earlier).render()
 
-    records = dict(plan.records)
+
+def _other_records(api: HfApi, plan: PushPlan, remote: set[str], revision: str) -> dict[str, BuildRecord]:
+    """Read the records of configurations that only the repository has."""
+    records = {}
     for name in sorted(remote):
         config, _, file = name.partition("/")
-        if file == RECORD_FILE and config not in records:
+        if file == RECORD_FILE and config not in plan.records:
             try:
-                records[config] = BuildRecord.from_json(download(name))
+                records[config] = BuildRecord.from_json(_download(api, plan, name, revision))
             except (ValueError, TypeError) as error:
                 logger.warning("%s: %s is not a build record (%s); it is kept unchanged", plan.repo_id, name, error)
-    local = plan.files[CARD].read_text(encoding="utf-8")
-    return render_card(records, local, *([download(CARD)] if CARD in remote else []))
+    return records
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from dataset_scripts.registry import facts_of
 from dataset_scripts.schema import CONTENT, rationale_column
 from dataset_scripts.splits import split_hash
 from dataset_scripts.writing.card import render_card
+from dataset_scripts.writing.card_edits import CARD, read_card
 from dataset_scripts.writing.parquet import ParquetPlan, plan_parquet, write_parquet
 from dataset_scripts.writing.record import RECORD_FILE, BuildRecord, read_records
 
@@ -87,6 +88,7 @@ def save_posts(
         )
     plans = {name: plan_parquet(posts, max_file_size) for name, posts in splits.items()}
     folder.mkdir(parents=True, exist_ok=True)
+    existing = read_card(folder)
     target = folder / config_name
     _restore_previous(target)
     earlier = read_records(folder)
@@ -115,9 +117,11 @@ def save_posts(
     _write_if_changed(files_folder / RECORD_FILE, record.to_json())
     if not current:
         _replace(target, files_folder)
-    readme = folder / "README.md"
-    existing = readme.read_text(encoding="utf-8") if readme.is_file() else None
-    _write_if_changed(readme, render_card(earlier | {config_name: record}, existing))
+    readme = folder / CARD
+    card = render_card(earlier | {config_name: record})
+    if existing is not None:
+        card = card.keep_edits(existing)
+    _write_if_changed(readme, card.render())
     logger.info("%s: %s", target, f"{files_written} Parquet files written" if files_written else "unchanged")
     return SavedPosts(record, target, files_written)
 

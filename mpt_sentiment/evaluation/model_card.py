@@ -11,6 +11,7 @@ import jinja2
 from huggingface_hub import EvalResult, ModelCardData
 
 from dataset_scripts.output import write_text_atomically
+from dataset_scripts.writing.card_edits import CARD, Card, read_card
 from mpt_sentiment.evaluation.predictions import MODALITIES
 from mpt_sentiment.evaluation.scores import SCORES
 
@@ -69,7 +70,7 @@ def write_model_card(
 ) -> Path:
     """Write the model card `README.md` into `output_dir`.
 
-    Absolute paths are reduced to their last component.
+    Text and fields that a person wrote on an earlier card are kept. Absolute paths are reduced to their last component.
 
     Args:
         output_dir: The folder with the saved model; the card shows the figures named in `FIGURES` that it contains.
@@ -115,7 +116,6 @@ def write_model_card(
         "cell": lambda value: str(value).replace("|", "\\|"),
     }
     text = environment_of_jinja.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
-        card_data=card_data.to_yaml(),
         model_name=name,
         config=config,
         modalities=[modality for modality in MODALITIES if modality in config.modalities],
@@ -133,8 +133,12 @@ def write_model_card(
         few_posts=FEW_POSTS,
     )
     # Absent sections leave blank lines.
-    write_text_atomically(folder / "README.md", re.sub(r"\n{3,}", "\n\n", text))
-    return folder / "README.md"
+    card = Card.of_generated(card_data.to_dict(), re.sub(r"\n{3,}", "\n\n", text))
+    earlier = read_card(folder)
+    if earlier is not None:
+        card = card.keep_edits(earlier)
+    write_text_atomically(folder / CARD, card.render())
+    return folder / CARD
 
 
 def encoder_ids(config: Any) -> list[str]:

@@ -31,7 +31,8 @@ class Repository:
 
     @property
     def sha(self) -> str:
-        return hashlib.sha1(f"commit {self.commits}".encode()).hexdigest()
+        # of the content too: clients cache files by commit
+        return hashlib.sha1(f"commit {self.commits} {sorted(self.files.items())}".encode()).hexdigest()
 
 
 class HubServer:
