@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from transformers import ProcessorMixin
 
+from .images_mpt import checked_image
+
 MODALITIES = ("text", "image", "rationales")
 
 
@@ -64,7 +66,11 @@ class MPTDataCollator:
         if "text" in self.modalities:
             inputs["text"] = [row.get("text") for row in rows]
         if "image" in self.modalities:
-            inputs["images"] = [row.get("image") for row in rows]
+            # Opened here to name the post by its id; the processor would name it by its place in the batch.
+            inputs["images"] = [
+                None if row.get("image") is None else checked_image(row["image"], f"The image of post {name}")
+                for row, name in zip(rows, names, strict=True)
+            ]
         if "rationales" in self.modalities:
             named = list(zip(self.processor.perspectives, columns["rationales"], strict=True))
             inputs["rationales"] = [{name: row.get(column) for name, column in named} for row in rows]

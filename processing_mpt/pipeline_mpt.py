@@ -107,6 +107,10 @@ class MPTPipeline(Pipeline):
                 nothing the model reads.
         """
         _check_container(posts)
+        feature = (getattr(posts, "features", None) or {}).get("image")
+        if getattr(feature, "decode", False) and hasattr(posts, "cast_column"):
+            # `datasets` fails on malformed metadata of an image; the processor does not.
+            posts = posts.cast_column("image", type(feature)(decode=False))
         if isinstance(posts, list | tuple):
             return super().__call__(list(posts), **kwargs) if posts else []
         if not isinstance(posts, Mapping | Dataset | IterableDataset | str | bytes):

@@ -18,7 +18,7 @@ import PIL.ImageOps
 
 from dataset_scripts.rationales.errors import PreparationError
 from dataset_scripts.rationales.quality.text import HAN_LETTER
-from dataset_scripts.reading.images import open_image, stored_bytes, to_rgb
+from dataset_scripts.reading.images import decoding_error, open_image, stored_bytes, to_rgb
 
 LANGUAGES = ("en", "zh")
 # Qwen-VL encodes squares of 28 pixels as one token, and rejects narrower images.
@@ -161,7 +161,10 @@ def _content_and_hash(image: Any) -> tuple[bytes | PIL.Image.Image, str]:
     """Return the file content, or the decoded image of the row, with its SHA-256."""
     if isinstance(image, PIL.Image.Image):
         header = f"{image.mode} {image.size}".encode()
-        return image, hashlib.sha256(header + image.tobytes()).hexdigest()
+        try:
+            return image, hashlib.sha256(header + image.tobytes()).hexdigest()
+        except Exception as error:  # Pillow's decoders raise errors of any type for damaged files
+            raise decoding_error(error) from None
     if isinstance(image, Mapping):
         content = stored_bytes(image)
     else:

@@ -126,7 +126,7 @@ def open_image(source: bytes | str | Path) -> Image.Image:
                 start = file.read(256)
         raise ValueError(f"it is {kind_of_file(start)}") from None
     except Exception as error:  # Pillow's parsers raise errors of any type for damaged files
-        raise _decoding_error(error) from None
+        raise decoding_error(error) from None
 
 
 def upright(image: Image.Image) -> Image.Image:
@@ -198,10 +198,10 @@ def to_rgb(image: Image.Image) -> Image.Image:
             raise ValueError("it has no pixels")
         return image.convert("RGB")
     except Exception as error:  # Pillow's decoders raise errors of any type for damaged files
-        raise _decoding_error(error) from None
+        raise decoding_error(error) from None
 
 
-def _decoding_error(error: Exception) -> Exception:
+def decoding_error(error: Exception) -> Exception:
     """Return an error of the file system as it is, any other as a ValueError with one line."""
     if isinstance(error, ValueError) or (isinstance(error, OSError) and error.errno is not None):
         return error

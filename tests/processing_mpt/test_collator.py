@@ -9,6 +9,7 @@ from datasets import Dataset
 from torch.utils.data import DataLoader
 
 from dataset_scripts.schema import PERSPECTIVES, features, rationale_column
+from helpers.odd_images import with_malformed_exif
 from helpers.tiny_processor import image, processor
 from processing_mpt import MPTDataCollator
 from processing_mpt.collator_mpt import MODALITIES
@@ -26,6 +27,15 @@ ROWS = [row(image=image()), row(id="8", text="rain", rationale_positive=None, ra
 
 def same(batch, other):
     return set(batch) == set(other) and all(batch[name].equal(other[name]) for name in batch)
+
+
+def test_an_image_as_datasets_stores_it_is_decoded_and_named_by_its_post():
+    collate = MPTDataCollator(processor())
+    stored = {"bytes": with_malformed_exif(), "path": None}
+    upright = collate([row(image=image("red", size=(20, 30)))])
+    assert torch.allclose(collate([row(image=stored)])["pixel_values"], upright["pixel_values"], atol=0.02)
+    with pytest.raises(ValueError, match="The image of post '8' cannot be decoded .it is an HTML page"):
+        collate([row(image=stored), row(id="8", image={"bytes": b"<html>", "path": None})])
 
 
 def test_columns_are_those_of_the_schema():

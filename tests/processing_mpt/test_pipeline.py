@@ -1,16 +1,18 @@
 """Tests of MPTPipeline: incomplete posts, containers, batches, and saved folders."""
 
+import base64
 import json
 import math
 
 import pytest
 import torch
-from datasets import Dataset
+from datasets import Dataset, Image
 from transformers import BertForSequenceClassification
 from transformers import pipeline as auto_pipeline
 
 from dataset_scripts.schema import features
 from helpers import tiny
+from helpers.odd_images import with_malformed_exif
 from helpers.tiny_processor import SENTENCES, image, pipeline, processor
 from processing_mpt import MPTPipeline
 
@@ -133,11 +135,27 @@ def test_a_generator_is_read_as_results_are_taken(pipe):
     assert len(taken) < 10
 
 
-def test_images_are_opened_from_their_paths(pipe, tmp_path):
+def test_images_are_opened_from_paths_bytes_and_data_uris(pipe, tmp_path):
     image("red").save(tmp_path / "red.png")
+    content = (tmp_path / "red.png").read_bytes()
     expected = pipe({"image": image("red")})
-    assert pipe({"image": str(tmp_path / "red.png")}) == expected
-    assert pipe({"image": tmp_path / "red.png"}) == expected
+    uri = "data:image/png;base64," + base64.b64encode(content).decode()
+    for given in (str(tmp_path / "red.png"), tmp_path / "red.png", content, uri, {"bytes": content, "path": "x.png"}):
+        assert pipe({"image": given}) == expected
+
+
+def test_images_that_datasets_does_not_decode_are_read(pipe):
+    posts = Dataset.from_dict({"image": [{"bytes": with_malformed_exif(), "path": None}]}).cast_column(
+        "image", Image()
+    )
+    (result,) = pipe(posts)
+    assert result["scores"] == pytest.approx(pipe({"image": with_malformed_exif()})["scores"])
+
+
+def test_texts_are_prepared_as_the_processor_says(pipe):
+    tweets = MPTPipeline(model=pipe.model, processor=processor(text_preprocessing="tweet"), device="cpu")
+    assert_same([tweets({"text": "@ann &amp; rain https://t.co/x"})], [pipe({"text": "@user & rain http"})])
+    assert tweets({"text": "@ann"}) != pipe({"text": "@ann"})
 
 
 # --- errors ----------------------------------------------------------------------------------------------------------

@@ -157,6 +157,14 @@ def test_the_error_of_an_unusable_image_names_post_and_reason(image, reason):
             prepared(image)
 
 
+@pytest.mark.parametrize("length", range(60, 400, 40))
+def test_an_open_image_that_cannot_be_decoded_is_a_preparation_error(length):
+    content = bytearray(encoded(PIL.Image.effect_noise((64, 64), 90)))
+    content[length : length + 30] = b"\xff" * 30
+    with pytest.raises(PreparationError, match="'7'"):
+        prepared(PIL.Image.open(io.BytesIO(content)))
+
+
 def test_an_image_above_the_limit_of_pixels_is_refused(monkeypatch):
     monkeypatch.setattr("dataset_scripts.rationales.posts.MAX_SOURCE_PIXELS", 64 * 48 - 1)
     with pytest.raises(PreparationError, match="64 x 48 pixels .* 3,071"):

@@ -117,6 +117,25 @@ def test_a_log_with_an_incomplete_last_line_keeps_the_others(tmp_path, draw, dec
     assert ImageCheckLog(log.file).check(images[2]) == (None, None)
 
 
+def test_an_image_is_checked_again_after_an_upgrade_and_after_an_error_of_the_file_system(tmp_path, draw, monkeypatch):
+    image = draw(tmp_path / "a.jpg")
+    broken = tmp_path / "b.jpg"
+    broken.write_bytes(b"no image")
+    log = ImageCheckLog(tmp_path / "log")
+    for path in (image, broken):
+        log.record(*log.check(path))
+    log.close()
+    with monkeypatch.context() as patch:
+        patch.setattr(image_checks, "DECODERS", "with pillow-heif")
+        assert ImageCheckLog(log.file).check(broken)[0] is not None
+
+    def denied(image):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(image_checks, "image_fault", denied)
+    assert ImageCheckLog(tmp_path / "other").check(image) == (None, "the file cannot be read: Permission denied")
+
+
 def test_rows_are_read_a_bounded_number_ahead(tmp_path, draw):
     image, read = draw(tmp_path / "a.jpg"), []
 

@@ -32,7 +32,7 @@ def image_of_mode(mode: str) -> PIL.Image.Image:
 
 
 def test_datasets_and_processor_have_the_same_functions():
-    for name in ("kind_of_file", "open_image", "upright", "to_uint8", "to_rgb", "_decoding_error"):
+    for name in ("kind_of_file", "open_image", "upright", "to_uint8", "to_rgb", "decoding_error"):
         assert inspect.getsource(getattr(images, name)) == inspect.getsource(getattr(images_mpt, name)), name
     for name in ("_ORIENTATION_TAG", "_TRANSPOSITIONS", "_SIGNATURES", "_HEIC_BRANDS", "pillow_heif"):
         assert getattr(images, name) == getattr(images_mpt, name), name
