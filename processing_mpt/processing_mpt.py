@@ -280,7 +280,7 @@ class MPTProcessor(ProcessorMixin):
             for name, value in without_none(kwargs).items()
         }
         # The tokenizer's `max_length` is the default of the processor's.
-        settings = {name: value for name, value in self.tokenizer.init_kwargs.items() if name != "max_length"}
+        settings = without_none({**self.tokenizer.init_kwargs, "max_length": None})
         try:
             merged = self._merge_kwargs(
                 MPTProcessorKwargs,

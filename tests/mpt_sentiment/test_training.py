@@ -238,6 +238,13 @@ def test_a_cnn_alone_needs_no_vision_encoder_and_gets_images_of_its_own_size(pos
         assert build_processor(setup.model, posts["train"]).image_size == (48, 48)
 
 
+def test_the_processor_prepares_tweets_as_the_run_says(posts):
+    setup = training_setup(["mvsa_single"], {"text_preprocessing": "tweet", "text_config": TINY_FIELDS["text_config"]})
+    assert build_processor(setup.model, posts["train"]).text_preprocessing == "tweet"
+    with pytest.raises(ValueError, match="text_preprocessing: must be one of none, tweet, got 'tweets'"):
+        training_setup(["mvsa_single"], {"text_preprocessing": "tweets"})
+
+
 @pytest.mark.parametrize("name", ["bert", "late_fusion"])
 @pytest.mark.parametrize("use_rationales", [False, True])
 def test_a_baseline_leaves_a_folder_that_predicts(posts, name, use_rationales, tmp_path):

@@ -170,6 +170,7 @@ def test_the_tokenizer_s_own_settings_are_the_defaults(tmp_path):
     tokenizer().save_pretrained(tmp_path)
     config = tmp_path / "tokenizer_config.json"
     settings = {"max_length": 5, "padding": "max_length", "padding_side": "left", "truncation_side": "left"}
+    settings |= {"pad_to_multiple_of": None, "truncation": None}
     config.write_text(json.dumps(json.loads(config.read_text()) | settings))
     own = type(tokenizer()).from_pretrained(tmp_path)
     make = MPTProcessor(image_processor(), own)
