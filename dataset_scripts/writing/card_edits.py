@@ -113,7 +113,7 @@ def read_card(folder: Path) -> Card | None:
 
 
 def _merged(name: str, new: Any, earlier: Any, generated: Any) -> Any:
-    """Merge one field: newly generated, in the earlier card, and as it was generated for that card."""
+    """Merge one field. `generated` is its value as generated for the earlier card."""
     if name in _ENTRIES:
         key, entries = _ENTRIES[name], [earlier] if isinstance(earlier, Mapping) else earlier or []
         # configurations stay until they are deleted; the scores of a replaced model do not

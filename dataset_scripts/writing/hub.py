@@ -1,4 +1,4 @@
-"""Push of a dataset, a trained model or rationales to the Hub, by a plan that can be shown first."""
+"""Push of a dataset, a model or rationales to the Hub, by a plan that can be shown first."""
 
 import dataclasses
 import difflib
@@ -204,7 +204,7 @@ def _top_folder(name: str, sent: list[str]) -> str:
 
 
 def _stale_files(plan: PushPlan, remote: set[str]) -> list[str]:
-    """List files of the repository in a folder of a pushed configuration that are no longer part of it."""
+    """List remote files in the folders of pushed configurations that are no longer part of them."""
     return [name for name in sorted(remote - set(plan.files)) if name.partition("/")[0] in plan.records]
 
 
