@@ -239,7 +239,7 @@ def test_a_cnn_alone_needs_no_vision_encoder_and_gets_images_of_its_own_size(pos
 
 
 def test_the_processor_prepares_tweets_as_the_run_says(posts):
-    setup = training_setup(["mvsa_single"], {"text_preprocessing": "tweet", "text_config": TINY_FIELDS["text_config"]})
+    setup = training_setup(["mvsa_single"], TINY_FIELDS | {"text_preprocessing": "tweet"})
     assert build_processor(setup.model, posts["train"]).text_preprocessing == "tweet"
     with pytest.raises(ValueError, match="text_preprocessing: must be one of none, tweet, got 'tweets'"):
         training_setup(["mvsa_single"], {"text_preprocessing": "tweets"})
