@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value, load_dataset, load_from_disk
 from datasets.exceptions import DatasetGenerationError
 
@@ -13,7 +14,7 @@ from dataset_scripts.loaders.classes import class_names
 from dataset_scripts.reading.option_names import load_call, option
 from dataset_scripts.reading.post_ids import DAMAGED_ID, read_id
 from dataset_scripts.reading.report import did_you_mean
-from dataset_scripts.reading.tables import cell_name, cell_text
+from dataset_scripts.reading.tables import cell_name, cell_text, table_names, table_rows
 from dataset_scripts.schema import CONTENT, GROUP, LABELS, features
 
 logger = logging.getLogger(__name__)
@@ -25,9 +26,11 @@ def open_dataset(name: str, config_name: str | None = None, **options: Any) -> D
     """Open a dataset of the Hub or of a folder with `datasets`; a single dataset is the split `posts`.
 
     Raises:
-        ValueError: `datasets` cannot read it, or it is streamed.
+        ValueError: `datasets` cannot read it, it would join rows, or it is streamed.
     """
     folder = Path(name)
+    for table in table_names(folder, (".csv", ".tsv")) if folder.is_dir() else ():
+        _check_quotes(folder / table)
     try:
         if (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file():
             posts = load_from_disk(name, **options)
@@ -39,7 +42,30 @@ def open_dataset(name: str, config_name: str | None = None, **options: Any) -> D
         raise ValueError(f"{name!r} cannot be read by `datasets` ({reason}).{hint}") from None
     if not isinstance(posts, Dataset | DatasetDict):
         raise ValueError(f"{name!r} is opened as {type(posts).__name__}; load the posts without streaming.")
-    return posts if isinstance(posts, DatasetDict) else DatasetDict({"posts": posts})
+    posts = posts if isinstance(posts, DatasetDict) else DatasetDict({"posts": posts})
+    if not folder.is_dir() and any(part.info.builder_name == "csv" for part in posts.values()):
+        logger.warning(
+            "%s is read by pandas from CSV, which joins the lines between two quotes; compare its %d rows with the "
+            "dataset's card, or download its files and use %s.",
+            name, sum(map(len, posts.values())), load_call("folder", "FOLDER"),
+        )  # fmt: skip
+    return posts
+
+
+def _check_quotes(table: Path) -> None:
+    """Check that pandas, which `datasets` uses, finds the same rows: it joins the lines between two quotes."""
+    call = load_call("folder", str(table.parent))
+    num_rows = 0
+    for location, row in table_rows(table):
+        num_rows += 1
+        if isinstance(row, str):
+            raise ValueError(f"{location}: {row} Such rows are left out by {call} with {option('on_error', 'skip')}.")
+    try:
+        num_read = len(pandas.read_csv(table, sep="," if table.suffix.lower() == ".csv" else "\t", usecols=[0]))
+    except (ValueError, OSError):  # the message of `datasets` follows
+        return
+    if num_read != num_rows:
+        raise ValueError(f"{table} has {num_rows:,} rows, `datasets` reads {num_read:,}. They are read by {call}.")
 
 
 def standard_columns(
