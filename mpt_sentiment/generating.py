@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
 from dataset_scripts import join_rationales
+from dataset_scripts.output import check_writable
 from dataset_scripts.rationales.engines.base import Engine, FakeEngine
 from dataset_scripts.rationales.engines.endpoint import EndpointEngine
 from dataset_scripts.rationales.engines.open_files import ensure_open_files
@@ -118,6 +119,7 @@ def generate(
     progress: bool = True,
 ) -> GeneratedRationales:
     """Write rationales as described by argument objects; see [`generate_rationales`]."""
+    check_writable(args.output_dir)
     rows = one_dataset(posts)
     state = process_state(engine_args)
     processes = state.num_processes if state else 1
@@ -160,7 +162,10 @@ def planned_store(
     """Complete the arguments of a store by those of an existing one, or by the defaults."""
     earlier = RationaleStore.open(folder) if is_store(folder) else None
     spec, prompt = specification(spec_args, engine_args, earlier)
-    num_shards = num_shards or (earlier.num_shards if earlier else max(num_shards_for(len(rows)), processes))
+    if num_shards is None:
+        num_shards = earlier.num_shards if earlier else max(num_shards_for(len(rows)), processes)
+    if num_shards < 1:
+        raise ValueError(f"--num_shards must be at least 1, got {num_shards}.")
     sources = sorted(filter(None, set(rows["source"]))) if "source" in rows.column_names else []
     data = {"dataset": ", ".join(sources), "posts": len(rows)}
     create = functools.partial(RationaleStore.create, folder, spec, prompt, num_shards=num_shards, data=data)

@@ -1,6 +1,7 @@
 """Arguments of `generate-rationales` and `zero-shot`, on the command line and in Python."""
 
 import dataclasses
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -8,9 +9,10 @@ from typing import Any
 
 from dataset_scripts.rationales.engines.profiles import PROFILES
 from dataset_scripts.rationales.plan import SAMPLE
+from dataset_scripts.rationales.posts import LANGUAGES
 from dataset_scripts.rationales.run.settings import DEFAULTS
 from dataset_scripts.reading.report import did_you_mean
-from mpt_sentiment.arguments import JSON, PostArguments, argument
+from mpt_sentiment.arguments import JSON, PostArguments, argument, options_object
 
 DEFAULT_MODEL = "Qwen/Qwen2.5-VL-7B-Instruct"
 ENGINES = ("endpoint", "transformers", "fake")
@@ -116,6 +118,8 @@ class GenerationArguments:
             if not match:
                 raise ValueError(f"--shard_id must be a number or a part such as 3/64, got {word!r}.")
             index, parts = int(match[1]), int(match[2] or num_shards)
+            if parts < 1:
+                raise ValueError(f"--shard_id must name a part of at least one, such as 0/4, got {word!r}.")
             if index >= parts:
                 last = f"{parts - 1}/{parts}" if match[2] else parts - 1
                 raise ValueError(f"--shard_id must be at most {last} (numbers start at 0), got {word!r}.")
@@ -144,13 +148,19 @@ class ZeroShotArguments:
     )
     retry_failed: bool = argument("Request again what failed permanently in an earlier run.", False)
 
+    def __post_init__(self) -> None:
+        texts = [*options_object("criteria", self.criteria).items(), ("instructions", self.instructions)]
+        for name, text in texts:
+            if text is not None and not (isinstance(text, str) and text.strip()):
+                raise ValueError(f"--criteria and --instructions must be texts, got {text!r:.40} for {name!r}.")
+
 
 @dataclasses.dataclass
 class PlanArguments:
     """Sample to examine, and prices.
 
     Raises:
-        ValueError: a price per hour without a speed.
+        ValueError: a price that is not a positive number, or lacks another one.
     """
 
     sample: int = argument("Posts to examine, evenly spaced; 0: all.", SAMPLE)
@@ -162,6 +172,14 @@ class PlanArguments:
     output_file: str | None = argument("Also write the plan as JSON.")
 
     def __post_init__(self) -> None:
+        for name in ("price_prompt", "price_cached", "price_completion", "price_hour", "posts_per_second"):
+            value, is_speed = getattr(self, name), name == "posts_per_second"
+            if value is not None and not (0 < value < math.inf or (value == 0 and not is_speed)):
+                raise ValueError(
+                    f"--{name} must be a number {'above' if is_speed else 'of at least'} 0, got {value!r}."
+                )
+        if self.price_cached is not None and self.price_prompt is None:
+            raise ValueError("--price_cached needs --price_prompt, the price of the other prompt tokens.")
         if self.price_hour is not None and self.posts_per_second is None:
             raise ValueError(
                 "--price_hour needs --posts_per_second. Run a few hundred posts and read it from the progress bar."
@@ -192,6 +210,14 @@ class ValidateArguments:
     folds: int = argument("Cross-validation folds of the leak probe.", 10)
     seed: int = argument("Seed of these folds.", 42)
     output_file: str | None = argument("Also write the report as JSON.")
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold <= 1:
+            raise ValueError(f"--threshold must be a share from 0 to 1, such as 0.15, got {self.threshold!r}.")
+        if self.folds < 2:
+            raise ValueError(f"--folds must be at least 2, got {self.folds}.")
+        if self.language is not None and self.language not in LANGUAGES:
+            raise ValueError(f"--language must be one of {', '.join(LANGUAGES)}, got {self.language!r}.")
 
 
 @dataclasses.dataclass

@@ -114,7 +114,10 @@ def _read(name: str) -> Mapping[str, Any]:
         names = sorted(file.stem for file in _FOLDER.glob("*.yaml"))
         hint = did_you_mean(name, names)
         raise ValueError(f"Prompt {name!r} not found. Use {', '.join(names)}, or the path of a YAML file.{hint}")
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"Prompt file {name} is not YAML in UTF-8: {' '.join(str(error).split())}") from None
     if not isinstance(content, Mapping) or not any(code in content for code in LANGUAGES):
         raise ValueError(f"Prompt file {name} must have one block per language, under {' or '.join(LANGUAGES)}.")
     return content
@@ -133,11 +136,26 @@ def _check_perspectives(name: str, available: Sequence[str], requested: Sequence
 def _check_template(name: str, template: Any) -> None:
     if not isinstance(template, Mapping) or set(template) != _FIELDS:
         raise ValueError(f"Prompt {name} must have exactly the fields {', '.join(sorted(_FIELDS))}.")
-    if set(template["support"]) != _SUPPORT or not template["readings"]:
+    support, readings = template["support"], template["readings"]
+    if (
+        not isinstance(support, Mapping)
+        or set(support) != _SUPPORT
+        or not isinstance(readings, Mapping)
+        or not readings
+    ):
         raise ValueError(
             f"Prompt {name}: `support` must have {', '.join(sorted(_SUPPORT))}, and `readings` at least one "
-            "perspective."
+            "perspective, each with a text."
         )
+    texts = {field: template[field] for field in ("system", "text", "task")}
+    for block in ("support", "readings"):
+        texts |= {f"{block}.{field}": words for field, words in template[block].items()}
+    values = [perspective for perspective in readings if not isinstance(perspective, str)]  # yes, no, 1
+    if values:
+        raise ValueError(f"Prompt {name}: YAML reads a name in `readings` as {values[0]!r}. Write it in quotes.")
+    for field, words in texts.items():
+        if not isinstance(words, str):
+            raise ValueError(f"Prompt {name}: `{field}` must be a text, got {words!r:.40}. Write it in quotes.")
     for field, placeholder in (("text", "{text}"), ("task", "{reading}")):
         if placeholder not in template[field]:
             raise ValueError(f"Prompt {name}: `{field}` must contain {placeholder}.")

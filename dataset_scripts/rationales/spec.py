@@ -4,12 +4,15 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
 from typing import Any
 
 from dataset_scripts.reading.option_names import field
 from dataset_scripts.schema import PERSPECTIVES
 
 LANGUAGES = ("en", "zh", "auto")
+# One patch of Qwen-VL.
+MIN_PIXELS = 28 * 28
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,13 +65,13 @@ class RationaleSpec:
         object.__setattr__(self, "perspectives", tuple(self.perspectives))
         if len(set(self.perspectives)) < len(self.perspectives) or not all(self.perspectives):
             raise ValueError(f"`perspectives` must be unique and not blank, got {self.perspectives!r}.")
-        for name in ("max_pixels", "max_tokens"):
+        for name, least in (("max_pixels", MIN_PIXELS), ("max_tokens", 1)):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"`{name}` must be an integer of at least 1, got {value!r}.")
-        if self.temperature < 0:
-            raise ValueError(f"`temperature` must not be negative, got {self.temperature!r}.")
-        if self.repetition_penalty is not None and self.repetition_penalty <= 0:
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ValueError(f"`{name}` must be an integer of at least {least}, got {value!r}.")
+        if not 0 <= self.temperature < math.inf:
+            raise ValueError(f"`temperature` must be a number of at least 0, got {self.temperature!r}.")
+        if self.repetition_penalty is not None and not 0 < self.repetition_penalty < math.inf:
             raise ValueError(f"`repetition_penalty` must be positive or None, got {self.repetition_penalty!r}.")
         _check_extra_body(self.extra_body)
         object.__setattr__(self, "extra_body", self.extra_body or None)

@@ -34,7 +34,7 @@ from pathlib import Path
 from datasets import Dataset, DatasetDict
 
 from dataset_scripts import load_posts
-from dataset_scripts.output import write_text_atomically
+from dataset_scripts.output import check_writable, write_text_atomically
 from dataset_scripts.rationales.engines.server_check import checks_table
 from dataset_scripts.rationales.files import rationale_columns
 from dataset_scripts.rationales.plan import Prices, plan_run, plan_table
@@ -79,6 +79,7 @@ def main(argv: Sequence[str]) -> int | None:
 
 
 def plan(post_args: PostArguments, spec_args: SpecArguments, args: PlanArguments) -> None:
+    check_output(args.output_file)
     spec, prompt = specification(spec_args)
     prices = Prices(
         args.price_prompt, args.price_cached, args.price_completion, args.price_hour, args.posts_per_second
@@ -137,6 +138,7 @@ def status(args: StatusArguments) -> None:
 
 
 def validate(post_args: OptionalPostArguments, args: ValidateArguments) -> int:
+    check_output(args.output_file)
     if post_args.dataset is None:
         posts = load_rationale_table(args.rationales)
     else:
@@ -163,6 +165,7 @@ def validate(post_args: OptionalPostArguments, args: ValidateArguments) -> int:
 
 
 def export(post_args: OptionalPostArguments, args: ExportArguments) -> None:
+    check_output(args.output_file)
     output = Path(args.output_file)
     if output.suffix == ".tsv":
         if post_args.dataset is None:
@@ -176,6 +179,7 @@ def export(post_args: OptionalPostArguments, args: ExportArguments) -> None:
 
 
 def import_file(post_args: OptionalPostArguments, args: ImportArguments) -> None:
+    check_output(args.output_file)
     report = import_rationales(
         args.file,
         args.output_file,
@@ -199,6 +203,12 @@ COMMANDS: dict[str, tuple[Callable[..., int | None], tuple[type, ...]]] = {
     "export": (export, (OptionalPostArguments, ExportArguments)),
     "import": (import_file, (OptionalPostArguments, ImportArguments)),
 }
+
+
+def check_output(file: str | None) -> None:
+    """Check that a file can be written, before the work for it."""
+    if file is not None:
+        check_writable(file, "output_file", is_file=True)
 
 
 def posts_of(args: PostArguments, rationales: str | None = None) -> Dataset | DatasetDict:

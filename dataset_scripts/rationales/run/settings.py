@@ -31,7 +31,7 @@ class RunSettings:
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)!r}.")
         for name in ("max_re_asks", "outage_wait"):
-            if getattr(self, name) < 0:
+            if not getattr(self, name) >= 0:  # also nan
                 raise ValueError(f"`{name}` must not be negative, got {getattr(self, name)!r}.")
 
 

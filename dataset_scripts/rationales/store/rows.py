@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dataset_scripts.output import atomic_path
+from dataset_scripts.rationales.errors import StoreError
 from dataset_scripts.rationales.spec import item_key
 from dataset_scripts.rationales.store.old_names import current_status
 from dataset_scripts.rationales.store.shard_index import OPEN, Record, ShardIndex
@@ -90,9 +92,29 @@ def records_of_row(row: Row, perspectives: Sequence[str]) -> Iterator[Record]:
             }
 
 
+@contextlib.contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Name the file of a published shard that cannot be read.
+
+    Raises:
+        StoreError: the file is damaged.
+    """
+    try:
+        yield
+    except pa.ArrowException as error:
+        raise StoreError(
+            f"{path} is damaged ({' '.join(str(error).split())[:150]}). Restore this file, or delete it: the next run "
+            "requests its rationales again."
+        ) from None
+
+
 def read_parquet(path: Path, perspectives: Sequence[str]) -> Iterator[Row]:
-    """Yield the rows of a published shard."""
-    with pq.ParquetFile(path) as file:
+    """Yield the rows of a published shard.
+
+    Raises:
+        StoreError: the file is damaged.
+    """
+    with readable(path), pq.ParquetFile(path) as file:
         for batch in file.iter_batches(batch_size=_BATCH):
             for row in batch.to_pylist():
                 yield row | {f"status_{name}": current_status(row[f"status_{name}"]) for name in perspectives}

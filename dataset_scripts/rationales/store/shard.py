@@ -20,6 +20,7 @@ from dataset_scripts.rationales.store.record_log import RecordLog
 from dataset_scripts.rationales.store.rows import (
     Row,
     read_parquet,
+    readable,
     records_of_row,
     row_schema,
     rows_of_log,
@@ -62,7 +63,8 @@ class ShardFiles:
         if self.log.exists() or not self.parquet.exists():
             return None
         columns = {perspective: f"status_{perspective}" for perspective in self.spec.perspectives}
-        table = pq.read_table(self.parquet, columns=list(columns.values()))
+        with readable(self.parquet):
+            table = pq.read_table(self.parquet, columns=list(columns.values()))
         return {name: list(map(current_status, table[column].to_pylist())) for name, column in columns.items()}
 
     def published_records(self) -> Iterator[Record]:

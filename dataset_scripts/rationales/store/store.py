@@ -139,15 +139,25 @@ class RationaleStore:
         except (FileNotFoundError, NotADirectoryError):
             raise StoreError(f"{folder} is not a store of rationales: it has no {MANIFEST}.") from None
         except ValueError as error:
-            raise StoreError(f"{path} is not valid JSON ({error}).") from None
+            raise StoreError(
+                f"{path} is damaged: not valid JSON ({error}). Restore this file, or use another folder."
+            ) from None
         if not isinstance(manifest, dict) or manifest.get("kind") != _KIND or manifest.get("version") != _VERSION:
             raise StoreError(
                 f"{path} is not the manifest of a store of rationales, or was written by another version."
             )
+        num_shards = manifest.get("num_shards")
+        if not isinstance(manifest.get("spec"), dict) or not isinstance(num_shards, int) or num_shards < 1:
+            raise StoreError(
+                f"{path} is damaged: no `spec` or `num_shards`. Restore this file, or use another folder."
+            )
         try:
-            return cls(Path(folder), manifest)
-        except (KeyError, TypeError, ValueError) as error:
+            store = cls(Path(folder), manifest)
+        except (TypeError, ValueError) as error:
             raise StoreError(f"{path}: {error}") from None
+        if manifest.get("spec_hash") != store.spec.spec_hash:  # no key of an answer would be found
+            raise StoreError(f"{path}: `spec` was changed by hand. Restore this file, or use another folder.")
+        return store
 
     def shard_of(self, text_sha256: str | None, image_sha256: str | None) -> int:
         """Return the shard of a post: hash of its text, or of its image if there is no text.
