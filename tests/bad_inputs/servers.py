@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -49,8 +50,8 @@ def ask(url: str, *, spec: dict[str, Any] | None = None, **options: Any) -> None
 
 @contextlib.contextmanager
 def environment(**variables: str) -> Iterator[None]:
-    """Set environment variables, and no other proxy."""
-    with mock.patch.dict(os.environ):
+    """Set environment variables, and no other proxy; the package for SOCKS is not installed."""
+    with mock.patch.dict(os.environ), mock.patch.dict(sys.modules, {"socksio": None}):
         for name in (*PROXIES, "SSL_CERT_FILE", "SSL_CERT_DIR"):
             os.environ.pop(name, None)
         os.environ.update(variables)
@@ -179,7 +180,7 @@ ADDRESSES = [
         "proxy of an unknown kind", asked(env={"ALL_PROXY": "foo://127.0.0.1:9"}), ("ALL_PROXY", "NO_PROXY='*'"),
         advice=asked(env={"ALL_PROXY": "foo://127.0.0.1:9", "NO_PROXY": "*"}),
     ),
-    BadInput("SOCKS proxy without its package", asked(env={"ALL_PROXY": "socks5://127.0.0.1:9"}), ("ALL_PROXY", "NO_PROXY='*'")),
+    BadInput("SOCKS proxy without its package", asked(env={"ALL_PROXY": "socks5://127.0.0.1:9"}), ("[socks]",)),
     BadInput(
         "key with a line break", asked(api_key="abc\n"), ("--api_key_env", "line break", "tr -d"),
         advice=asked(api_key="abc"),
