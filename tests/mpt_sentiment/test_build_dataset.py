@@ -133,3 +133,15 @@ def test_unusable_arguments_are_refused_by_name(tmp_path):
         main(["sample", *output, "--dataset_options", "[1]"])
     with pytest.raises(ValueError, match="Did you mean 'mvsa_single'"):
         main(["mvsa-single", *output])
+
+
+def test_groups_decide_the_split_and_are_not_published(tmp_path, capsys):
+    rows = [f"words {n},{LABELS[n % 3]},author {n // 4}" for n in range(60)] + ["words 60,,author 0"]
+    (tmp_path / "posts.csv").write_text("\n".join(["text,label,author", *rows]) + "\n", encoding="utf-8")
+    options = ["--data_dir", str(tmp_path), "--dataset_options", json.dumps({"group_column": "author"})]
+    main(["folder", *options, "--output_dir", str(tmp_path / "out"), "--on_error", "skip"])
+    assert "skipped: no label 1" in capsys.readouterr().out
+    posts = load_dataset(str(tmp_path / "out"), "folder")
+    assert all(set(part.column_names) == set(features()) for part in posts.values())
+    authors = [{int(post_id) // 4 for post_id in part["id"]} for part in posts.values()]
+    assert sum(map(len, authors)) == 15 and all(authors)

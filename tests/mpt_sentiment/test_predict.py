@@ -175,6 +175,26 @@ def test_faulty_rows_are_named_or_left_out_and_counted(model, capsys):
     assert "skipped: missing image 1" in printed and "skipped: empty post 1" in printed
 
 
+@pytest.mark.parametrize("labels", [["0.50", "0.25", None], ["great", "", "awful"], ["positive", "neutral", None]])
+def test_labels_of_the_table_are_passed_on_as_written(model, labels, capsys):
+    rows = [row | {"label": label} for row, label in zip(ROWS, labels, strict=True)]
+    run(model, "--file", table("posts.jsonl", rows))
+    written = pyarrow.parquet.read_table("predictions.parquet").to_pylist()
+    assert [row["label"] for row in written] == [label or None for label in labels]
+    assert {row["prediction"] for row in written} <= {"positive", "neutral", "negative"}
+    assert "posts.jsonl: 3 rows read, 3 posts kept\n" in capsys.readouterr().out
+
+
+def test_a_table_of_another_delimiter_and_encoding_and_images_in_parquet(model):
+    Path("posts.csv").write_text("id;text\na;caf\xe9\nb;the bus\n", encoding="cp1252")
+    run(model, "--file", "posts.csv", "--delimiter", ";", "--encoding", "cp1252", "--output", "p.csv")
+    assert pyarrow.csv.read_csv("p.csv")["id"].to_pylist() == ["a", "b"]
+    datasets.Dataset.from_dict({"image": [Path("red.png").read_bytes()]}).to_parquet("posts.parquet")
+    embedded = predict(model, "posts.parquet", device="cpu", progress=False)
+    by_path = predict(model, table("posts.jsonl", [{"image": "red.png"}]), device="cpu", progress=False)
+    assert embedded[0] == by_path[0] | {"id": "0"}
+
+
 def test_posts_without_anything_that_the_model_reads_are_faulty_rows(capsys):
     tiny_processor.pipeline(modalities=["image"], contrastive_view="fused").save_pretrained("images")
     file = table("posts.jsonl")
