@@ -76,8 +76,8 @@ def load_posts_with_report(
     if name in DATASETS:
         posts, report = _load_registered(name, data_dir, on_error, archive_limits, options)
     else:
-        posts = _load_published(name, data_dir, on_error, options)
-        report = _report_of(name, posts)
+        report = BuildReport(source=name, on_error=on_error)
+        posts = _load_published(name, data_dir, report, options)
     if rationales is not None:
         posts = join_rationales(posts, Path(rationales).expanduser(), on_error=on_error, report=report)
     logger.log(logging.WARNING if report.skipped else logging.INFO, "%s", report.summary())
@@ -167,7 +167,7 @@ def _load_registered(
 
 
 def _load_published(
-    name: str, data_dir: str | Path | None, on_error: str, options: dict[str, Any]
+    name: str, data_dir: str | Path | None, report: BuildReport, options: dict[str, Any]
 ) -> Dataset | DatasetDict:
     """Load a dataset from disk or from the Hub, with the columns of `schema.features`."""
     if Path(name).is_file():
@@ -177,11 +177,12 @@ def _load_published(
             f"{name!r} must be one of {', '.join(DATASETS)}, a folder, or a Hub id (owner/name)."
             + did_you_mean(name, DATASETS)
         )
-    own = {*inspect.signature(standard_columns).parameters} - {"posts", "name"}
+    own = {*inspect.signature(standard_columns).parameters} - {"posts", "name", "report"}
     posts = open_dataset(name, **{key: value for key, value in options.items() if key not in own})
     if data_dir is not None:
-        posts = _with_content(posts, name, data_dir, on_error)
-    posts = standard_columns(posts, name, **{key: value for key, value in options.items() if key in own})
+        posts = _with_content(posts, name, data_dir, report.on_error)
+    posts = standard_columns(posts, name, report, **{key: value for key, value in options.items() if key in own})
+    _count_kept(posts, report)
     if len(posts) == 1:
         (posts,) = posts.values()
     return posts
@@ -244,10 +245,8 @@ def _needless_data_dir(name: str, data_dir: str | Path) -> ValueError:
     return ValueError(f"{load_call(name)} takes no {option('data_dir', str(data_dir))}; leave it out.")
 
 
-def _report_of(name: str, posts: Dataset | DatasetDict) -> BuildReport:
-    report = BuildReport(source=name)
-    for split in _splits(posts).values():
-        report.read += len(split)
+def _count_kept(posts: DatasetDict, report: BuildReport) -> None:
+    for split in posts.values():
         label = split.features["label"]
         for value in split["label"]:
             report.keep(label.int2str(value) if value is not None else None)
@@ -256,4 +255,3 @@ def _report_of(name: str, posts: Dataset | DatasetDict) -> BuildReport:
             missing = sum(table.column(column).null_count for table in tables)
             if missing:
                 report.note(f"without {column}", missing)
-    return report

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value, load_dataset, load_from_disk
 from datasets.exceptions import DatasetGenerationError
@@ -13,7 +14,8 @@ from datasets.exceptions import DatasetGenerationError
 from dataset_scripts.loaders.classes import class_names
 from dataset_scripts.reading.option_names import load_call, option
 from dataset_scripts.reading.post_ids import DAMAGED_ID, read_id
-from dataset_scripts.reading.report import did_you_mean
+from dataset_scripts.reading.report import BuildReport, did_you_mean
+from dataset_scripts.reading.row_checks import RowChecks
 from dataset_scripts.reading.tables import cell_name, cell_text, table_names, table_rows
 from dataset_scripts.schema import CONTENT, GROUP, LABELS, features
 
@@ -71,6 +73,7 @@ def _check_quotes(table: Path) -> None:
 def standard_columns(
     posts: DatasetDict,
     name: str,
+    report: BuildReport,
     *,
     text_column: str | None = None,
     image_column: str | None = None,
@@ -85,10 +88,12 @@ def standard_columns(
     Args:
         posts (`DatasetDict`): as `open_dataset` returns it.
         name (`str`): Hub id or folder, for messages and the column `source`.
+        report (`BuildReport`): receives the counts of rows, and faulty rows.
         text_column, image_column, label_column, id_column, group_column, labels, language: see `load_folder`.
 
     Raises:
-        ValueError: a column that does not exist or has a type that cannot be converted.
+        ValueError: a column that does not exist or has a type that cannot be converted, or (unless skipped) a blank,
+            rounded or repeated id, an unknown label, or a post without text, image and rationales.
     """
     given = {
         "text": text_column,
@@ -105,10 +110,10 @@ def standard_columns(
     classes = _classes(parts, name, labels)
     source = Path(name).name if Path(name).is_dir() else name
     constants = {"language": language, "source": source}
-    first_number, converted = 0, {}
+    checks, converted = RowChecks(report), {}
     for split, part in parts.items():
-        converted[split] = _converted(part, f"{name!r}, split {split}", classes, constants, first_number)
-        first_number += len(part)
+        converted[split] = _converted(part, f"{name}, split {split}", classes, constants, checks)
+        report.read += len(part)
     return DatasetDict(converted)
 
 
@@ -187,17 +192,20 @@ def _label_values(part: Dataset) -> list[Any]:
 
 
 def _converted(
-    part: Dataset, where: str, classes: list[str] | None, constants: dict[str, str], first_number: int
+    part: Dataset, where: str, classes: list[str] | None, constants: dict[str, str], checks: RowChecks
 ) -> Dataset:
-    """Convert the columns of one split, and add those that it lacks."""
-    size = len(part)
+    """Convert the columns of one split, add those that it lacks, and leave out faulty rows."""
+    size, report, faulty = len(part), checks.report, set()
     if classes is None:  # -1 is an unknown label, by convention of the Hub
         classes = part.features["label"].names if "label" in part.features else list(LABELS)
     schema = features(classes, perspectives=())
     if "id" not in part.features:
-        part = part.add_column("id", [str(number) for number in range(first_number, first_number + size)])
-    elif part.features["id"] != Value("string"):
-        part = _replaced(part, "id", [_known_id(value, where) for value in part["id"]], schema)
+        part = part.add_column("id", [str(number) for number in range(report.read, report.read + size)])
+    else:
+        ids = [_checked_id(value, f"{where}, row {row}", checks) for row, value in enumerate(part["id"], start=1)]
+        faulty |= {row for row, post_id in enumerate(ids) if post_id is None}
+        if part.features["id"] != Value("string") or faulty:
+            part = _replaced(part, "id", ids, schema)
     for column in CONTENT:
         if column not in part.features:
             part = _replaced(part, column, [None] * size, schema)
@@ -211,18 +219,23 @@ def _converted(
         part = _replaced(part, "label", [None] * size, schema)
     elif part.features["label"] != schema["label"] or -1 in part["label"]:
         names = [cell_name(value) for value in _label_values(part)]
-        unknown = sorted({name for name in names if name is not None and name not in classes})
-        if unknown:
-            raise ValueError(
-                f"{where}: the label must be one of {', '.join(classes)}, got {unknown[0]!r}. Add the class to "
-                f"{option('labels', ['…'])}.{did_you_mean(unknown[0], classes)}"
-            )
-        part = _replaced(part, "label", [None if name is None else classes.index(name) for name in names], schema)
+        fix = f"Add the class to {option('labels', ['…'])}."
+        for row, label in enumerate(names):
+            if label is not None and not checks.is_known_label(label, classes, f"{where}, row {row + 1}", fix):
+                faulty.add(row)
+        number_of = {label: number for number, label in enumerate(classes)}
+        part = _replaced(part, "label", [number_of.get(label) for label in names], schema)
     for column in ("text_label", "image_label", "language", "source"):
         if column not in part.features:
             part = _replaced(part, column, [constants.get(column)] * size, schema)
-    order = [column for column in schema if column != "text"]
     rationales = [column for column in part.column_names if column.startswith("rationale_")]
+    for row in _empty_rows(part, [*CONTENT, *rationales]) - faulty:
+        message = f"{where}, row {row + 1}: neither a text nor an image; write one or remove the row."
+        report.fail("empty post", message)
+        faulty.add(row)
+    if faulty:
+        part = part.select([row for row in range(size) if row not in faulty])
+    order = [column for column in schema if column != "text"]
     order[order.index("image") + 1 : order.index("image") + 1] = ["text", *rationales]
     return part.select_columns([*order, *(column for column in part.column_names if column not in order)])
 
@@ -250,10 +263,27 @@ def _cast(part: Dataset, column: str, feature: Image | Value, where: str) -> Dat
         ) from None
 
 
-def _known_id(value: Any, where: str) -> str:
-    post_id, fault = read_id(value)
+def _checked_id(value: Any, location: str, checks: RowChecks) -> str | None:
+    """Return the id of a row, None if it is faulty."""
+    post_id, doubt = read_id(value)
+    numbers = f"number the posts with {option('id_column', '')}"
     if post_id is None:
-        raise ValueError(f"{where}: a post has no id; number the posts with {option('id_column', '')}.")
-    if fault == DAMAGED_ID:
-        raise ValueError(f"{where}: the id {post_id} {DAMAGED_ID}, or number the posts: {option('id_column', '')}.")
-    return post_id
+        checks.report.fail("blank id", f"{location}: the id is blank; write an id, or {numbers}.")
+    elif doubt == DAMAGED_ID:
+        checks.report.fail("rounded id", f"{location}: the id {post_id} {DAMAGED_ID}, or {numbers}.")
+    elif checks.is_new_id(post_id, location):
+        if doubt is not None:
+            checks.report.note(doubt)
+        return post_id
+    return None
+
+
+def _empty_rows(part: Dataset, columns: list[str]) -> set[int]:
+    """Find the rows that are null in all columns. Images are not decoded."""
+    empty: set[int] = set()
+    start = 0
+    for table in part.select_columns(columns).with_format("arrow").iter(1000):
+        nulls = np.logical_and.reduce([np.asarray(table.column(column).is_null()) for column in columns])
+        empty.update((start + np.flatnonzero(nulls)).tolist())
+        start += len(table)
+    return empty

@@ -75,7 +75,7 @@ def test_an_ordinary_dataset_gets_the_missing_columns(tmp_path, draw):
     ("columns", "message"),
     [
         ({"text": ["a"], "id": [2.0**60]}, "the id .*e.18 is a rounded number: .*id_column="),
-        ({"text": ["a"], "id": [None]}, "a post has no id; number the posts"),
+        ({"text": ["a"], "id": [None]}, "row 1: the id is blank; write an id, or number the posts"),
         ({"text": [["a"]]}, "the column 'text' is List.*, not one text per post"),
         ({"text": ["a"], "image": [3]}, "the column 'image' is Value.*, not one image per post"),
         ({"text": ["a"], "label": [["x"]]}, "'label' must hold one class per post"),
@@ -85,6 +85,21 @@ def test_columns_of_a_dataset_that_cannot_be_converted_are_named(tmp_path, colum
     Dataset.from_dict(columns).to_parquet(tmp_path / "train.parquet")
     with pytest.raises(ValueError, match=message):
         load_posts(str(tmp_path))
+
+
+def test_faulty_rows_of_a_dataset_are_named_or_left_out_and_counted(tmp_path):
+    train = {"id": [1, 2, 2], "text": ["a", "", "c"], "label": ["sad", "sad", "glad"]}
+    test = {"id": [1, 5], "text": ["d", "e"], "label": ["mad", "glad"]}
+    for split, rows in (("train", train), ("test", test)):
+        Dataset.from_dict(rows).to_parquet(tmp_path / f"{split}.parquet")
+    with pytest.raises(ValueError, match="split train, row 3: id '2' is also in row 2; .*on_error=\"skip\""):
+        load_posts(str(tmp_path))
+    posts, report = load_posts_with_report(str(tmp_path), on_error="skip", labels=["sad", "glad"])
+    assert [part["id"] for part in posts.values()] == [["1"], ["5"]]
+    assert report.skipped == {"duplicate id": 2, "empty post": 1, "unknown label": 1}
+    assert (report.read, report.kept) == (5, 2)
+    numbered = load_posts(str(tmp_path), on_error="skip", id_column="")
+    assert [part["id"] for part in numbered.values()] == [["0", "2"], ["3", "4"]]
 
 
 def test_ids_and_classes_are_common_to_all_splits_of_a_dataset(tmp_path):
