@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from datasets import Dataset, DatasetDict
 
 from dataset_scripts import BuildReport, load_posts_with_report, split_posts
+from dataset_scripts.output import check_writable
 from dataset_scripts.rationales.transfer import store_provenance
 from dataset_scripts.registry import FACTS
 from dataset_scripts.schema import GROUP
@@ -91,6 +92,7 @@ def build_dataset(
     """
     split_options = dict(split_options or {})
     check_split_options(split or DEFAULT_PROTOCOL, split_options)
+    check_writable(output_dir)
     options = dict(dataset_options or {}) | ({} if num_proc is None else {"num_proc": num_proc})
     posts, report = load_posts_with_report(name, data_dir, rationales=rationales, on_error=on_error, **options)
     if isinstance(posts, DatasetDict):

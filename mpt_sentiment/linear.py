@@ -19,7 +19,9 @@ from transformers import AutoModel, AutoTokenizer
 
 from dataset_scripts.schema import has_values
 from modeling_mpt.packing_mpt import masked_mean
+from mpt_sentiment.encoder_sources import check_encoder
 from mpt_sentiment.evaluation import evaluate_predictions, prediction_table, write_metrics, write_predictions
+from mpt_sentiment.training_checks import check_classes
 
 STRENGTHS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 Splits = Mapping[str, Dataset]
@@ -48,7 +50,9 @@ def score_linear_baselines(
         "TF-IDF, text": (tfidf, text),
         "TF-IDF, text + rationales": (tfidf, columns and [*text, *columns]),
     }
+    check_classes(posts)
     if text_model_name_or_path:
+        check_encoder(text_model_name_or_path, "text", "text_model_name_or_path")
         embed = Embedder(text_model_name_or_path, max_length)
         systems |= {
             "embeddings, text": (embed, text),

@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 from transformers import Pipeline, pipeline
 
 from dataset_scripts import join_rationales, load_posts_with_report, rationale_column
+from dataset_scripts.output import check_writable
 from dataset_scripts.reading.images import read_rgb
 from dataset_scripts.reading.report import BuildReport, did_you_mean
 from dataset_scripts.reading.tables import require_column
@@ -66,6 +67,8 @@ def predict(
     """
     if batch_size < 1:
         raise ValueError(f"`batch_size` must be at least 1, got {batch_size}.")
+    if output is not None:
+        check_writable(output, "output", is_file=True)
     pipe = model if isinstance(model, Pipeline) else load_pipeline(model, device)
     if isinstance(posts, Dataset):
         report = report or BuildReport(source="The dataset", on_error=on_error)

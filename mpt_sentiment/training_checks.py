@@ -3,6 +3,7 @@
 import collections
 import logging
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -39,12 +40,17 @@ def check_posts(setup: TrainingSetup, posts: DatasetDict) -> None:
             anything that the system reads, or a contrastive loss over single posts.
     """
     config = planned_config(setup.model)
-    _check_classes(setup, posts)
+    check_classes(posts, setup.model.class_weights)
     _check_modalities(setup, posts, config.modalities)
     _check_steps(setup, len(posts["train"]), config)
 
 
-def _check_classes(setup: TrainingSetup, posts: DatasetDict) -> None:
+def check_classes(posts: Mapping[str, Dataset], class_weights: Any = None) -> None:
+    """Check that the train posts have two classes or more; warn of classes that a split lacks.
+
+    Raises:
+        ValueError: they have not, or `class_weights="balanced"` cannot weigh a class without train posts.
+    """
     names = posts["train"].features["label"].names
     counts = {split: collections.Counter(rows["label"]) for split, rows in posts.items()}
     learned = [name for index, name in enumerate(names) if counts["train"][index]]
@@ -54,7 +60,7 @@ def _check_classes(setup: TrainingSetup, posts: DatasetDict) -> None:
             "1.0 on one class would say nothing. Add posts of another class."
         )
     absent = [name for name in names if name not in learned]
-    if absent and setup.model.class_weights == "balanced":
+    if absent and class_weights == "balanced":
         raise ValueError(
             f"`class_weights` cannot be 'balanced': no train post has the label {absent[0]!r}. Add such posts, or "
             "leave `class_weights` out."

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from datasets import Dataset, DatasetDict, concatenate_datasets
 from scipy.special import softmax
 
-from dataset_scripts.output import atomic_path
+from dataset_scripts.output import atomic_path, check_writable
 from dataset_scripts.rationales.engines.base import Engine
 from dataset_scripts.rationales.engines.label_question import LabelQuestion, average_orders, read_log_probs
 from dataset_scripts.rationales.engines.zero_shot import EndpointZeroShot
@@ -104,6 +104,7 @@ def classify(
     """Classify posts as described by argument objects; see [`zero_shot`]."""
     if engine_args.engine == "fake":
         raise ValueError("The engine 'fake' has no probabilities. Use endpoint or transformers.")
+    check_writable(args.output_dir)
     question = LabelQuestion.for_labels(splits["test"].features["label"].names)
     changes = {"instructions": args.instructions, "criteria": args.criteria}
     question = dataclasses.replace(question, **{name: value for name, value in changes.items() if value is not None})

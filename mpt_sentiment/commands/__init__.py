@@ -109,7 +109,7 @@ def _without_debug(argv: Sequence[str]) -> tuple[list[str], bool]:
     """Take `--debug` out of the arguments, unless it is the Trainer's argument of this name."""
     words = [
         word
-        for word, following in zip(argv, [*argv[1:], ""], strict=True)
+        for word, following in zip(argv, [*argv[1:], ""], strict=False)
         if word != "--debug" or following in _TRAINER_DEBUG
     ]
     return words, len(words) < len(argv)
