@@ -212,7 +212,7 @@ def decoding_error(error: Exception) -> Exception:
     """Return an error of the file system as it is, any other as a ValueError with one line."""
     if isinstance(error, ValueError) or (isinstance(error, OSError) and error.errno is not None):
         return error
-    return ValueError(f"{type(error).__name__}: {' '.join(str(error).split())}")
+    return ValueError(f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": "))
 
 
 def checked_image(image: Any, name: str) -> Image.Image | np.ndarray:

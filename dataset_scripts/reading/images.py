@@ -205,7 +205,7 @@ def decoding_error(error: Exception) -> Exception:
     """Return an error of the file system as it is, any other as a ValueError with one line."""
     if isinstance(error, ValueError) or (isinstance(error, OSError) and error.errno is not None):
         return error
-    return ValueError(f"{type(error).__name__}: {' '.join(str(error).split())}")
+    return ValueError(f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": "))
 
 
 def read_rgb(image: Mapping[str, Any], min_side: int | None = None) -> Image.Image:

@@ -1,4 +1,4 @@
-"""Images with malformed metadata: the check and every reader agree, and none fails."""
+"""Images with malformed metadata, and damaged files: the check and every reader agree."""
 
 import io
 import itertools
@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from dataset_scripts import load_posts_with_report
 from dataset_scripts.audit.images import fingerprint
+from dataset_scripts.rationales.errors import PreparationError
 from dataset_scripts.rationales.posts import prepare_post
 from dataset_scripts.reading.image_checks import ImageCheckLog, UncheckedRow, checked_rows, image_fault
 from dataset_scripts.reading.images import read_rgb
@@ -57,7 +58,7 @@ def assert_all_readers_agree(image: dict) -> np.ndarray:
     trained = checked_image(datasets.Image().decode_example(kept), "The image")
     for given_image in (image, kept):
         assert (np.asarray(checked_image(given_image, "The image")) == expected).all()
-        assert fingerprint(given_image).fault is None
+        assert fingerprint(given_image).fault != "broken"
     assert (np.asarray(trained) == expected).all()
     return expected
 
@@ -125,6 +126,28 @@ def test_a_raw_profile_of_png_that_is_damaged_is_ignored():
     info.add_text("Raw profile type exif", "\nexif\n  12\nzz not hexadecimal")
     image = {"bytes": encoded(WIDE, "PNG", pnginfo=info), "path": None}
     assert (assert_all_readers_agree(image) == np.asarray(WIDE)).all()
+
+
+NOISE = PIL.Image.effect_noise((33, 21), 90).convert("P")
+
+
+@pytest.mark.parametrize("kind", ["BMP", "GIF", "JPEG", "PNG", "PPM", "TGA", "TIFF", "WEBP"])
+@given(data=st.data())
+@settings(max_examples=30, deadline=None, derandomize=True)
+def test_what_the_check_calls_sound_is_read_and_nothing_else(kind, data):
+    content = bytearray(encoded(NOISE if kind in ("GIF", "PNG") else NOISE.convert("RGB"), kind))
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, min(len(content) - 1, 300)))] = data.draw(st.integers(0, 255))
+    image = {"bytes": bytes(content[: data.draw(st.sampled_from([None, None, 10, -20]))]), "path": None}
+    if image_fault(image) is None:
+        assert_all_readers_agree(image)
+        return
+    for read in (read_rgb, lambda stored: checked_image(stored, "it")):
+        with pytest.raises(ValueError):
+            read(image)
+    assert fingerprint(image).fault == "broken"
+    with pytest.raises(PreparationError):
+        prepare_post({"id": "1", "text": "a", "image": image}, max_pixels=10_000)
 
 
 @pytest.mark.parametrize("num_proc", [1, 2])
