@@ -154,8 +154,8 @@ def require_column(file: Path | str, columns: list[str], wanted: str, name: str)
         return
     listed = ", ".join(map(repr, columns[:12])) + (", …" if columns[12:] else "")
     hint = did_you_mean(wanted, columns)
-    delimiter = next((mark for mark in _RECOGNIZED_DELIMITERS if any(mark in column for column in columns)), None)
-    if not hint and delimiter is not None:
+    delimiter = next((mark for mark in "\t;|" if any(mark in column for column in columns)), None)
+    if delimiter is not None:
         hint = f" Or is {delimiter!r} between the fields: {option('delimiter', delimiter)}?"
     raise ValueError(
         f"{file} has no column {shown(wanted)}; its columns are {listed[:200]}. Name the right one with "
