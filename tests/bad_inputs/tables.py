@@ -225,7 +225,7 @@ ROWS_OF_TABLES = [
     BadInput("tables export of damaged rationales", lambda folder: export_table(folder / "r.csv", folder / "o.jsonl"),
              ("r.csv, line 2: the number of fields is 3",), {"r.csv": "id,rationale_positive\n1,why, oh\n"}),
     BadInput("tables labels of MVSA with a bad byte", mvsa, (),
-             {"labelResultAll.txt": b"1\tneutral,positive\n2\tn\xffutral,neutral\n3\tpositive,positive\n"}, exit_code=0),
+             {"labelResultAll.txt": b"1\tneutral,neutral\n2\tn\xffutral,neutral\n3\tneutral,neutral\n"}, exit_code=0),
     BadInput("tables labels of MVSA with a long line", mvsa_raises, ("line 1", "must read ID<TAB>text,image"),
              {"labelResultAll.txt": "1\t" + "x" * 5000}),
     BadInput("tables ids of a split rounded", split_by_lists, ("mine_dev.json, entry 1: the id 1.5e+18 is a rounded",),
