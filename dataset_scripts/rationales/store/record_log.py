@@ -59,10 +59,10 @@ class RecordLog:
                     self.corrupt_lines, end = corrupt, offset + len(line)
                     yield offset, record
                 offset += len(line)
-        if self.corrupt_lines:
-            logger.warning(
-                "%s: %d corrupt lines skipped; their answers are requested again", self.path, self.corrupt_lines
-            )
+        # a writer that was killed leaves one unfinished line at the end, and only a faulty disk leaves more
+        damaged = corrupt if corrupt - self.corrupt_lines > 1 else self.corrupt_lines
+        if damaged:
+            logger.warning("%s: %d corrupt lines skipped; their answers are requested again", self.path, damaged)
         if self._writable and offset > end:
             logger.info("%s: %d bytes of an unfinished record removed", self.path, offset - end)
             os.ftruncate(self._file, end)

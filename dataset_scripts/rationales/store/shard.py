@@ -58,6 +58,15 @@ class ShardFiles:
         finally:
             log.close()
 
+    def log_records(self) -> Iterator[Record]:
+        """Yield the records of the log; none if the shard is empty or published."""
+        if self.log.exists():
+            log = RecordLog(self.log, writable=False)
+            try:
+                yield from (record for _, record in log.records())
+            finally:
+                log.close()
+
     def published_statuses(self) -> dict[str, list[str]] | None:
         """Return the status of each post by perspective; `None` unless the shard is published."""
         if self.log.exists() or not self.parquet.exists():

@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dataset_scripts.output import write_text_atomically
 from dataset_scripts.rationales.errors import StoreError
 from dataset_scripts.rationales.prompts import check_prompt
 from dataset_scripts.rationales.spec import RationaleSpec
@@ -84,6 +85,9 @@ class RationaleStore:
     ) -> RationaleStore:
         """Create a store, or open an existing one. Several processes may do so at the same time.
 
+        An existing store without any answer takes the new specification: its first run failed, and the user has
+        changed the arguments.
+
         Args:
             folder: created if missing.
             spec: specification of the rationales.
@@ -92,34 +96,35 @@ class RationaleStore:
             data: information about the dataset, stored in the manifest.
 
         Raises:
-            StoreError: the existing store has another specification or number of shards (the message lists the
-                differences), or the folder cannot be written.
+            StoreError: the existing store has answers for another specification or number of shards (the message
+                lists the differences), or the folder cannot be written.
             ValueError: `prompt` is not the prompt of `spec`, or `num_shards` is below 1.
         """
         folder = Path(folder)
         check_prompt(spec, prompt)
         if num_shards < 1:
             raise ValueError(f"`num_shards` must be at least 1, got {num_shards}.")
-        if not (folder / MANIFEST).exists():
-            manifest = {
-                "kind": _KIND,
-                "version": _VERSION,
-                "spec": spec.to_dict(),
-                "spec_hash": spec.spec_hash,
-                "num_shards": num_shards,
-                "prompt": prompt.to_dict(),
-                "data": dict(data or {}),
-                "versions": _versions(),
-            }
-            try:
+        manifest = {
+            "kind": _KIND,
+            "version": _VERSION,
+            "spec": spec.to_dict(),
+            "spec_hash": spec.spec_hash,
+            "num_shards": num_shards,
+            "prompt": prompt.to_dict(),
+            "data": dict(data or {}),
+            "versions": _versions(),
+        }
+        try:
+            if not (folder / MANIFEST).exists():
                 _write_manifest(folder, manifest)
-            except OSError as error:
-                raise StoreError(f"{folder} cannot be written ({error}).") from error
-        store = cls.open(folder)
-        differences = store.spec.differences(spec)
-        if store.num_shards != num_shards:
-            differences.append(f"num_shards: {store.num_shards!r}, not {num_shards!r}")
-        if differences:
+            store = cls.open(folder)
+            if store._differences(spec, num_shards) and store._has_no_answers():
+                store._forget_posts()
+                write_text_atomically(folder / MANIFEST, json.dumps(manifest, ensure_ascii=False, indent=1))
+                store = cls.open(folder)
+        except OSError as error:
+            raise StoreError(f"{folder} cannot be written ({error}).") from error
+        if differences := store._differences(spec, num_shards):
             raise StoreError(
                 f"{folder} has another specification: {'; '.join(differences)}. Use the same settings as before, or "
                 "another folder."
@@ -190,6 +195,35 @@ class RationaleStore:
     def status(self) -> list[ShardStatus]:
         """Return the progress of every shard, read from its files."""
         return [self._status(shard_id) for shard_id in range(self.num_shards)]
+
+    def _differences(self, spec: RationaleSpec, num_shards: int) -> list[str]:
+        differences = self.spec.differences(spec)
+        if self.num_shards != num_shards:
+            differences.append(f"num_shards: {self.num_shards!r}, not {num_shards!r}")
+        return differences
+
+    def _has_no_answers(self) -> bool:
+        """Return whether the store has nothing but the names of posts."""
+        if any((self.folder / "data").glob("*.parquet")):
+            return False
+        return all(
+            record["kind"] == "post"
+            for shard_id in range(self.num_shards)
+            for record in self._files(shard_id).log_records()
+        )
+
+    def _forget_posts(self) -> None:
+        """Delete the logs of all shards.
+
+        Raises:
+            StoreError: another process writes one of them.
+        """
+        for shard_id in range(self.num_shards):
+            log = self._files(shard_id).log
+            if log.exists():
+                with self.writer(shard_id):
+                    pass
+                log.unlink(missing_ok=True)
 
     def _status(self, shard_id: int) -> ShardStatus:
         files = self._files(shard_id)
