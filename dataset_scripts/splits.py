@@ -258,7 +258,7 @@ def _class_counts(labels: list[int], dataset: Dataset, minimum: int) -> dict[int
 
 
 def _tenth_quotas(labels: list[int], dataset: Dataset, parts: int = 3) -> list[dict[int, int]]:
-    """Compute the posts of each class in train and in one or two tenths, rounded down as by CLMLF."""
+    """Compute the posts of each class in train and in each tenth, rounded down as by CLMLF."""
     counts = _class_counts(labels, dataset, minimum=parts)
     tenth = {label: max(1, count // 10) for label, count in counts.items()}
     rest = {label: count - (parts - 1) * tenth[label] for label, count in counts.items()}

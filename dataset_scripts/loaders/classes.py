@@ -50,7 +50,7 @@ def class_names(counts: Mapping[str, int], source: str) -> list[str]:
 
 
 def _doubts(counts: Mapping[str, int]) -> list[str]:
-    """Describe class names that differ in spelling only, mean a missing value, or are decimal numbers."""
+    """Describe class names of two spellings, for a missing value, or with decimals."""
     by_spelling: dict[str, list[str]] = {}
     for name in counts:
         key = " ".join(unicodedata.normalize("NFKC", name).casefold().replace("_", " ").split())

@@ -1,4 +1,4 @@
-"""Own posts: a table, or one for each split, with images by relative paths or embedded in Parquet."""
+"""Own posts: a table, or one per split, with paths of images or images in Parquet."""
 
 import dataclasses
 import itertools
@@ -206,7 +206,7 @@ def _rationale_columns(table: Path, columns: list[str], given: Mapping[str, str]
 
 
 def _in_order(perspectives: list[str]) -> list[str]:
-    """Put those of the paper first, so that the order of the table's columns does not change the schema."""
+    """Put those of the paper first, for the same schema in any order of columns."""
     return [name for name in dict.fromkeys([*PERSPECTIVES, *perspectives]) if name in perspectives]
 
 
@@ -245,7 +245,7 @@ def _image_files(tables: list[_Table], table_format: TableFormat, data_dir: Path
 
 
 def _is_embedded(table: Path, column: str) -> bool:
-    """Return whether a column of a Parquet file holds images, whose bytes need not be read to find their paths."""
+    """Return whether a column of a Parquet file holds images instead of their paths."""
     return table.suffix.lower() == ".parquet" and not pa.types.is_string(pq.read_schema(table).field(column).type)
 
 

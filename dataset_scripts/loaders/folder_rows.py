@@ -27,7 +27,7 @@ def image_name(value: Any) -> str | None:
 
 
 def embedded_image(value: Any) -> dict[str, Any] | None:
-    """Return an image of a Parquet file, bytes or `datasets`' `{"bytes", "path"}`; None for another value."""
+    """Return the image in a cell, bytes or `{"bytes", "path"}`; None for another value."""
     if isinstance(value, bytes):
         return {"bytes": value, "path": None}
     if not isinstance(value, dict) or not {"bytes", "path"} >= value.keys() or not value:
@@ -74,7 +74,7 @@ def folder_rows(
 
 
 class _RowReader:
-    """Checks and conversions of the rows of one table. A row that fails is reported and gives None."""
+    """Conversion of the rows of one table; a row that fails is reported and gives None."""
 
     def __init__(
         self,
@@ -145,7 +145,7 @@ class _RowReader:
         return post
 
     def post_id(self, row: dict[str, Any], location: str, number: int, notes: list[str]) -> str | None:
-        """Return the id of a post, its number without a column of ids, or None if it is blank or rounded."""
+        """Return the id of a post, by default its number; None if it is blank or rounded."""
         column = self.column_of["id"]
         if column is None:
             return str(number)

@@ -25,7 +25,7 @@ _TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".xlsx")
 
 
 def open_dataset(name: str, config_name: str | None = None, **options: Any) -> DatasetDict:
-    """Open a dataset of the Hub or of a folder with `datasets`; a single dataset is the split `posts`.
+    """Open a dataset with `datasets`; one without splits is the split `posts`.
 
     Raises:
         ValueError: `datasets` cannot read it, it would join rows, or it is streamed.
@@ -55,7 +55,7 @@ def open_dataset(name: str, config_name: str | None = None, **options: Any) -> D
 
 
 def _check_quotes(table: Path) -> None:
-    """Check that pandas, which `datasets` uses, finds the same rows: it joins the lines between two quotes."""
+    """Check that pandas, which `datasets` uses, does not join the lines between two quotes."""
     call = load_call("folder", str(table.parent))
     num_rows = 0
     for location, row in table_rows(table):

@@ -53,7 +53,7 @@ def option(name: str, value: Any = ...) -> str:
 
 
 def field(name: str, value: Any = ...) -> str:
-    """Write a field of training, whose name is the same in both places: `lora=True`, or `--lora true`."""
+    """Write a field of training for a message: `lora=True`, or `--lora true`."""
     if _command.get() is None:
         return f"{name}={_python(value)}"
     if isinstance(value, dict):
@@ -64,7 +64,7 @@ def field(name: str, value: Any = ...) -> str:
 
 
 def load_call(name: str, data_dir: str | None = None) -> str:
-    """Write how posts are loaded: `load_posts("folder", "posts")`, or `--dataset folder --data_dir posts`."""
+    """Write how posts are loaded: `load_posts("folder", "posts")`, or `--dataset …`."""
     words = [name] if data_dir is None else [name, data_dir]
     if _command.get() is None:
         return f"load_posts({', '.join(map(_python, words))})"
@@ -74,7 +74,7 @@ def load_call(name: str, data_dir: str | None = None) -> str:
 
 
 def option_name(name: str) -> str:
-    """Write the name of an option for a message: `` `protocol` `` in Python, `--split` on the command line."""
+    """Write the name of an option for a message: `` `protocol` ``, or `--split`."""
     if _command.get() is None:
         return f"`{name}`"
     argument = option(name).split(" ")[0]

@@ -20,7 +20,7 @@ PREDICT = ["predict", MODEL, "--device", "cpu", "--output", f"{FOLDER}/p.csv", "
 
 
 def posts(count: int = 12, **changes: Any) -> list[dict[str, Any]]:
-    """Rows of three classes; a change is a value for all rows, or a function of the row's number."""
+    """Build rows of three classes; a change is a value, or a function of the row's number."""
     rows = [{"id": str(n), "text": f"words number {n}", "label": LABELS[n % 3]} for n in range(count)]
     for row, values in enumerate(rows):
         values |= {name: change(row) if callable(change) else change for name, change in changes.items()}
@@ -98,7 +98,7 @@ def ids_are_integers(folder: Path) -> None:
 def labels_of_the_hub(folder: Path) -> None:
     loaded = load_posts(str(folder))
     assert loaded["label"] == [0, 1, None] and loaded["id"] == ["0", "1", "2"]
-    assert loaded["image"] == [None] * 3 and loaded["text"] == ["a", "b", None]
+    assert loaded["image"] == [None] * 3 and loaded["text"] == ["a", "b", "c"]
 
 
 def validation_from_train(folder: Path) -> None:
@@ -137,7 +137,7 @@ COLUMNS = [
     BadInput("posts options that are no object", [*TRAIN, "--dataset_options", "[1]"], ("JSON object",)),
     BadInput("posts mistyped dataset", ["train", "--dataset", "mvsa_singel"], ("Did you mean 'mvsa_single'",)),
     BadInput("posts folder without data_dir", TRAIN[:-2], ("--dataset folder needs --data_dir",)),
-    BadInput("posts hidden file beside the table", folder_of(), (), table(posts()) | {"._posts.csv": b"\0\5\26\7"},
+    BadInput("posts hidden file and a table", folder_of(), (), table(posts()) | {"._posts.csv": b"\0\5\26\7"},
              exit_code=0),
     BadInput("posts two tables", BUILD, ("a.csv, b.csv", """--dataset_options '{"file": """),
              table(posts(), "a.csv") | table(posts(), "b.csv"), advice=[*BUILD, *options(file="b.csv")]),
@@ -235,8 +235,13 @@ PUBLISHED = [
              {"train.csv": "text,label\na,b\n" + "c,d,e\n" * 3}),
     BadInput("posts dataset with labels of the Hub", labels_of_the_hub, (),
              parquet({"text": datasets.Value("string"), "label": LABEL_FEATURE},
-                     text=["a", "b", " "], label=[0, 1, -1]), exit_code=0),
+                     text=["a", "b", "c"], label=[0, 1, -1]), exit_code=0),
     BadInput("posts dataset without validation", validation_from_train, ("no validation split: 3 of the train posts",),
-             table(posts(30), "train.csv") | table(posts(6, text="held out"), "test.csv"), exit_code=0),
+             table(posts(30), "train.csv") | table(posts(6, id=lambda n: 30 + n), "test.csv"), exit_code=0),
+    BadInput("posts dataset that numbers each split", published(), ("split test, row 1: id '0' is also in",),
+             table(posts(30), "train.csv") | table(posts(6), "test.csv"), advice=published(id_column="")),
+    BadInput("posts dataset with a post without text", published(), ("row 2: neither a text nor an image",),
+             table(posts(text=lambda n: "" if n == 1 else f"words {n}"), "train.csv"),
+             advice=published(on_error="skip")),
 ]  # fmt: skip
 ROWS = [*COLUMNS, *VALUES, *SPLITS, *PUBLISHED]
