@@ -73,7 +73,7 @@ class ModelArguments:
                 f"--model {self.model}: unknown system; use one of {', '.join(SYSTEMS)}."
                 + did_you_mean(self.model, SYSTEMS)
             )
-        if self.text_preprocessing not in TEXT_PREPROCESSING:
+        if self.text_preprocessing not in list(TEXT_PREPROCESSING):
             raise ValueError(
                 f"text_preprocessing: must be one of {', '.join(TEXT_PREPROCESSING)}, got {self.text_preprocessing!r}."
             )

@@ -87,7 +87,7 @@ class MPTProcessor(ProcessorMixin):
         super().__init__(image_processor, tokenizer, chat_template=chat_template)
         if not perspectives or isinstance(perspectives, str) or len(set(perspectives)) < len(perspectives):
             raise ValueError(f"`perspectives` must be a list of distinct names, at least one, got {perspectives!r}.")
-        if text_preprocessing not in TEXT_PREPROCESSING:
+        if text_preprocessing not in list(TEXT_PREPROCESSING):
             raise ValueError(
                 f"`text_preprocessing` must be one of {list(TEXT_PREPROCESSING)}, got {text_preprocessing!r}."
             )
