@@ -85,8 +85,7 @@ class RationaleStore:
     ) -> RationaleStore:
         """Create a store, or open an existing one. Several processes may do so at the same time.
 
-        An existing store without any answer takes the new specification: its first run failed, and the user has
-        changed the arguments.
+        An existing store whose runs got no answer takes the new specification: the user has corrected the arguments.
 
         Args:
             folder: created if missing.
@@ -203,14 +202,11 @@ class RationaleStore:
         return differences
 
     def _has_no_answers(self) -> bool:
-        """Return whether the store has nothing but the names of posts."""
+        """Return whether a run has recorded posts, and no run an answer."""
         if any((self.folder / "data").glob("*.parquet")):
             return False
-        return all(
-            record["kind"] == "post"
-            for shard_id in range(self.num_shards)
-            for record in self._files(shard_id).log_records()
-        )
+        logs = (self._files(shard_id).log_records() for shard_id in range(self.num_shards))
+        return {record["kind"] for records in logs for record in records} == {"post"}
 
     def _forget_posts(self) -> None:
         """Delete the logs of all shards.

@@ -69,6 +69,20 @@ def test_a_store_with_other_settings_is_refused_with_the_fields_that_differ(tmp_
     assert new_store(tmp_path / "s", **settings).spec == SPEC
 
 
+def test_a_store_without_answers_takes_the_corrected_specification(tmp_path):
+    other = dataclasses.replace(SPEC, model="other")
+    with new_store(tmp_path / "s", num_shards=2).writer(1) as writer:
+        writer.add(post(1))
+        with pytest.raises(StoreError, match="process"):  # a run is waiting for its first answer
+            new_store(tmp_path / "s", num_shards=2, spec=other)
+    store = new_store(tmp_path / "s", spec=other)
+    assert (store.spec, store.num_shards, list(store.rows())) == (other, 1, [])
+    with store.writer(0) as writer:
+        fill(writer, [1])
+    with pytest.raises(StoreError, match="model: 'other', not 'm'"):
+        new_store(tmp_path / "s")
+
+
 @pytest.mark.parametrize("content", [None, "{}", "no json", '{"kind": "mpt-rationales", "version": 99}', "[]"])
 def test_a_folder_that_is_not_a_store_is_refused(tmp_path, content):
     if content is not None:
