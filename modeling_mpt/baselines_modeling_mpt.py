@@ -223,7 +223,8 @@ class BaselineForSentimentClassification(SentimentPreTrainedModel):
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
         if image_mask is None or pixel_values is None:
-            image_mask = torch.full((batch,), pixel_values is not None, device=device)
+            constant = torch.zeros if pixel_values is None else torch.ones
+            image_mask = constant(batch, dtype=torch.bool, device=device)
         posts = Posts(input_ids, attention_mask.bool(), pixel_values, image_mask.bool(), layers)
         fused, extras = self.represent(posts)
         outputs = dict(extras)

@@ -26,9 +26,8 @@ class MPTPreTrainedModel(SentimentPreTrainedModel):
 class MPTModel(MPTPreTrainedModel):
     """Encoders, branches and fusion of MPT (paper, Eq. 1 to 6).
 
-    `torch.export` keeps the batch and the length of the rationales dynamic, and without the LSTM, whose steps it
-    unrolls, the length of the text. `torch.compile` breaks its graph at the LSTM unless
-    `torch._dynamo.config.allow_rnn` is set.
+    `torch.jit.trace`, `torch.export` and `torch.onnx.export(dynamo=True)` give graphs for any batch and lengths.
+    `torch.compile` breaks its graph at the LSTM unless `torch._dynamo.config.allow_rnn` is set.
 
     Args:
         config ([`MPTConfig`])

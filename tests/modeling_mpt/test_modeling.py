@@ -272,34 +272,6 @@ def test_the_whole_compiled_model_is_one_graph_and_trains_like_the_eager_one(dyn
         torch.testing.assert_close(gradients(compiled)[name], gradient, atol=1e-5, rtol=1e-4)
 
 
-def shortened(batch: dict[str, torch.Tensor], text: int, rationales: int) -> dict[str, torch.Tensor]:
-    widths = {"rationale_input_ids": rationales, "rationale_attention_mask": rationales}
-    widths |= {"input_ids": text, "attention_mask": text}
-    return {name: value[..., : widths[name]] if name in widths else value for name, value in batch.items()}
-
-
-@pytest.mark.parametrize("text_branches", [["sknet", "lstm"], ["sknet"]], ids=str)
-def test_an_exported_model_keeps_batch_and_lengths_dynamic(text_branches):
-    # With an LSTM, the length of the text is static: see MPTModel.
-    batch, changes = tiny.batch(), {"text_branches": text_branches}
-    if "lstm" not in text_branches:  # the images are exported once
-        batch = {name: value for name, value in batch.items() if name not in ("pixel_values", "image_mask")}
-        changes |= {"modalities": ["text", "rationales"], "loss_weight_mlcl": 0}
-    model = shallow_model(**changes)
-    posts, rationale_len = torch.export.Dim("posts", min=2, max=64), torch.export.Dim("rationale_len", min=2, max=64)
-    shapes = {name: {0: posts} for name in batch}
-    for name in ("rationale_input_ids", "rationale_attention_mask"):
-        shapes[name][2] = rationale_len
-    text_len = 12
-    if "lstm" not in text_branches:
-        text_len = 11
-        for name in ("input_ids", "attention_mask"):
-            shapes[name][1] = torch.export.Dim("text_len", min=2, max=64)
-    program = torch.export.export(model, (), batch, dynamic_shapes=shapes, strict=False).module()
-    for inputs in (batch, shortened(tiny.rows(batch, 1, 2, 3), text=text_len, rationales=9)):
-        torch.testing.assert_close(program(**inputs).logits, model(**inputs).logits, atol=1e-5, rtol=0)
-
-
 # --- LoRA ------------------------------------------------------------------------------------------------------------
 
 
