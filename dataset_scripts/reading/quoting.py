@@ -53,18 +53,22 @@ def read_records(lines: Callable[[], Iterable[str]], delimiter: str, width: int 
     """
     rows = _Lines(lines())
     evidence = _Evidence(delimiter, width)
-    header = None
+    first_row = 1
     for parsed in rows.parsed(delimiter, width):
         if evidence.width is None:
             header = Record(parsed.first, parsed.last, parsed.plain if parsed.fields is None else parsed.fields)
+            yield header
+            first_row = header.last + 1
             evidence.begin(len(header.fields), parsed)
             rows.take(parsed.num_lines, evidence.width)
         else:
             rows.take(evidence.add(parsed))
     rows = _Lines(lines())
     for parsed in rows.parsed(delimiter, evidence.width):
-        is_header = header is not None and parsed.first == header.first
-        record = header if is_header else evidence.record(parsed)
+        if parsed.first < first_row:
+            rows.take(1)
+            continue
+        record = evidence.record(parsed)
         yield record
         rows.take(record.last - record.first + 1)
 

@@ -23,6 +23,7 @@ SUFFIXES = (".csv", ".tsv", *_JSON_LINES, ".parquet")
 # Read if `file` names them, or if a folder has no other table: often copies of one.
 OTHER_SUFFIXES = (".xlsx", *_COMPRESSED)
 _READABLE = (*SUFFIXES, *OTHER_SUFFIXES, ".txt")
+_DELIMITER_LINE = re.compile(r'"?sep=([^"\r\n])"?\r?\n?', re.IGNORECASE)  # written for Excel as the first line
 _RECOGNIZED_DELIMITERS = ("\t", ";", "|", ",")
 LOST_NOTE = "row with half of a character pair or a null character, replaced by U+FFFD"
 _LOST = re.compile("[\ud800-\udfff\0]")
@@ -254,7 +255,15 @@ def _records(file: Path, table_format: TableFormat, suffix: str) -> Iterator[Rec
     if suffix == ".xlsx":
         return sheet_rows(file, table_format.sheet)
     delimiter = _delimiter(file, table_format, suffix)
-    return read_records(lambda: text_lines(file, table_format.encoding), delimiter)
+    return read_records(lambda: _lines(file, table_format), delimiter)
+
+
+def _lines(file: Path, table_format: TableFormat) -> Iterator[str]:
+    """Yield the lines of a text table; the line with which Excel names the delimiter is blank."""
+    lines = text_lines(file, table_format.encoding)
+    first = next(lines, "")
+    yield "\n" if _DELIMITER_LINE.fullmatch(first) else first
+    yield from lines
 
 
 def _delimiter(file: Path, table_format: TableFormat, suffix: str) -> str:
@@ -265,7 +274,10 @@ def _delimiter(file: Path, table_format: TableFormat, suffix: str) -> str:
         if not isinstance(given, str) or len(given) != 1 or given in '"\r\n\0':
             raise ValueError(f"{option('delimiter', given)} must be one character, e.g. {option('delimiter', ';')}.")
         return given
-    header = next((line for line in text_lines(file, table_format.encoding) if line.strip("\r\n")), "")
+    lines = (line for line in text_lines(file, table_format.encoding) if line.strip("\r\n"))
+    header = next(lines, "")
+    if (named := _DELIMITER_LINE.fullmatch(header)) is not None:
+        return named[1]
     usual = _DELIMITERS[suffix]
     if usual in header:
         return usual

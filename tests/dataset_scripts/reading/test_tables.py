@@ -82,6 +82,11 @@ def test_lines_end_as_in_old_macs_and_unicode_line_ends_are_text(tmp_path):
     assert read(write(tmp_path, f"id,text\r\n1,{text}\r\n")) == [{"id": "1", "text": text}]
 
 
+def test_the_line_in_which_excel_reads_the_delimiter_is_no_header(tmp_path):
+    file = write(tmp_path, "sep=;\r\nid;text\r\n1;a, b\r\n")
+    assert list(table_rows(file)) == [(f"{file}, line 3", {"id": "1", "text": "a, b"})]
+
+
 def test_a_sheet_reads_with_numbers_dates_and_blank_cells(tmp_path):
     rows = [["id", "text", None], [1, "a", None], [None, None, None], [2.5, None, None], [3, "c", None]]
     file = workbook(tmp_path / "posts.xlsx", {"Posts": rows, "Empty": []})
