@@ -137,10 +137,15 @@ def make_parser(
 
     def refuse(message: str) -> NoReturn:
         # argparse would print the usage of up to 150 arguments before the one line that matters
+        choice = re.fullmatch(r"(.*invalid choice: '?(.*?)'?) \(choose from (.*)\)", message)
+        if choice:
+            close = did_you_mean(choice[2], re.findall(r"[\w.-]+", choice[3]))
+            message = f"{choice[1]}.{close}" if close else message
         unknown = re.search(r"unrecognized arguments: (\S+)", message)
         options = [option for action in parser._actions for option in action.option_strings if "-" not in option[2:]]
         hint = did_you_mean(unknown[1].partition("=")[0], options) if unknown else ""
-        raise ValueError(f"{message}.{hint} `mpt-sentiment {command} --help` lists every argument.")
+        end = "" if message.endswith("?") else "."
+        raise ValueError(f"{message}{end}{hint} `mpt-sentiment {command} --help` lists every argument.")
 
     parser.error = refuse
     return parser

@@ -1,5 +1,6 @@
 """Recipes: YAML files of training arguments, combined with fields of a user."""
 
+import argparse
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
@@ -8,6 +9,7 @@ from typing import Any
 
 import yaml
 from transformers import HfArgumentParser
+from transformers.hf_argparser import string_to_bool
 
 from dataset_scripts.reading.report import did_you_mean
 from modeling_mpt import SYSTEMS
@@ -55,9 +57,10 @@ def recipe_path(recipe: str | Path) -> Path:
         if path.is_file():
             return path
     names = recipe_names()
+    own = [name for name in names if not name.startswith("baselines/")]
     raise ValueError(
-        f"Recipe {str(recipe)!r} does not exist; give the path of a YAML file or one of {', '.join(names)}."
-        + did_you_mean(str(recipe), names)
+        f"Recipe {str(recipe)!r} does not exist.{did_you_mean(str(recipe), names)} Give the path of a YAML file, or "
+        f"one of {', '.join(own)}, baselines/SYSTEM."
     )
 
 
@@ -104,6 +107,7 @@ def training_setup(recipes: Sequence[str | Path], fields: Mapping[str, Any]) -> 
     for name in own:
         if name not in known:
             raise ValueError(f"Unknown field {name!r}.{did_you_mean(name, [*known, *config_fields])}")
+    _check_values(parser, own, "")
     merged = _merge([*layers, own])
     if options:
         merged["model_options"] = (merged.get("model_options") or {}) | options
@@ -144,6 +148,10 @@ def _read(path: Path, parser: HfArgumentParser) -> dict[str, Any]:
     """Read a recipe and check the names of its arguments."""
     try:
         recipe = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except yaml.MarkedYAMLError as error:
+        place = error.context_mark or error.problem_mark  # where the faulty part begins
+        problem = " ".join(filter(None, (error.context, error.problem)))
+        raise ValueError(f"{path}, line {place.line + 1}, is not YAML: {problem}.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not YAML in UTF-8: {' '.join(str(error).split())}") from None
     if not isinstance(recipe, dict):
@@ -152,4 +160,33 @@ def _read(path: Path, parser: HfArgumentParser) -> dict[str, Any]:
     for name in recipe:
         if name not in known:
             raise ValueError(f"{path}: unknown argument {name!r}.{did_you_mean(str(name), known)}")
+    _check_values(parser, recipe, f"{path}: ")
     return recipe
+
+
+def _check_values(parser: HfArgumentParser, values: Mapping[str, Any], source: str) -> None:
+    """Check numbers, booleans and lists that do not come from the command line, where argparse does."""
+    for action in parser._actions:
+        if action.dest not in values or action.type not in (int, float, string_to_bool):
+            continue
+        value = values[action.dest]
+        several = action.nargs in ("+", "*")
+        if value is None and action.default is None:
+            continue
+        kind = {int: "a whole number", float: "a number", string_to_bool: "true or false"}[action.type]
+        if isinstance(value, list | tuple) != several or not all(
+            _has_type(one, action.type) for one in (value if several else [value])
+        ):
+            raise ValueError(
+                f"{source}`{action.dest}` must be {'a list, each ' if several else ''}{kind}, got {value!r}."
+            )
+
+
+def _has_type(value: Any, kind: Any) -> bool:
+    if kind is string_to_bool or isinstance(value, str):  # YAML reads 1e-5 as a string
+        try:
+            kind(value)
+        except (ValueError, TypeError, argparse.ArgumentTypeError):
+            return False
+        return isinstance(value, bool | str) or kind is not string_to_bool
+    return isinstance(value, kind if kind is int else (int, float)) and not isinstance(value, bool)
