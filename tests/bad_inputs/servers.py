@@ -22,6 +22,7 @@ from dataset_scripts.rationales.spec import RationaleSpec
 from dataset_scripts.reading.option_names import written_for
 from helpers.certificates import server_certificate
 from helpers.faulty_server import FaultyServer, answer
+from mpt_sentiment.commands import generate_rationales
 
 PROMPT = load_prompt("default", "en")
 POST = prepare_post({"id": "7", "text": "so it goes", "image": None}, 28 * 28 * 64)
@@ -253,6 +254,35 @@ ERRORS = [
     refused("error body without end", 400, "x" * 100_000, "status 400"),
     refused("rate limit", 429, {"error": {"message": "slow down"}}, "slow down"),
 ]  # fmt: skip
+
+
+def run_command(*options: str, model: str = "qwen") -> Callable[[Path], None]:
+    """Run `generate-rationales run` in the case's folder, with a server that knows one model and no seed."""
+
+    def reply(number: int, body: dict[str, Any]) -> Any:
+        if body["model"] != "qwen2":
+            return (404, {}, {"error": "no such model"})
+        return (422, {}, {"error": "unknown field: seed"}) if "seed" in body else None
+
+    def run(folder: Path) -> None:
+        with environment(), FaultyServer(reply, pages={"/v1/models": MODELS}) as server:
+            posts = ["--dataset", "sample", "--dataset_options", '{"num_posts": 3}']
+            place = ["--output_dir", str(folder / "store"), "--endpoint", server.url, "--model", model]
+            with written_for("generate-rationales"):
+                generate_rationales.main(["run", *posts, *place, *options])
+
+    return run
+
+
+WITHOUT_SEED = ("--extra_body", '{"seed": null}')
+RUNS = [
+    BadInput("run with a wrong model", run_command(), ("--model qwen2",),
+             advice=run_command(*WITHOUT_SEED, model="qwen2")),
+    BadInput("run with a refused field", run_command(model="qwen2"), WITHOUT_SEED,
+             advice=run_command(*WITHOUT_SEED, model="qwen2")),
+    BadInput("field with an option of its own", run_command("--extra_body", '{"max_tokens": 9}'), ("--max_tokens 9",)),
+    BadInput("field that is no object", run_command("--extra_body", "[1]"), ("must be a JSON object",)),
+]  # fmt: skip
 REPLIES = [
     BadInput("error object in a good reply", asked({"error": {"code": 402, "message": "no money"}}), ("no money",)),
     BadInput("error string in a good reply", asked({"error": "overloaded"}), ("overloaded",)),
@@ -280,4 +310,4 @@ REPLIES = [
     replied("half an emoji in the answer", "text: It shows", content=f"{TEXT[:-1]} \ud83d.", exit_code=0),
     replied("null content", "without content"),
 ]  # fmt: skip
-ROWS = [*ADDRESSES, *ERRORS, *REPLIES]
+ROWS = [*ADDRESSES, *ERRORS, *REPLIES, *RUNS]
