@@ -131,10 +131,11 @@ class _Lines:
         return self._ahead[offset]
 
     def _parse(self, delimiter: str) -> _Parsed:
-        line = self._line(0).rstrip("\r\n")
-        plain = _Parsed(self._number, line.split(delimiter), '"' in line)
-        parsed = dataclasses.replace(plain, fields=[], quoted=[])
-        return parsed if plain.has_quotes and self._parse_quoted(parsed, delimiter) else plain
+        plain = self._line(0).rstrip("\r\n").split(delimiter)
+        if '"' not in self._line(0):
+            return _Parsed(self._number, plain)
+        parsed = _Parsed(self._number, plain, has_quotes=True, fields=[])
+        return parsed if self._parse_quoted(parsed, delimiter) else _Parsed(self._number, plain, has_quotes=True)
 
     def _parse_quoted(self, parsed: _Parsed, delimiter: str) -> bool:
         """Read the fields of a record with quoting; return False if a quote does not close properly."""
