@@ -95,8 +95,8 @@ def generate_rationales(
     Raises:
         ValueError: an unknown or unusable field, or posts that cannot be read.
         StoreError: the folder holds rationales of another specification, or cannot be written.
-        OutageError: a server is unreachable; the same call resumes the run.
-        MisconfiguredError: no request can succeed.
+        OutageError: a server is unreachable or fails every request; the same call resumes the run later.
+        MisconfiguredError: every request fails until its cause is corrected. No failure is recorded.
         KeyboardInterrupt: the run was interrupted; its answers are stored.
     """
     classes = (SpecArguments, EngineArguments, GenerationArguments)

@@ -118,7 +118,7 @@ class ResultRecorder:
     A misconfigured server refuses every post, a faulty one crashes on every post, and an unsuitable model gets every
     answer rejected. So each failure, and each answer with hard flags, waits for the next accepted answer that refutes
     a common cause (`Failure.is_refuted_by`). If `failed_in_a_row` posts fail before, the run stops and records none
-    of them. Fewer that are still held back when the run ends are recorded then.
+    of them. Fewer that are still held back when the run ends are recorded then, unless every post failed.
 
     Attributes:
         failed: keys, and ids of posts, recorded as failed by this run.
@@ -138,6 +138,7 @@ class ResultRecorder:
         self._answers_when_held_back = 0
         self._failures_in_a_row: list[Failure] = []  # one per post
         self._held_back: dict[int, dict[str, Result]] = collections.defaultdict(dict)
+        self._refuted: dict[int, set[str]] = collections.defaultdict(set)  # in earlier shards, to be recorded
 
     def write_to(self, writer: ShardWriter) -> None:
         """Record the following results in this shard."""
@@ -150,6 +151,14 @@ class ResultRecorder:
     def shards_held_back(self) -> list[int]:
         """List the shards with results that are held back."""
         return [shard_id for shard_id, results in self._held_back.items() if results]
+
+    def shards_refuted(self) -> list[int]:
+        """List the shards whose results need not be held back any longer."""
+        return [
+            shard_id
+            for shard_id in self.shards_held_back()
+            if self._held_back[shard_id].keys() <= self._refuted[shard_id]
+        ]
 
     def add(self, result: Result, size: int = 0, has_image: bool = False) -> None:
         """Record a final result, or hold it back.
@@ -202,10 +211,13 @@ class ResultRecorder:
         self._failures_in_a_row = [
             failure for failure in self._failures_in_a_row if not failure.is_refuted_by(size, has_image)
         ]
-        held_back = self._held_back.get(self._writer.files.shard_id, {})
-        for name, result in list(held_back.items()):
-            if result.failure.is_refuted_by(size, has_image):
-                self._record(held_back.pop(name))
+        for shard_id, held_back in self._held_back.items():
+            refuted = [name for name, result in held_back.items() if result.failure.is_refuted_by(size, has_image)]
+            if shard_id == self._writer.files.shard_id:
+                for name in refuted:
+                    self._record(held_back.pop(name))
+            else:
+                self._refuted[shard_id].update(refuted)
 
     def _record(self, result: Result) -> None:
         record, report = result.record, self.report

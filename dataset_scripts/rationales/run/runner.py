@@ -149,14 +149,10 @@ class _Runner:
         try:
             for shard_id in shard_ids:
                 await self._run_shard(shard_id, posts_by_shard.rows(shard_id))
+                self._record_held_back(self.results.shards_refuted())
             if not self.stopping:
                 self.results.check_end()
-            for shard_id in [] if self.stopping else self.results.shards_held_back():
-                with self.store.writer(shard_id) as self.writer:
-                    self.results.write_to(self.writer)
-                    self.results.record_held_back()
-                    if shard_id not in self.postponed_shards:
-                        self.writer.publish()
+                self._record_held_back(self.results.shards_held_back())
         finally:
             for server in self.servers:
                 await server.close()
@@ -169,6 +165,14 @@ class _Runner:
         self.report.stopped = self.stopping
         self.report.seconds = self.clock.monotonic() - start
         return self.report
+
+    def _record_held_back(self, shard_ids: Sequence[int]) -> None:
+        for shard_id in shard_ids:
+            with self.store.writer(shard_id) as self.writer:
+                self.results.write_to(self.writer)
+                self.results.record_held_back()
+                if shard_id not in self.postponed_shards:
+                    self.writer.publish()
 
     async def _run_shard(self, shard_id: int, rows: Iterator[Row]) -> None:
         if self.stopping:

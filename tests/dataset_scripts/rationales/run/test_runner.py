@@ -89,7 +89,11 @@ def test_a_refused_post_is_recorded_and_retried_only_on_request(store):
     refusal = (400, {}, {"message": "too long"})
     with FaultyServer(lambda number, body: refusal if asks_about(body, 1) else None) as server:
         report = run(make_posts(3), store, server, clock)
-        assert (report.ok, report.failed, dict(report.errors.counts)) == (6, 3, {"status 400": 3}) and clock.slept == []
+        assert (report.ok, report.failed, dict(report.errors.counts)) == (
+            6,
+            3,
+            {"status 400": 3},
+        ) and clock.slept == []
         assert statuses(store) == {"ok": 6, "failed": 3} and store.status()[0].published
         assert run(make_posts(3), store, server).requests == 0
         assert run(make_posts(3), store, server, retry_failed=True).failed == 3

@@ -171,3 +171,19 @@ def test_only_the_most_frequent_reasons_are_listed(store):
     lines = report.errors.lines("failed")
     assert len(lines) == 6 and lines[-1] == "failed: 2 other reasons 12"
     assert all(len(line) < 220 for line in lines)
+
+
+def test_the_last_failures_of_a_shard_are_recorded_once_a_later_shard_is_answered(tmp_path):
+    store = new_store(tmp_path / "s", num_shards=3)
+
+    def script(number, post, perspective, attempt):
+        shard_id = store.shard_of(post.text_sha256, None)
+        if shard_id == 0:
+            raise PermanentError("too long", status=400)
+        if shard_id == 2:
+            raise KeyError("the process ends here")
+
+    with pytest.raises(KeyError):
+        run_engines(make_posts(30), store, ScriptedEngine(script), concurrency=3)
+    first, second, _ = store.status()
+    assert first.published and first.posts > 0 and first.failed == 3 * first.posts and second.published
