@@ -85,7 +85,8 @@ def zero_shot(
     Raises:
         ValueError: an unknown or unusable field, or posts that cannot be classified.
         StoreError: the folder holds answers of another model or question, or cannot be written.
-        OutageError: a server is unreachable; the same call resumes the run.
+        OutageError: a server is unreachable or fails every request; the same call resumes the run later.
+        MisconfiguredError: every request fails until its cause is corrected. No failure is recorded.
         KeyboardInterrupt: the run was interrupted; its answers are stored.
     """
     splits, data = as_splits(posts)
