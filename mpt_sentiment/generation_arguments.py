@@ -76,9 +76,14 @@ class EngineArguments:
         """Collect the options of [`EndpointEngine`].
 
         Raises:
-            ValueError: the environment variable of the key is unset or empty.
+            ValueError: the environment variable of the key is unset or empty, or the key itself is given.
         """
         key = None
+        if self.api_key_env is not None and not re.fullmatch(r"[A-Za-z_]\w*", self.api_key_env):
+            raise ValueError(
+                "--api_key_env takes the name of an environment variable, not the key itself: export KEY=…, then "
+                "--api_key_env KEY."
+            )
         if self.api_key_env is not None and not (key := os.environ.get(self.api_key_env)):
             raise ValueError(f"--api_key_env {self.api_key_env}: this environment variable is unset or empty.")
         return {"profile": self.profile, "api_key": key, "timeout": self.timeout}

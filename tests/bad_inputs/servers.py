@@ -1,4 +1,4 @@
-"""Bad servers: addresses, keys, certificates, proxies, error replies and answers in odd forms."""
+"""Bad servers: addresses, keys, certificates, proxies, error replies, odd answers."""
 
 import asyncio
 import contextlib
@@ -30,7 +30,7 @@ PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "
 
 
 def ask(url: str, *, spec: dict[str, Any] | None = None, **options: Any) -> None:
-    """Check the health of a server and request one rationale, as a run does; print what the gate makes of it."""
+    """Check a server and request one rationale, as a run does; print the gate's verdict."""
     fields = {"model": "qwen", "prompt_hash": PROMPT.hash, "language": "en"} | (spec or {})
 
     async def request() -> None:
@@ -67,7 +67,10 @@ def asked(
     env: dict[str, str] | None = None,
     **options: Any,
 ) -> Callable[[Path], None]:
-    """Ask a server with one reply: `(status, body)`, `(status, headers, body)`, a body, `"reset"` or `"hang"`."""
+    """Ask a server that has one reply.
+
+    It is `(status, body)`, `(status, headers, body)`, a body, `"reset"` or `"hang"`.
+    """
     if isinstance(reply, tuple) and len(reply) == 2:
         reply = (reply[0], {}, reply[1])
     elif reply is not None and not isinstance(reply, tuple) and reply not in ("reset", "hang"):
@@ -150,6 +153,27 @@ def enough_files(folder: Path) -> None:
     ensure_open_files(16, 8)
 
 
+MODELS = (200, {}, {"data": [{"id": "qwen2"}]})
+
+
+def run_command(*options: str, model: str = "qwen") -> Callable[[Path], None]:
+    """Run the command in the case's folder, with a server that knows one model and no seed."""
+
+    def reply(number: int, body: dict[str, Any]) -> Any:
+        if body["model"] != "qwen2":
+            return (404, {}, {"error": "no such model"})
+        return (422, {}, {"error": "unknown field: seed"}) if "seed" in body else None
+
+    def run(folder: Path) -> None:
+        with environment(), FaultyServer(reply, pages={"/v1/models": MODELS}) as server:
+            posts = ["--dataset", "sample", "--dataset_options", '{"num_posts": 3}']
+            place = ["--output_dir", str(folder / "store"), "--endpoint", server.url, "--model", model]
+            with written_for("generate-rationales"):
+                generate_rationales.main(["run", *posts, *place, *options])
+
+    return run
+
+
 ADDRESSES = [
     BadInput("address without a scheme", lambda _: ask("localhost:8000"), ("--endpoint http://localhost:8000",)),
     BadInput("address of another scheme", lambda _: ask("ftp://h/v1"), ("http(s) URL", "--endpoint")),
@@ -186,6 +210,7 @@ ADDRESSES = [
         "key with a line break", asked(api_key="abc\n"), ("--api_key_env", "line break", "tr -d"),
         advice=asked(api_key="abc"),
     ),
+    BadInput("key instead of its variable", run_command("--api_key_env", "sk-s3cret"), ("takes the name",)),
     BadInput("key with a letter that no header holds", asked(api_key="schlüssel"), ("--api_key_env",)),
     BadInput(
         "no health path", asked(pages={"/health": (404, {}, "")}), ("text: It shows",), exit_code=0,
@@ -216,7 +241,6 @@ ADDRESSES = [
 ]  # fmt: skip
 
 
-MODELS = (200, {}, {"data": [{"id": "qwen2"}]})
 ERRORS = [
     refused("missing key", 401, {"error": {"message": "You sent no key"}}, "You sent no key", "--api_key_env"),
     refused("wrong key", 401, {"error": "invalid key"}, "invalid key", "Check the key", api_key="x"),
@@ -254,25 +278,6 @@ ERRORS = [
     refused("error body without end", 400, "x" * 100_000, "status 400"),
     refused("rate limit", 429, {"error": {"message": "slow down"}}, "slow down"),
 ]  # fmt: skip
-
-
-def run_command(*options: str, model: str = "qwen") -> Callable[[Path], None]:
-    """Run `generate-rationales run` in the case's folder, with a server that knows one model and no seed."""
-
-    def reply(number: int, body: dict[str, Any]) -> Any:
-        if body["model"] != "qwen2":
-            return (404, {}, {"error": "no such model"})
-        return (422, {}, {"error": "unknown field: seed"}) if "seed" in body else None
-
-    def run(folder: Path) -> None:
-        with environment(), FaultyServer(reply, pages={"/v1/models": MODELS}) as server:
-            posts = ["--dataset", "sample", "--dataset_options", '{"num_posts": 3}']
-            place = ["--output_dir", str(folder / "store"), "--endpoint", server.url, "--model", model]
-            with written_for("generate-rationales"):
-                generate_rationales.main(["run", *posts, *place, *options])
-
-    return run
-
 
 WITHOUT_SEED = ("--extra_body", '{"seed": null}')
 RUNS = [

@@ -8,7 +8,7 @@ import pytest
 
 
 def server_certificate(folder: Path) -> Path:
-    """Write the certificate of 127.0.0.1 with its key, made by the program `openssl`; skip the test without it."""
+    """Write the certificate of 127.0.0.1 and its key; skip the test without `openssl`."""
     if shutil.which("openssl") is None:
         pytest.skip("openssl is not installed")
     path = folder / "certificate.pem"

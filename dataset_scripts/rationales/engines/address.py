@@ -59,7 +59,7 @@ class Address:
 
     @property
     def is_azure(self) -> bool:
-        """Whether the query has `api-version`, with which Azure expects the key in a header of its own."""
+        """Whether the query has `api-version`; Azure expects the key in a header of its own."""
         return "api-version=" in self._parts.query
 
     def url(self, path: str) -> str:
@@ -67,7 +67,7 @@ class Address:
         return urlunsplit(self._parts._replace(path=self._parts.path + path))
 
     def server_url(self, path: str) -> str:
-        """Return the URL of a path of the server beside its API, such as `/health`."""
+        """Return the URL of a path outside the API, such as `/health`."""
         folders = self._parts.path.split("/")
         version = next((index for index, folder in enumerate(folders) if _VERSION.fullmatch(folder)), len(folders))
         return urlunsplit(self._parts._replace(path="/".join(folders[:version]) + path))

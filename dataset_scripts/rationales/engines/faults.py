@@ -140,7 +140,7 @@ def redirect_error(address: Address, status: int, path: str, location: str) -> M
 
 
 def status_of_code(code: Any) -> int:
-    """Return the HTTP status of an error that a reply with status 200 holds; 500 if it is not known."""
+    """Return the HTTP status of an error in a reply with status 200; 500 if it is not known."""
     if isinstance(code, str) and code.isdecimal():
         code = int(code)
     if isinstance(code, int) and 400 <= code < 600:

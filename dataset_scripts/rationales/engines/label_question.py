@@ -95,7 +95,7 @@ class LabelQuestion:
         return {"labels": list(self.labels), "state": self._state("{image}", "{text}"), "task": self._task("order_0")}
 
     def spec(self, model: str, **fields: Any) -> RationaleSpec:
-        """Return the specification of a store of answers; `fields` are further ones of `RationaleSpec`."""
+        """Return the specification of a store of answers; `fields` are those of `RationaleSpec`."""
         return RationaleSpec(
             model=model,
             prompt=self.name,

@@ -12,7 +12,7 @@ _OTHER_FILES = 128
 
 
 def ensure_open_files(concurrency: int, servers: int) -> None:
-    """Raise the limit of open files of this process so far that every request can have a connection.
+    """Raise the limit of open files of this process until every request has a connection.
 
     Args:
         concurrency: requests in flight per server.

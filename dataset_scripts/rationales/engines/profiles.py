@@ -116,7 +116,7 @@ def request_body(
 
 
 def merged(body: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge fields into a body; an object is merged field by field, and null removes a field (RFC 7396)."""
+    """Merge fields into a body, objects field by field; null removes a field (RFC 7396)."""
     result = dict(body)
     for name, value in changes.items():
         if value is None:

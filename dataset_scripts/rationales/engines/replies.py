@@ -105,7 +105,7 @@ def check_model(answered: Any, requested: str) -> None:
 
 
 def error_of(reply: Any) -> tuple[Any, Mapping[str, Any]] | None:
-    """Return the code and the error object that a reply holds instead of an answer; `None` without one."""
+    """Return code and object of an error that a reply has instead of an answer, or `None`."""
     choices = reply.get("choices") if isinstance(reply, Mapping) else None
     holders = [reply, *choices[:1]] if isinstance(choices, list) else [reply]
     if isinstance(reply, list) and len(reply) == 1:
@@ -121,7 +121,7 @@ def error_of(reply: Any) -> tuple[Any, Mapping[str, Any]] | None:
 
 
 def error_words(reply: Any) -> str:
-    """Return the words of an error in a parsed reply: a string, a list, or an object in one of the usual forms."""
+    """Return the words of an error in a parsed reply: a string, a list or an object."""
     if isinstance(reply, str):
         return reply
     if isinstance(reply, list):
@@ -137,7 +137,7 @@ def error_words(reply: Any) -> str:
 
 
 def reply_words(body: str) -> str:
-    """Return the words of the body of an error: its message, the title of a web page, or its beginning."""
+    """Return the words of an error's body: its message, the title of a web page, or its start."""
     if is_web_page(body):
         title = _TITLE.search(body)
         return excerpt(re.sub(r"<[^>]+>", " ", title[2])) if title else "a web page"

@@ -1,4 +1,4 @@
-"""Bodies of requests: fields of each kind of server, and fields added or removed by the user."""
+"""Bodies of requests: fields of each kind of server, and fields of the user."""
 
 import dataclasses
 
