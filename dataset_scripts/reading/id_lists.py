@@ -16,7 +16,7 @@ SPLITS = tuple(_WORDS_IN_FILE_NAMES)
 
 
 def split_of_name(name: str) -> str | None:
-    """Return the split that a word of a name names, such as `"validation"` for `dev` or `posts_val`."""
+    """Return the split that a word of a name means: `"validation"` for `posts_val`, `dev`."""
     words = set(re.split(r"[-_. ]", name.lower()))
     named = [split for split, known in _WORDS_IN_FILE_NAMES.items() if known & words]
     return named[0] if len(named) == 1 else None

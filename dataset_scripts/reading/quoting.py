@@ -194,7 +194,7 @@ def _closing_quote(line: str, position: int) -> int:
 
 
 class _Evidence:
-    """Evidence in the lines of a file for or against quoting, and the records that follow from it."""
+    """Evidence for or against quoting in a file, and the records that follow from it."""
 
     def __init__(self, delimiter: str, width: int | None) -> None:
         self.delimiter = delimiter

@@ -21,7 +21,7 @@ class RowChecks:
         self._location_of_id: dict[str, str] = {}
 
     def has_all_fields(self, row: Row | str, location: str, fix: str = "") -> TypeGuard[Row]:
-        """Check that a row of `tables.table_rows` is well-formed, and count its notes; drop a blank row."""
+        """Check that a row of `table_rows` is sound, and count its notes; drop a blank row."""
         if isinstance(row, str):
             self.report.fail("malformed row", f"{location}: {row} {fix}".rstrip())
             return False

@@ -75,7 +75,7 @@ def _records(page: Any) -> Iterator[Record]:
 
 
 def _cell(value: Any) -> Any:
-    """Write a whole number without digits beyond Excel's 15 as a rounded one, which is no sound id."""
+    """Write a whole number that ends after Excel's 15 digits as a rounded one: no sound id."""
     digits = len(str(abs(value))) if isinstance(value, int) else 0
     is_rounded = digits > _EXACT_DIGITS and value % 10 ** (digits - _EXACT_DIGITS) == 0
     return f"{value:.{_EXACT_DIGITS - 1}e}" if is_rounded else value

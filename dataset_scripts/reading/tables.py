@@ -52,7 +52,7 @@ class Row(dict[str, Any]):
 
 
 def find_table(data_dir: Path, file: str | None, suffixes: tuple[str, ...] = SUFFIXES) -> Path:
-    """Return the table `file` of a folder, by default the only one with one of the suffixes in any letter case.
+    """Return the table `file` of a folder, by default the only one with one of the suffixes.
 
     Raises:
         ValueError: the file does not exist, or none is named and the folder has no or several tables.
@@ -72,7 +72,7 @@ def find_table(data_dir: Path, file: str | None, suffixes: tuple[str, ...] = SUF
 
 
 def table_names(data_dir: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[str]:
-    """List the names of the tables in a folder, without hidden files such as `._posts.csv` and `~$posts.xlsx`."""
+    """List the tables of a folder, without hidden files such as `._posts.csv`, `~$posts.xlsx`."""
     return sorted(
         path.name
         for path in data_dir.glob("*")
@@ -143,7 +143,7 @@ def table_rows(
 def headerless_rows(
     file: Path, columns: Sequence[str], delimiter: str, encoding: str
 ) -> Iterator[tuple[str, Row | str]]:
-    """Yield (location, row) as `table_rows` of a text table without header, whose columns are known."""
+    """Yield (location, row) as `table_rows`, of a text table with known columns, not a header."""
     for record in read_records(lambda: text_lines(file, encoding), delimiter, len(columns)):
         row = record.fault or _row(zip(columns, record.fields, strict=True), record.notes)
         yield f"{file}, {record.position}", row
@@ -188,7 +188,7 @@ def cell_name(value: Any) -> str | None:
 
 
 def _check(file: Path, table_format: TableFormat) -> str:
-    """Return the ending of the format, in lower case and without `.gz`; check that the options concern it."""
+    """Check file and options; return the ending in lower case and without `.gz`."""
     if not file.is_file():
         raise ValueError(f"The table {file} does not exist.")
     name = file.name.lower()
@@ -236,7 +236,7 @@ def _row(cells: Iterable[tuple[str, Any]], notes: tuple[str, ...] = ()) -> Row:
 
 
 def _delimited_rows(file: Path, table_format: TableFormat, suffix: str) -> Iterator[tuple[str, Row | str]]:
-    """Yield (position, row) of the records after the header; a column without a name is left out."""
+    """Yield (position, row) of the records after the header, without unnamed columns."""
     header: list[str] | None = None
     for record in _records(file, table_format, suffix):
         if header is None:
@@ -267,7 +267,7 @@ def _lines(file: Path, table_format: TableFormat) -> Iterator[str]:
 
 
 def _delimiter(file: Path, table_format: TableFormat, suffix: str) -> str:
-    """Return the delimiter given, else that of the ending, else the one in a header that lacks that of the ending."""
+    """Return the delimiter given, that of the ending, or another one that the header has."""
     given = table_format.delimiter
     if given is not None:
         given = "\t" if given == r"\t" else given

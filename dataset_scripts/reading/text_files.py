@@ -17,6 +17,17 @@ _BYTE_ORDER_MARKS = {  # UTF-32 first: its mark begins with that of UTF-16
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
+# First bytes, in lower case, of files that are often named as text tables.
+_SIGNATURES = {
+    b"version https://git-lfs": "a Git LFS pointer; fetch the file with `git lfs pull`",
+    b"<!doctype html": "an HTML page, as a failed download leaves it; download it again",
+    b"<html": "an HTML page, as a failed download leaves it; download it again",
+    b"pk\x03\x04": "an XLSX file or a ZIP archive; rename it",
+    b"\xd0\xcf\x11\xe0": "an XLS file; save it as .xlsx or CSV",
+    b"par1": "a Parquet file; rename it",
+    b"\x1f\x8b": "a gzip file; rename it",
+    b"%pdf": "a PDF document",
+}
 _HEAD = 64 * 1024  # bytes from which the encoding and the line ends are recognized
 LOST_CHARACTER = "\ufffd"
 
@@ -46,7 +57,7 @@ def encoding_notes(encoding: str) -> tuple[str, ...]:
 
 
 def encoding_of(file: Path) -> str:
-    """Return the encoding of a text file: that of its byte order mark, else UTF-8 if valid, else GB18030.
+    """Return the encoding of a text: that of its byte order mark, UTF-8 if valid, or GB18030.
 
     Raises:
         ValueError: the file is neither; the message names the first line that is not GB18030.
@@ -74,10 +85,14 @@ def text_lines(file: Path, encoding: str | None = None, errors: str = "strict") 
         encoding (`str`, *optional*): by default UTF-16 or UTF-32 if the file has their mark, else UTF-8.
 
     Raises:
-        ValueError: the file has another encoding, which the message guesses; it names the line of the first bad byte.
+        ValueError: the file is no text, or has another encoding; then the message names the line of the first bad byte
+            and guesses the encoding.
     """
     with _open(file) as raw:
         head = raw.read(_HEAD)
+    other = next((kind for mark, kind in _SIGNATURES.items() if head[:32].lower().startswith(mark)), None)
+    if other is not None:
+        raise ValueError(f"{file} is {other}.")
     newline = "\r" if b"\r" in head and b"\n" not in head else "\n"
     if encoding is None:
         encoding = _marked_encoding(head) or "utf-8"
@@ -151,7 +166,7 @@ def _advice(guess: str | None) -> str:
 
 
 def _guess(content: bytes, tried: str) -> str | None:
-    """Return an encoding in which the bytes are valid; GB18030 only if it gives mostly Chinese characters."""
+    """Return an encoding that fits; GB18030 only if it gives mostly Chinese characters."""
     for encoding in ("utf-8", "gb18030", "cp1252"):
         try:
             text = content.decode(encoding)

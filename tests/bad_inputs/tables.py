@@ -67,8 +67,8 @@ def options(**values: Any) -> list[str]:
     return ["--dataset_options", json.dumps(values)]
 
 
-def workbook(**sheets: list[list[Any]]) -> Callable[[Path], None]:
-    def write(folder: Path) -> None:
+def workbook(**sheets: list[list[Any]]) -> Callable[[Path], Path]:
+    def write(folder: Path) -> Path:
         book = openpyxl.Workbook()
         book.remove(book.active)
         for title, table in sheets.items():
@@ -76,6 +76,7 @@ def workbook(**sheets: list[list[Any]]) -> Callable[[Path], None]:
             for row in table:
                 page.append(row)
         book.save(folder / "posts.xlsx")
+        return folder / "posts.xlsx"
 
     return write
 
@@ -168,7 +169,7 @@ QUOTES = [
 ]  # fmt: skip
 FORMATS = [
     BadInput("tables ending in capitals", BUILD, ("12 posts kept",), {"POSTS.CSV": CONTENT}, exit_code=0),
-    BadInput("tables lock file of Excel beside the table", BUILD, (), {"p.csv": CONTENT, "~$p.xlsx": b"\0"},
+    BadInput("tables lock file of Excel", BUILD, (), {"p.csv": CONTENT, "~$p.xlsx": b"\0"},
              exit_code=0),
     BadInput("tables semicolons", texts_are({3: "a, b"}), (), {"p.csv": plain(rows(12, {3: "a, b"}), ";")},
              exit_code=0),
@@ -193,6 +194,12 @@ FORMATS = [
     BadInput("tables XLSX of two sheets", BUILD, ("2 sheets with rows", """'{"sheet": "Posts"}'"""),
              workbook(Posts=rows(), Notes=[["note"]]), advice=[*BUILD, *options(sheet="Posts")]),
     BadInput("tables XLSX that is something else", BUILD, ("is not an XLSX file",), {"p.xlsx": "id,text\n"}),
+    BadInput("tables spreadsheet that was renamed", BUILD, ("posts.csv is an XLSX file or a ZIP archive", "rename it"),
+             lambda folder: workbook(Posts=rows())(folder).rename(folder / "posts.csv")),
+    BadInput("tables pointer of Git LFS", BUILD, ("posts.csv is a Git LFS pointer", "git lfs pull"),
+             {"posts.csv": "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12\n"}),
+    BadInput("tables page of a failed download", BUILD, ("posts.jsonl is an HTML page", "download it again"),
+             {"posts.jsonl": "<!DOCTYPE html><title>Sign in</title>"}),
     BadInput("tables JSON list in JSONL", BUILD, ("line 1", "got list", "one object per line"),
              {"p.jsonl": '[{"id": 1, "text": "a"}]'}),
     BadInput("tables JSON file", folder_of(file="p.json"), (".jsonl", "one object per line"), {"p.json": "[]"}),

@@ -1,4 +1,4 @@
-"""Delimited text: posts are never merged or cut apart without a word, however the table was written."""
+"""Quoting of delimited text: posts are never merged or cut apart without a word."""
 
 import csv
 import io
