@@ -111,7 +111,8 @@ def check_source(source: str, field: str) -> None:
 
 @functools.cache  # of the calls that succeed: each seed and system asks again
 def _check_hub(source: str, field: str) -> None:
-    hint = did_you_mean(source, _known_ids()) + " Or name a folder."
+    known = set(_known_ids())
+    hint = ("" if source in known else did_you_mean(source, known)) + " Or name a folder."
     offline = "; HF_HUB_OFFLINE is set, unset it or fetch the model first with `hf download`"
     try:
         cached = isinstance(try_to_load_from_cache(source, "config.json"), str)

@@ -129,7 +129,7 @@ def _remedy(setup: TrainingSetup, modality: str, read: list[str]) -> str:
     """Name the argument that leaves out a modality, or adds it."""
     others = [name for name in read if name != modality]
     if setup.model.model == "mpt":
-        view = f" {written('contrastive_view', 'fused')}" * (modality != "rationales")
+        view = f" with {written('contrastive_view', 'fused')}" * (modality != "rationales")
         without = f"Leave it out: {written('modalities', others)}{view}." if others else "Name others in `modalities`."
     elif modality == "rationales":
         without = f"Leave it out: {written('use_rationales', False)}."
