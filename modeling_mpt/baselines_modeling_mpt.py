@@ -15,7 +15,7 @@ from .configuration_base_mpt import MODALITIES
 from .fusion_mpt import LightweightAttentionFusion, PerspectiveAttention
 from .loss_mpt import classification_loss
 from .packing_mpt import NO_LAYERS, EncoderLayers, compact, compact_rationales, masked_mean
-from .pretrained_mpt import ENCODERS, SentimentPreTrainedModel, batch_and_device
+from .pretrained_mpt import ENCODERS, SentimentPreTrainedModel
 
 
 class Posts(NamedTuple):
@@ -214,8 +214,13 @@ class BaselineForSentimentClassification(SentimentPreTrainedModel):
         """
         config = self.config
         layers = self.requested_layers(output_hidden_states, output_attentions)
-        batch, device = batch_and_device(
-            input_ids=input_ids, pixel_values=pixel_values, rationale_input_ids=rationale_input_ids
+        batch, device = self.check_inputs(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            pixel_values=pixel_values,
+            image_mask=image_mask,
+            rationale_input_ids=rationale_input_ids,
+            rationale_attention_mask=rationale_attention_mask,
         )
         if input_ids is None:
             input_ids = torch.zeros(batch, 1, dtype=torch.long, device=device)

@@ -7,7 +7,7 @@ import os
 from numbers import Real
 from typing import Any
 
-from transformers import AutoConfig, PreTrainedConfig
+from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 
 MODALITIES = ("text", "image", "rationales")
 SENTIMENTS = ("positive", "neutral", "negative")
@@ -126,6 +126,22 @@ class SentimentConfig(PreTrainedConfig):
         kwargs.setdefault("custom_pipelines", copy.deepcopy(CUSTOM_PIPELINES))
         super().__init__(**kwargs)
         self.check()
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """Create a configuration from the fields of `config.json`.
+
+        Raises:
+            ValueError: For those of another type of model, whose weights would all be ignored.
+        """
+        saved = config_dict.get("model_type") or cls.model_type
+        if saved != cls.model_type:
+            raise ValueError(
+                f"The configuration is of the model type {saved!r}, not {cls.model_type!r}. Open it with "
+                "`AutoModelForSequenceClassification.from_pretrained`; to train on a pretrained encoder, use the "
+                "model's `from_backbones`."
+            )
+        return super().from_dict(config_dict, **kwargs)
 
     @classmethod
     def field_names(cls) -> list[str]:
@@ -247,6 +263,10 @@ def sub_config(name: str, value: dict | PreTrainedConfig | None, default: str | 
             "`from_backbones`."
         )
     value = dict(value)
+    if value["model_type"] not in CONFIG_MAPPING:
+        close = difflib.get_close_matches(str(value["model_type"]), CONFIG_MAPPING, n=1)
+        hint = f"Did you mean {close[0]!r}?" if close else "See the documentation of `AutoConfig`."
+        raise ValueError(f"`{name}` has the 'model_type' {value['model_type']!r}, which transformers lacks. {hint}")
     config_class = type(AutoConfig.for_model(value.pop("model_type")))
     # TimmWrapperConfig writes its labels in a form that only its `from_dict` reads, and that requires them.
     return config_class.from_dict(value) if "num_classes" in value else config_class(**value)

@@ -4,6 +4,7 @@ import math
 
 import torch
 from torch.nn import functional as F
+from transformers.utils import is_tracing
 
 
 def label_mask(labels: torch.Tensor) -> torch.Tensor:
@@ -72,7 +73,20 @@ def classification_loss(
     class_weights: list[float] | None = None,
     label_smoothing: float = 0.0,
 ) -> torch.Tensor:
-    """Compute the cross-entropy of logits `(batch, num_labels)` in fp32."""
+    """Compute the cross-entropy of logits `(batch, num_labels)` in fp32.
+
+    Raises:
+        ValueError: For labels that are no indices of the logits.
+    """
+    if labels.shape != logits.shape[:1] or labels.is_floating_point():
+        raise ValueError(f"`labels` must be one integer per post, got {labels.dtype} of {tuple(labels.shape)}.")
+    if not is_tracing() and labels.numel():
+        low, high = torch.stack(torch.aminmax(labels)).tolist()
+        if low < 0 or high >= logits.shape[1]:
+            raise ValueError(
+                f"`labels` has {low if low < 0 else high}, but this model has {logits.shape[1]} labels, 0 to "
+                f"{logits.shape[1] - 1}. Number them as in `config.id2label`."
+            )
     weight = None if class_weights is None else torch.tensor(class_weights, device=logits.device)
     return F.cross_entropy(logits.float(), labels, weight=weight, label_smoothing=label_smoothing)
 

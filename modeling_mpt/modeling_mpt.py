@@ -13,7 +13,7 @@ from .configuration_mpt import MPTConfig
 from .fusion_mpt import LightweightAttentionFusion, PerspectiveAttention
 from .loss_mpt import classification_loss, cross_modal_contrastive_loss, supervised_contrastive_loss
 from .packing_mpt import compact, compact_rationales, masked_mean, token_states
-from .pretrained_mpt import MPTOutput, SentimentPreTrainedModel, batch_and_device
+from .pretrained_mpt import MPTOutput, SentimentPreTrainedModel
 
 
 class MPTPreTrainedModel(SentimentPreTrainedModel):
@@ -118,12 +118,18 @@ class MPTModel(MPTPreTrainedModel):
             return_dict (`bool`, *optional*): `False` for a plain tuple.
 
         Raises:
-            ValueError: For no input, inputs with unequal numbers of posts, or attentions of another implementation.
+            ValueError: For no input, inputs of other shapes, types or vocabularies, or attentions of another
+                implementation.
         """
         config = self.config
         layers = self.requested_layers(output_hidden_states, output_attentions)
-        batch, device = batch_and_device(
-            input_ids=input_ids, pixel_values=pixel_values, rationale_input_ids=rationale_input_ids
+        batch, device = self.check_inputs(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            pixel_values=pixel_values,
+            image_mask=image_mask,
+            rationale_input_ids=rationale_input_ids,
+            rationale_attention_mask=rationale_attention_mask,
         )
         absent = torch.zeros(batch, dtype=torch.bool, device=device)
         embeds, masks = {}, dict.fromkeys(MODALITIES, absent)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
@@ -13,6 +14,7 @@ from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.utils import ModelOutput
 
 from .backbones_mpt import has_class_token
+from .inputs_mpt import check_inputs, position_limit
 from .packing_mpt import EncoderLayers
 from .processor_match_mpt import (
     check_image_size,
@@ -101,6 +103,8 @@ class SentimentPreTrainedModel(PreTrainedModel):
         self.supports_gradient_checkpointing = any(
             hasattr(module, "gradient_checkpointing") for module in self.modules()
         )
+        encoder = self.base_model.rationale_encoder or self.base_model.text_encoder
+        self.text_limit = position_limit(encoder) if isinstance(encoder, PreTrainedModel) else None
         super().post_init()
 
     def init_weights(self) -> None:
@@ -140,11 +144,29 @@ class SentimentPreTrainedModel(PreTrainedModel):
         Saved weights have other names than those in memory (of a ViT, nearly all), which this method converts.
         `load_state_dict` does not, nor does transformers' `Trainer` when it resumes or loads the best model: it skips
         these weights with a warning. `MPTTrainer` restores all.
+
+        Raises:
+            ValueError: For damaged weights, or weights of other sizes than those of the network.
         """
-        loaded = super().from_pretrained(*args, **kwargs)
+        try:
+            loaded = super().from_pretrained(*args, **kwargs)
+        except SafetensorError as error:
+            raise ValueError(f"The weights in {args[0]} are damaged: {error}. Copy or download them again.") from error
+        except RuntimeError as error:
+            if "ignore_mismatched_sizes" not in str(error):
+                raise
+            raise ValueError(
+                f"The weights in {args[0]} have other sizes than this network: the report above lists them. Leave out "
+                "the fields that change sizes, e.g. `num_labels`, or pass `ignore_mismatched_sizes=True`, which "
+                "initializes these layers anew."
+            ) from error
         model = loaded[0] if isinstance(loaded, tuple) else loaded  # with output_loading_info=True it is a pair
         model.base_model.freeze()  # loaded weights require gradients
         return loaded
+
+    def check_inputs(self, **inputs: torch.Tensor | None) -> tuple[int, torch.device]:
+        """Check the tensors of a batch, see [`check_inputs`]."""
+        return check_inputs(self.text_encoder or self.rationale_encoder, self.text_limit, **inputs)
 
     def requested_layers(self, output_hidden_states: bool | None, output_attentions: bool | None) -> EncoderLayers:
         """Return which layers of the encoders a call requests; `None` is the value of the configuration.
@@ -272,19 +294,3 @@ class SentimentPreTrainedModel(PreTrainedModel):
         if processor is not None and "image" in draft.modalities:
             check_image_size(model, processor)
         return model
-
-
-def batch_and_device(**given: torch.Tensor | None) -> tuple[int, torch.device]:
-    """Return the number of posts of a batch and the device of its tensors.
-
-    Raises:
-        ValueError: For no input, or inputs with unequal numbers of posts.
-    """
-    sizes = {name: value.shape[0] for name, value in given.items() if value is not None}
-    if not sizes:
-        raise ValueError("At least one of `input_ids`, `pixel_values`, `rationale_input_ids` is required.")
-    first = given[next(iter(sizes))]
-    batch = first.shape[0]  # `shape`, not `len`: an exported model keeps it symbolic
-    if any(size != batch for size in sizes.values()):
-        raise ValueError(f"Each input must have one row per post, got {sizes}.")
-    return batch, first.device
