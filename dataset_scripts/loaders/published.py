@@ -38,7 +38,14 @@ def open_dataset(name: str, config_name: str | None = None, **options: Any) -> D
             posts = load_from_disk(name, **options)
         else:
             posts = load_dataset(name, config_name, **options)
+    except (FileNotFoundError, ConnectionError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"{name!r} is no folder with a dataset here, and is not loaded from the Hub: {reason}"
+        ) from None
     except DatasetGenerationError as error:
+        if isinstance(error.__cause__, OSError):  # such as a full disk
+            raise
         reason = " ".join(str(error.__cause__ or error).split())[:120]
         hint = f" A table and its images are read by {load_call('folder', name)}." if folder.is_dir() else ""
         raise ValueError(f"{name!r} cannot be read by `datasets` ({reason}).{hint}") from None
