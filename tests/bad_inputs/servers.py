@@ -103,6 +103,13 @@ TEXT = GOOD["choices"][0]["message"]["content"]
 PAGE = "<!DOCTYPE html><html><head><title>Sign in</title></head><body>Please</body></html>"
 
 
+def refusing_proxy(folder: Path) -> None:
+    with FaultyServer() as proxy, FaultyServer() as server:
+        proxy.healthy = False
+        with environment(HTTP_PROXY=proxy.url):
+            ask(server.url)
+
+
 def closed_port(folder: Path) -> None:
     with socket.socket() as free, environment():
         free.bind(("127.0.0.1", 0))
@@ -153,6 +160,7 @@ def enough_files(folder: Path) -> None:
     ensure_open_files(16, 8)
 
 
+CHECK = ["generate-rationales", "check-server", "--endpoint"]
 MODELS = (200, {}, {"data": [{"id": "qwen2"}]})
 
 
@@ -184,6 +192,18 @@ ADDRESSES = [
     BadInput("unknown host", unknown_host(socket.EAI_NONAME), ("cannot be resolved", "--endpoint")),
     BadInput("no name server", unknown_host(socket.EAI_AGAIN), ("cannot be resolved",), exit_code=75),
     BadInput("connection refused", closed_port, ("connection refused",), exit_code=75),
+    BadInput(
+        "check of a server that is down", [*CHECK, "http://127.0.0.1:9"],
+        ("connection refused", "--wait_for_server SECONDS"), exit_code=75,
+    ),
+    BadInput("check of a server without a scheme", [*CHECK, "127.0.0.1:9"], ("--endpoint http://127.0.0.1:9",)),
+    BadInput(
+        "unknown profile", [*CHECK, "http://127.0.0.1:9", "--profile", "vlm"], ("Did you mean 'vllm'", "minimal"),
+    ),
+    BadInput(
+        "variable of the key that is not set", [*CHECK, "http://127.0.0.1:9", "--api_key_env", "NO_SUCH_KEY"],
+        ("--api_key_env NO_SUCH_KEY", "unset or empty"),
+    ),
     BadInput("http server as https", http_server_as_https, ("uses http", "--endpoint http://127.0.0.1")),
     BadInput("https server as http", with_certificate("http"), ("--endpoint https://127.0.0.1",)),
     BadInput(
@@ -201,6 +221,7 @@ ADDRESSES = [
         ("HTTP_PROXY", "NO_PROXY=127.0.0.1"), exit_code=75,
         advice=asked(env={"HTTP_PROXY": "http://127.0.0.1:9", "NO_PROXY": "127.0.0.1"}),
     ),
+    BadInput("proxy that refuses", refusing_proxy, ("status 503", "HTTP_PROXY", "NO_PROXY=127.0.0.1"), exit_code=75),
     BadInput(
         "proxy of an unknown kind", asked(env={"ALL_PROXY": "foo://127.0.0.1:9"}), ("ALL_PROXY", "NO_PROXY='*'"),
         advice=asked(env={"ALL_PROXY": "foo://127.0.0.1:9", "NO_PROXY": "*"}),
@@ -299,6 +320,7 @@ REPLIES = [
     BadInput("gzip", asked((200, {"Content-Encoding": "gzip"}, gzip.compress(json.dumps(GOOD).encode()))), (TEXT,),
              exit_code=0),
     BadInput("another content type", asked((200, {"Content-Type": "text/plain"}, GOOD)), (TEXT,), exit_code=0),
+    BadInput("damaged chunks", asked((200, {"Transfer-Encoding": "chunked"}, "zz\r\nno")), ("RemoteProtocolError",)),
     BadInput("connection lost", asked("reset"), ("ReadError",)),
     BadInput("no choices", asked({"choices": []}), ("without choices",)),
     BadInput("another model answers", asked(good(model="llama-3")), ("'llama-3'", "'qwen'", "--model llama-3"),

@@ -59,7 +59,7 @@ class Address:
 
     @property
     def is_azure(self) -> bool:
-        """Whether the query has `api-version`; Azure expects the key in a header of its own."""
+        """True if the query has `api-version`; Azure expects the key in a header of its own."""
         return "api-version=" in self._parts.query
 
     def url(self, path: str) -> str:

@@ -20,7 +20,8 @@ class Answer:
 
     Attributes:
         text: raw output of the model.
-        finish_reason: `"stop"`, or `"length"` if the answer reached the token limit.
+        finish_reason: `"stop"`, `"length"` if the answer reached the token limit, or another word of the server in
+            lower case; `"unknown"` if it has none.
         prompt_tokens: tokens of the whole prompt.
         cached_tokens: tokens of the prompt that were taken from a cache.
         completion_tokens: tokens of the answer.

@@ -16,6 +16,10 @@ _TITLE = re.compile(r"<(title|h1)[^>]*>(.*?)</\1>", re.IGNORECASE | re.DOTALL)
 # Finish reasons of an answer that the server broke off.
 _BROKEN_OFF = {"abort", "aborted", "error", "cancelled", "canceled"}
 _FILTERED = {"content_filter", "safety", "recitation", "prohibited_content"}
+# End of a name with a date, a version or a format of the weights.
+_MORE_EXACT = re.compile(
+    r"(?:[-_.:](?:\d[\w.]*|latest|preview|instruct|hf|awq|gptq|gguf|fp8|fp16|bf16|int[48]|[48]bit|q\d\w*|w\d+a\d+|[km]))*"
+)
 _REASONING_FIELDS = ("reasoning_content", "reasoning", "reasoning_details")
 _TEXT_PARTS = {"text", "output_text"}
 
@@ -88,7 +92,8 @@ def read_answer(completion: Any, request: Mapping[str, Any]) -> Answer:
 def check_model(answered: Any, requested: str) -> None:
     """Compare the model that a reply names with the requested one.
 
-    A more exact name is the same model: `gpt-4o-2024-08-06` for `gpt-4o`, or another folder.
+    A more exact name is the same model (`gpt-4o-2024-08-06` for `gpt-4o`), also in another folder; another size
+    (`gpt-4o-mini`) is not.
 
     Raises:
         MisconfiguredError: another model answered.
@@ -96,7 +101,8 @@ def check_model(answered: Any, requested: str) -> None:
     if not isinstance(answered, str) or not answered:
         return
     names = [name.lower().rstrip("/").rpartition("/")[2].partition("@")[0] for name in (answered, requested)]
-    if names[0] not in names[1] and names[1] not in names[0]:
+    shorter, longer = sorted(names, key=len)
+    if not (longer.startswith(shorter) and _MORE_EXACT.fullmatch(longer, len(shorter))):
         raise MisconfiguredError(
             f"the model {excerpt(answered)!r} answered instead of {requested!r}. If it is the right one, use "
             f"{field('model', answered[:_WORDS_LENGTH])} in another folder.",

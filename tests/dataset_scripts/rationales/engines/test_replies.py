@@ -72,6 +72,7 @@ def test_an_unknown_finish_reason_is_not_stop(finish_reason):
         ("gpt-4o-2024-08-06", "gpt-4o"),
         ("Qwen/Qwen2.5-VL-7B", "qwen2.5-vl-7b"),
         ("Qwen2.5-VL-7B-AWQ", "Qwen/Qwen2.5-VL-7B"),
+        ("qwen2.5-vl-7b-instruct-q4_k_m.gguf", "Qwen/Qwen2.5-VL-7B-Instruct"),
         ("/models/qwen/", "qwen"),
         ("org/qwen@main", "org/qwen"),
         ("", "qwen"),
@@ -80,6 +81,12 @@ def test_an_unknown_finish_reason_is_not_stop(finish_reason):
 )
 def test_a_more_exact_name_is_the_same_model(answered, requested):
     assert read_answer(completion(model=answered), {"model": requested}).text == "It is."
+
+
+@pytest.mark.parametrize("answered", ["gpt-4o-mini", "o", "gpt-4", "my-gpt-4o"])
+def test_another_size_is_another_model(answered):
+    with pytest.raises(MisconfiguredError):
+        read_answer(completion(model=answered), {"model": "gpt-4o"})
 
 
 def test_another_model_is_named_with_the_option_to_accept_it():
