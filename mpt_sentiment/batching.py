@@ -95,7 +95,8 @@ class ImportedBatch:
         report: counts of the run.
         lines: counts of the lines in the files.
         answers: the files, with the reasons of requests without an answer.
-        open: rationales that the store still lacks.
+        open: rationales without an answer that the gate accepts.
+        failed: rationales whose request failed for a reason of the post.
     """
 
     store: RationaleStore
@@ -103,6 +104,7 @@ class ImportedBatch:
     lines: BuildReport
     answers: BatchAnswers
     open: int
+    failed: int
 
     def __str__(self) -> str:
         lines = self.lines
@@ -113,6 +115,10 @@ class ImportedBatch:
         if self.open:
             texts.append(
                 f"{self.open:,} rationales are missing or were rejected: export them again with export-batch."
+            )
+        if self.failed:
+            texts.append(
+                f"{self.failed:,} rationales of the store failed: export-batch --retry_failed exports them too."
             )
         return "\n".join(texts)
 
@@ -182,4 +188,6 @@ def import_batch(
                 f"{args.output_dir}. Import with the posts and the store of the export."
             )
         lines.note(f"custom_id of no request of this store, e.g. {min(unknown)!r}", len(unknown))
-    return ImportedBatch(store, report, lines, answers, sum(shard.open for shard in store.status()))
+    shards = store.status()
+    still_open, failed = sum(shard.open for shard in shards), sum(shard.failed for shard in shards)
+    return ImportedBatch(store, report, lines, answers, still_open, failed)

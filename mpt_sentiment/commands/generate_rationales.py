@@ -120,7 +120,7 @@ def export_requests(post_args: PostArguments, spec_args: SpecArguments, args: Ex
 def import_answers(post_args: PostArguments, spec_args: SpecArguments, args: ImportBatchArguments) -> int:
     imported = import_batch(posts_of(post_args), spec_args, args, on_error=post_args.on_error)
     print(imported)
-    return INCOMPLETE if imported.open or imported.report.absent else 0
+    return INCOMPLETE if imported.open or imported.failed else 0
 
 
 def status(args: StatusArguments) -> None:

@@ -140,8 +140,13 @@ def test_errors_of_a_batch_fail_the_post_or_are_exported_again(posts, tmp_path, 
     again = export(posts, tmp_path, 1)
     assert again.requests == 9 and again.report.failed_before == 3
     assert export(posts, tmp_path, 2, retry_failed=True).requests == 12
+    run_batch(again.files[0], output)
+    imported = read(posts, tmp_path, output)
+    assert (imported.open, imported.failed) == (0, 3) and "3 rationales of the store failed" in str(imported)
+    assert all(shard.published for shard in RationaleStore.open(tmp_path / "s").status())
     run_batch(tmp_path / "batch2" / "requests-00000.jsonl", output)
-    assert read(posts, tmp_path, *files).open == 0
+    imported = read(posts, tmp_path, output)
+    assert (imported.open, imported.failed) == (0, 0)
     assert {row[f"status_{name}"] for row in rows(tmp_path) for name in ("positive", "negative")} == {"ok"}
 
 

@@ -209,7 +209,6 @@ class _Runner:
         try:
             await self._complete_post(row)
         except Postponed:
-            self.postponed_shards.add(self.writer.files.shard_id)  # its rejected answers are in the log only
             self._update_bar(asked=True)
         except Stopped:
             pass
@@ -249,6 +248,10 @@ class _Runner:
         done = self.content_in_progress[content] = asyncio.Event()
         try:
             await self._ask(post, keys, missing)
+        except Postponed:
+            if any(self.writer.index.status(keys[perspective]) is None for perspective in missing):
+                self.postponed_shards.add(self.writer.files.shard_id)  # rejected answers are in its log only
+            raise
         finally:
             del self.content_in_progress[content]
             done.set()

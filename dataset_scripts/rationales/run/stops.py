@@ -105,7 +105,7 @@ def stop_error(failures: Sequence[Failure], *, in_a_row: bool) -> EngineError:
 def _advice(failure: Failure) -> str:
     error = failure.error
     if error is None:
-        return "Try another --model or --prompt in another folder."
+        return "Try another --model, or another prompt, in another folder."
     if error.status == _REQUEST_TOO_LARGE:
         return "Use a lower --max_pixels in another folder, or raise the limit of the server or its proxy."
     if isinstance(error, PreparationError):
