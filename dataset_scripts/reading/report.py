@@ -40,7 +40,7 @@ class BuildReport:
         source (`str`): name of the dataset.
         read (`int`): rows of the input.
         kept (`int`): rows of the dataset.
-        dropped (`dict[str, int]`): rows left out by a rule of the literature, by rule. They are not faulty.
+        dropped (`dict[str, int]`): rows that are blank, or left out by a rule of the literature, by rule.
         skipped (`dict[str, int]`): faulty rows left out because of `on_error="skip"`, by reason.
         examples (`dict[str, list[str]]`): the first messages of each reason in `skipped`.
         notes (`dict[str, int]`): kept rows with a peculiarity (e.g. no rationale), by note.

@@ -22,6 +22,7 @@ _COMPRESSED = tuple(f"{suffix}.gz" for suffix in (".csv", ".tsv", *_JSON_LINES))
 SUFFIXES = (".csv", ".tsv", *_JSON_LINES, ".parquet")
 # Read if `file` names them, or if a folder has no other table: often copies of one.
 OTHER_SUFFIXES = (".xlsx", *_COMPRESSED)
+_MAYBE_TABLES = (".txt", ".json", ".xls")
 _READABLE = (*SUFFIXES, *OTHER_SUFFIXES, ".txt")
 _DELIMITER_LINE = re.compile(r'"?sep=([^"\r\n])"?\r?\n?', re.IGNORECASE)  # written for Excel as the first line
 _RECOGNIZED_DELIMITERS = ("\t", ";", "|", ",")
@@ -61,7 +62,8 @@ def find_table(data_dir: Path, file: str | None, suffixes: tuple[str, ...] = SUF
     listed = ", ".join(names[:5]) + (", …" if names[5:] else "") or "none"
     if file is None:
         if len(names) != 1:
-            advice = f"name one with {option('file', names[0])}." if names else "add one, or give its folder."
+            others = names or table_names(data_dir, _MAYBE_TABLES)
+            advice = f"name one with {option('file', others[0])}." if others else "add one, or give its folder."
             raise ValueError(f"{data_dir} has {len(names)} tables ({', '.join(suffixes)}): {listed}; {advice}")
         file = names[0]
     if not (data_dir / file).is_file():
@@ -193,7 +195,9 @@ def _check(file: Path, table_format: TableFormat) -> str:
         raise ValueError(f"The table {file} does not exist.")
     name = file.name.lower()
     if not name.endswith(_READABLE):
-        other = {".xls": "save it as .xlsx or CSV", ".json": "write one object per line, as .jsonl"}.get(file.suffix)
+        other = {".xls": "save it as .xlsx or CSV", ".json": "write one object per line, as .jsonl"}.get(
+            file.suffix.lower()
+        )
         raise ValueError(
             f"{file}: the suffix must be one of {', '.join(SUFFIXES)} or .xlsx, got {file.suffix!r}"
             + (f"; {other}." if other else ".")

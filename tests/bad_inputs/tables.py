@@ -202,6 +202,8 @@ FORMATS = [
              {"posts.jsonl": "<!DOCTYPE html><title>Sign in</title>"}),
     BadInput("tables JSON list in JSONL", BUILD, ("line 1", "got list", "one object per line"),
              {"p.jsonl": '[{"id": 1, "text": "a"}]'}),
+    BadInput("tables text file", folder_of(), ("0 tables", 'name one with file="p.txt"'),
+             {"p.txt": plain(rows(), "\t")}, advice=folder_of(file="p.txt")),
     BadInput("tables JSON file", folder_of(file="p.json"), (".jsonl", "one object per line"), {"p.json": "[]"}),
 ]  # fmt: skip
 ROWS_OF_TABLES = [
