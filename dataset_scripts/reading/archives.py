@@ -13,6 +13,8 @@ from pathlib import Path
 from datasets import config
 from filelock import FileLock
 
+from dataset_scripts.reading.option_names import option
+
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 _RATIO_FLOOR = 64 << 20  # bytes: a small text compresses a thousandfold and does no harm
 _DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError)
@@ -51,7 +53,7 @@ def raw_folder(data_dir: Path, limits: ArchiveLimits | None = None) -> Path:
         return unpack(data_dir, limits)
     problem = "is a file of another kind" if data_dir.is_file() else "does not exist"
     raise ValueError(
-        f"data_dir={str(data_dir)!r} {problem}; give the folder of the raw data, or its archive as downloaded "
+        f"{option('data_dir', str(data_dir))} {problem}; give the folder of the raw data, or its archive as downloaded "
         f"({', '.join(SUFFIXES)}). Unpack other archives and give the folder."
     )
 

@@ -22,7 +22,7 @@ def test_importing_the_package_imports_neither_torch_nor_datasets():
         ("mvsa_singel", {}, "one of sample, mvsa_single.*Did you mean 'mvsa_single'"),
         ("sample", {"data_dir": "folder"}, 'takes no data_dir="folder"'),
         ("mvsa_single", {}, "needs `data_dir`"),
-        ("mvsa_single", {"data_dir": "nowhere"}, "'nowhere' does not exist"),
+        ("mvsa_single", {"data_dir": "nowhere"}, 'data_dir="nowhere" does not exist'),
         ("folder", {"data_dir": ".", "text_colum": "t"}, "no option 'text_colum'.*Did you mean 'text_column'"),
         ("folder", {"data_dir": ".", "on_error": "ignore"}, "`on_error` must be 'raise' or 'skip', got 'ignore'"),
     ],
