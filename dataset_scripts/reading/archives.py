@@ -53,8 +53,8 @@ def raw_folder(data_dir: Path, limits: ArchiveLimits | None = None) -> Path:
         return unpack(data_dir, limits)
     problem = "is a file of another kind" if data_dir.is_file() else "does not exist"
     raise ValueError(
-        f"{option('data_dir', str(data_dir))} {problem}; give the folder of the raw data, or its archive as downloaded "
-        f"({', '.join(SUFFIXES)}). Unpack other archives and give the folder."
+        f"{option('data_dir', str(data_dir))} {problem}; give the folder of the raw data, or its archive as "
+        f"downloaded ({', '.join(SUFFIXES)}). Unpack other archives and give the folder."
     )
 
 
