@@ -248,7 +248,7 @@ class _Evidence:
             return Record(parsed.first, parsed.last, parsed.fields, notes=notes)
         if is_whole and not parsed.could_be_rows and (self.has_tabs or self.proper == self.stray):
             return Record(parsed.first, parsed.last, parsed.fields)
-        if self.proper < self.stray or (self.has_tabs and self.proper == self.stray):
+        if self.proper < self.stray or (self.has_tabs and self.width > 1 and self.proper == self.stray):
             return self._line(parsed)
         fault = (
             "a quote closes in a later line, but these lines could be rows; save the table with every field in quotes "
