@@ -9,9 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-
-# A full disk as C++ and Rust libraries report it, without the number of the error.
-_DISK_FULL = re.compile(r"No space left on device|os error 28|Disk quota exceeded|PytorchStreamWriter failed writing")
+# A full disk as C, C++ and Rust libraries report it, without the number of the error.
+_DISK_FULL = re.compile(
+    r"No space left on device|os error 28|quota exceeded|disk is full$|inline_container.*unexpected pos"
+    r"|PytorchStreamWriter failed writing",
+    re.IGNORECASE,
+)
 
 
 @contextmanager
@@ -24,8 +27,9 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        yield temporary
-        os.replace(temporary, path)
+        with full_disk_named(path):
+            yield temporary
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -59,6 +63,21 @@ def check_writable(path: str | os.PathLike[str], name: str = "output_dir", *, is
         raise ValueError(
             f"`{name}` {path} cannot be written: {error.strerror}. Name a folder that can be written, with free space."
         ) from error
+
+
+@contextmanager
+def full_disk_named(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Let an error of a full disk name the path that was being written.
+
+    Raises:
+        OSError: the disk is full, as libraries report it in several types.
+    """
+    try:
+        yield
+    except Exception as error:
+        if is_disk_full(error) and not getattr(error, "filename", None):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        raise
 
 
 def is_disk_full(error: BaseException) -> bool:

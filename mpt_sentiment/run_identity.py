@@ -117,7 +117,12 @@ def differing_settings(earlier: dict[str, Any], settings: dict[str, Any]) -> lis
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    if not path.is_file():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}). Delete the file, or start again with --overwrite.") from error
 
 
 def _plain(value: Any) -> Any:

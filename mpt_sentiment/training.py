@@ -14,6 +14,7 @@ from datasets import Dataset, DatasetDict
 from safetensors import SafetensorError
 from transformers import Pipeline, set_seed
 
+from dataset_scripts.output import full_disk_named
 from modeling_mpt.pretrained_mpt import SentimentPreTrainedModel
 from modeling_mpt.trainer_mpt import MPTTrainer, last_complete_checkpoint
 from mpt_sentiment.adapters import add_adapters
@@ -125,12 +126,13 @@ def train_runs(setup: TrainingSetup, posts: DatasetDict, data: TrainingData) -> 
     setup = checked(setup, posts)
     settings = run_settings(setup, posts)
     output_dir, seeds = Path(setup.training.output_dir), setup.run.seeds
-    if seeds is None:
-        return TrainingResult(output_dir, run_seed(setup, posts, data, settings, setup.training.seed, output_dir))
     runs = []
-    for seed in seeds:
-        folder = output_dir / f"seed-{seed}"
-        runs.append(TrainingResult(folder, run_seed(setup, posts, data, settings, seed, folder)))
+    for seed in [setup.training.seed] if seeds is None else seeds:
+        folder = output_dir if seeds is None else output_dir / f"seed-{seed}"
+        with full_disk_named(folder):
+            runs.append(TrainingResult(folder, run_seed(setup, posts, data, settings, seed, folder)))
+    if seeds is None:
+        return runs[0]
     summary = aggregate_runs([run.test for run in runs], seeds)
     metrics = {"test": summary, "settings": settings}
     if setup.training.should_save:

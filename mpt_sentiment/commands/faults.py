@@ -15,7 +15,7 @@ _OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough mem
 _KILLED_WORKER = re.compile(r"DataLoader worker .*(killed by signal|exited unexpectedly)", re.DOTALL)
 # torch repeats the error of a worker process with its traceback.
 _FROM_WORKER = re.compile(
-    r"Caught \w+ in .*Original Traceback.*?\n(?:[\w.]+(?:Error|Exception)): (?P<text>.*)", re.DOTALL
+    r"Caught \w+ in .*Original Traceback.*\n(?:[\w.]+(?:Error|Exception)): (?P<text>.*)", re.DOTALL
 )
 _RESUMED = ("train", "compare", "build-dataset", "generate-rationales", "zero-shot")
 _LESS_MEMORY = {
@@ -56,10 +56,10 @@ def fault(error: BaseException, command: str = "") -> tuple[int, str]:
         return OUTAGE, one_line(str(error))
     for cause in causes(error):
         if is_disk_full(cause):
-            path = f" ({cause.filename})" if isinstance(cause, OSError) and cause.filename else ""
+            place = getattr(cause, "filename", None) or one_line(str(cause), 150)
             return REFUSED, (
-                f"The disk is full{path}. Everything saved before is kept: free some space and repeat the same "
-                f"command, which resumes. {one_line(str(cause), 150)}"
+                f"The disk is full ({place}). Everything saved before is kept: free some space and repeat the same "
+                "command, which resumes."
             )
         if _is_out_of_memory(cause):
             advice = _LESS_MEMORY.get(command, "Use smaller batches, a smaller model or another device.")

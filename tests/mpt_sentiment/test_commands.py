@@ -3,11 +3,14 @@
 import errno
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 
 import pytest
+from safetensors import SafetensorError
 
+from dataset_scripts.output import atomic_path
 from mpt_sentiment import commands
 from mpt_sentiment.commands import faults
 
@@ -74,6 +77,23 @@ def test_a_full_disk_is_found_in_the_cause_and_a_long_message_is_cut():
     code, line = faults.fault(error, "train")
     assert code == 1 and "run/optimizer.pt" in line and "same command" in line
     assert len(faults.fault(ValueError("word " * 1000))[1]) <= faults.MAX_MESSAGE
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 576 vs 534"),  # torch.save
+        SafetensorError("I/O error: No space left on device (os error 28)"),
+        sqlite3.OperationalError("database or disk is full"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_full_disk_is_recognized_in_the_words_of_every_library(error, tmp_path):
+    with pytest.raises(OSError) as raised, atomic_path(tmp_path / "file"):
+        raise error
+    assert raised.value.errno == errno.ENOSPC and raised.value.filename == str(tmp_path / "file")
+    assert not list(tmp_path.iterdir())
 
 
 def test_memory_advice_names_the_argument_of_the_command():
