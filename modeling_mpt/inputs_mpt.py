@@ -7,7 +7,7 @@ from transformers.utils import is_tracing
 
 
 def position_limit(encoder: PreTrainedModel) -> int | None:
-    """Return the number of tokens for which an encoder has learned positions, `None` without such a limit."""
+    """Return the number of learned positions of an encoder, `None` if it has none."""
     tables = [m for name, m in encoder.named_modules() if "position" in name and isinstance(m, nn.Embedding)]
     limit = getattr(encoder.config, "max_position_embeddings", None)
     if not tables or not limit or limit < 1:

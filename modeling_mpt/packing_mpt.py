@@ -108,18 +108,22 @@ def token_states(encoder: PreTrainedModel, input_ids: torch.Tensor, attention_ma
 
 @dataclass
 class EncoderLayers:
-    """Hidden states and attentions of the encoders in one forward pass, if a caller asked for them.
+    """Hidden states and attentions that a caller requests from the encoders.
 
     Args:
-        request (`dict[str, bool]`): arguments of an encoder; empty without a request.
-        fields (`dict[str, tuple[torch.Tensor]]`): fields of the output, e.g. `text_hidden_states`.
+        request (`dict[str, bool | list[int]]`): arguments of an encoder; empty without a request. A list has the
+            layers to keep; the others are `None`.
+        fields (`dict[str, tuple[torch.Tensor | None]]`): fields of the output, e.g. `text_hidden_states`.
     """
 
-    request: dict[str, bool] = field(default_factory=dict)
-    fields: dict[str, tuple[torch.Tensor, ...]] = field(default_factory=dict)
+    request: dict[str, bool | list[int]] = field(default_factory=dict)
+    fields: dict[str, tuple[torch.Tensor | None, ...]] = field(default_factory=dict)
 
     def run(self, name: str, encoder: nn.Module, order: torch.Tensor | None = None, **inputs: Any) -> Any:
-        """Call an encoder and keep its layers, restored to the positions before [`compact`] by its `order`."""
+        """Call an encoder and keep its layers.
+
+        The `order` of [`compact`] restores the positions of its inputs.
+        """
         output = encoder(**inputs | self.request)
         self.add(name, output, order)
         return output
@@ -130,15 +134,17 @@ class EncoderLayers:
             order = None  # nothing was moved: the encoder's own tensors have gradients
         for kind in ("hidden_states", "attentions"):
             layers = output.get(kind) if self.request.get(f"output_{kind}") else None
-            layers = [layer for layer in layers or () if layer is not None]
-            if layers:
-                moved = layers if order is None else [undo_compact(layer, order) for layer in layers]
-                self.fields[f"{name}_{kind}"] = tuple(moved)
+            if any(layer is not None for layer in layers or ()):
+                kept = [layer if order is None or layer is None else undo_compact(layer, order) for layer in layers]
+                self.fields[f"{name}_{kind}"] = tuple(kept)
 
     def token_states(
         self, name: str, encoder: nn.Module, input_ids: torch.Tensor, mask: torch.Tensor, order: torch.Tensor
     ) -> torch.Tensor:
-        """Encode compacted sequences, in one call if their layers are requested. See [`token_states`]."""
+        """Encode compacted sequences, in one call if their layers are requested.
+
+        See [`token_states`].
+        """
         if not self.request:
             return token_states(encoder, input_ids, mask)
         output = self.run(name, encoder, order, input_ids=input_ids, attention_mask=nonempty_mask(mask))

@@ -97,7 +97,7 @@ class SentimentPreTrainedModel(PreTrainedModel):
     _supports_attention_backend = True
 
     def post_init(self) -> None:
-        """Initialize new layers, and declare what the network with these encoders reads and supports."""
+        """Initialize new layers, and declare what the network reads and supports."""
         inputs = {"text": "input_ids", "image": "pixel_values", "rationales": "rationale_input_ids"}
         self.main_input_name = next(name for modality, name in inputs.items() if modality in self.config.modalities)
         self.supports_gradient_checkpointing = any(
@@ -168,8 +168,12 @@ class SentimentPreTrainedModel(PreTrainedModel):
         """Check the tensors of a batch, see [`check_inputs`]."""
         return check_inputs(self.text_encoder or self.rationale_encoder, self.text_limit, **inputs)
 
-    def requested_layers(self, output_hidden_states: bool | None, output_attentions: bool | None) -> EncoderLayers:
-        """Return which layers of the encoders a call requests; `None` is the value of the configuration.
+    def requested_layers(
+        self, output_hidden_states: bool | list[int] | None, output_attentions: bool | None
+    ) -> EncoderLayers:
+        """Return which layers of the encoders a call requests.
+
+        `None` is the value of the configuration.
 
         Raises:
             ValueError: For attentions, if no encoder returns them.
@@ -189,7 +193,7 @@ class SentimentPreTrainedModel(PreTrainedModel):
                     "`model.set_attn_implementation('eager')` or pass `attn_implementation='eager'` to "
                     "`from_pretrained`."
                 )
-        return EncoderLayers({name: True for name, value in chosen.items() if value})
+        return EncoderLayers({name: value for name, value in chosen.items() if value})
 
     def resize_token_embeddings(self, *args: Any, **kwargs: Any) -> nn.Module:
         """Resize the embeddings of the text encoder, and of the rationales' own if there is one."""

@@ -41,7 +41,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("dataset_scripts", "modeling_mpt", "processing_mpt")
 REGISTERED = (MPTConfig, MPTModel, MPTForSentimentClassification, MPTProcessor)
 # transformers depends on numpy and tokenizers.
-ALLOWED = {"torch", "transformers", "PIL", "numpy", "tokenizers", "huggingface_hub"}
+ALLOWED = {"safetensors", "torch", "transformers", "PIL", "numpy", "tokenizers", "huggingface_hub"}
 GUARDED = {"timm", "pillow_heif"}
 SAVED_FILES = closure((*REGISTERED, *(each for system in SYSTEMS.values() for each in system)))
 
