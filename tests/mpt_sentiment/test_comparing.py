@@ -90,6 +90,18 @@ def test_python_compares_posts_and_returns_the_table(tmp_path):
         mpt.compare(plain, ["mpt"], output_dir=tmp_path, thinking="with")
 
 
+def test_systems_that_cannot_be_trained_are_named_before_the_first_is_trained(tmp_path, capsys):
+    posts = mpt.load_posts("sample", **SAMPLE_OPTIONS)
+    texts = posts.map(lambda row: {"image": None}, features=posts.features)
+    result = mpt.compare(texts, ["majority", "vit"], output_dir=tmp_path / "run", thinking="without", **TINY_FIELDS)
+    assert "Not trained: vit: No train post has an image" in capsys.readouterr().err
+    assert list(result.failed) == ["vit, seed 42"] and [row["system"] for row in result.rows] == ["majority"]
+    with pytest.raises(ValueError, match="None of 1 runs finished. vit, seed 42: No train post"):
+        mpt.compare(texts, ["vit"], output_dir=tmp_path / "run", thinking="without", **TINY_FIELDS)
+    with pytest.raises(ValueError, match="`output_dir` .* cannot be written"):
+        mpt.compare(texts, ["majority"], output_dir=tmp_path / "run" / "comparison.md" / "x")
+
+
 def test_an_unknown_system_is_named_with_the_known_ones(tmp_path):
     with pytest.raises(ValueError, match="clmfl.*tfidf.*mpt"):
         compare_command.main(["--models", "clmfl", "--output_dir", str(tmp_path)])
