@@ -205,7 +205,7 @@ class BaselineForSentimentClassification(SentimentPreTrainedModel):
         rationale_attention_mask: torch.Tensor | None = None,
         labels: torch.LongTensor | None = None,
         output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
+        output_hidden_states: bool | list[int] | None = None,
         return_dict: bool | None = None,
     ) -> BaselineOutput | tuple:
         """Classify posts. The arguments are those of [`MPTForSentimentClassification.forward`].

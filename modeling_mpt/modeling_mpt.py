@@ -97,7 +97,7 @@ class MPTModel(MPTPreTrainedModel):
         rationale_input_ids: torch.LongTensor | None = None,
         rationale_attention_mask: torch.Tensor | None = None,
         output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
+        output_hidden_states: bool | list[int] | None = None,
         return_dict: bool | None = None,
     ) -> MPTOutput | tuple:
         r"""
@@ -114,7 +114,8 @@ class MPTModel(MPTPreTrainedModel):
             rationale_attention_mask (`torch.Tensor` of shape `(batch, num_perspectives, rationale_len)`, *optional*):
                 0 at padding; a row of zeros is a missing rationale.
             output_attentions, output_hidden_states (`bool`, *optional*): whether to return those of the text encoder
-                on text and rationales and of the vision encoder. Attentions need `attn_implementation="eager"`.
+                on text and rationales and of the vision encoder. Attentions need `attn_implementation="eager"`. A
+                list such as `output_hidden_states=[0, -1]` keeps these layers and has `None` for the others.
             return_dict (`bool`, *optional*): `False` for a plain tuple.
 
         Raises:
@@ -273,7 +274,7 @@ class MPTForSentimentClassification(MPTPreTrainedModel):
         rationale_attention_mask: torch.Tensor | None = None,
         labels: torch.LongTensor | None = None,
         output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
+        output_hidden_states: bool | list[int] | None = None,
         return_dict: bool | None = None,
     ) -> MPTOutput | tuple:
         r"""

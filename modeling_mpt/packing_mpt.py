@@ -124,7 +124,7 @@ class EncoderLayers:
 
         The `order` of [`compact`] restores the positions of its inputs.
         """
-        output = encoder(**inputs | self.request)
+        output = encoder(**self.request | inputs)
         self.add(name, output, order)
         return output
 

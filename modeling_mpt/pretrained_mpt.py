@@ -76,6 +76,10 @@ class MPTOutput(ModelOutput):
     rationale_attentions: tuple[torch.Tensor, ...] | None = None
 
 
+class MismatchedSizesError(ValueError, RuntimeError):
+    """Saved weights of other sizes than those of the network; transformers raises a `RuntimeError`."""
+
+
 def ignored_at_inference(output_class: type) -> list[str]:
     """List all fields of an output but loss and logits, which a Trainer gathers."""
     return [field.name for field in fields(output_class) if field.name not in ("loss", "logits")]
@@ -148,15 +152,16 @@ class SentimentPreTrainedModel(PreTrainedModel):
         Raises:
             ValueError: For damaged weights, or weights of other sizes than those of the network.
         """
+        source = args[0] if args else kwargs.get("pretrained_model_name_or_path")
         try:
             loaded = super().from_pretrained(*args, **kwargs)
         except SafetensorError as error:
-            raise ValueError(f"The weights in {args[0]} are damaged: {error}. Copy or download them again.") from error
+            raise ValueError(f"The weights in {source} are damaged: {error}. Copy or download them again.") from error
         except RuntimeError as error:
             if "ignore_mismatched_sizes" not in str(error):
                 raise
-            raise ValueError(
-                f"The weights in {args[0]} have other sizes than this network: the report above lists them. Leave out "
+            raise MismatchedSizesError(
+                f"The weights in {source} have other sizes than this network: the report above lists them. Leave out "
                 "the fields that change sizes, e.g. `num_labels`, or pass `ignore_mismatched_sizes=True`, which "
                 "initializes these layers anew."
             ) from error
@@ -166,7 +171,7 @@ class SentimentPreTrainedModel(PreTrainedModel):
 
     def check_inputs(self, **inputs: torch.Tensor | None) -> tuple[int, torch.device]:
         """Check the tensors of a batch, see [`check_inputs`]."""
-        return check_inputs(self.text_encoder or self.rationale_encoder, self.text_limit, **inputs)
+        return check_inputs(self._encoder_of_text(), self.text_limit, **inputs)
 
     def requested_layers(
         self, output_hidden_states: bool | list[int] | None, output_attentions: bool | None
@@ -196,18 +201,29 @@ class SentimentPreTrainedModel(PreTrainedModel):
         return EncoderLayers({name: value for name, value in chosen.items() if value})
 
     def resize_token_embeddings(self, *args: Any, **kwargs: Any) -> nn.Module:
-        """Resize the embeddings of the text encoder, and of the rationales' own if there is one."""
-        if self.base_model.rationale_encoder is not None:
+        """Resize the embeddings of the text encoder, and of the rationales' own if there is one.
+
+        Raises:
+            ValueError: For a network that reads no text.
+        """
+        if self.get_input_embeddings() is None:
+            raise ValueError(f"This {self.config.title} reads no text, and has no token embeddings to resize.")
+        if self.base_model.text_encoder is not None and self.base_model.rationale_encoder is not None:
             self.base_model.rationale_encoder.resize_token_embeddings(*args, **kwargs)
         return super().resize_token_embeddings(*args, **kwargs)
 
     def get_input_embeddings(self) -> nn.Module | None:
         """Return the embeddings of the text encoder, `None` in a network without one."""
-        return None if self.base_model.text_encoder is None else self.base_model.text_encoder.get_input_embeddings()
+        encoder = self._encoder_of_text()
+        return None if encoder is None else encoder.get_input_embeddings()
 
     def set_input_embeddings(self, value: nn.Module) -> None:
         """Replace the embeddings of the text encoder."""
-        self.base_model.text_encoder.set_input_embeddings(value)
+        self._encoder_of_text().set_input_embeddings(value)
+
+    def _encoder_of_text(self) -> nn.Module | None:
+        """Return the encoder of texts, or that of the rationales in a network that reads no other text."""
+        return self.base_model.text_encoder or self.base_model.rationale_encoder
 
     @classmethod
     def from_backbones(
