@@ -156,6 +156,11 @@ ROWS = [
         lambda folder: network("image_cnn").gradient_checkpointing_enable(),
         ("ImageCNN", "does not support activation checkpointing"),
     ),
+    BadInput(
+        "model_vocabulary_of_images",
+        lambda folder: network("image_cnn").resize_token_embeddings(105),
+        ("reads no text", "token embeddings"),
+    ),
     # --- configurations ---
     BadInput("config_misspelt_field", configured(hiden_size=8), ("`hiden_size`", "Did you mean `hidden_size`")),
     BadInput(

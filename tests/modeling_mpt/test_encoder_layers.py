@@ -1,4 +1,4 @@
-"""Hidden states and attentions of the encoders, gradient checkpointing, and the main input of each network."""
+"""Layers of the encoders, gradient checkpointing, and the main input of each network."""
 
 import pytest
 import torch

@@ -1,6 +1,6 @@
-"""Traced and exported networks give the results of the eager ones for other batches and lengths.
+"""Traced and exported networks give the results of the eager ones.
 
-A traced network that follows the data of its example is wrong without a message.
+They must do so for other batches and lengths than those of their example, where a wrong graph raises no error.
 """
 
 import contextlib

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoModel, AutoModelForSequenceClassification
 
-from helpers import tiny
+from helpers import tiny, tiny_baselines
 from modeling_mpt import MPTForSentimentClassification, MPTModel
 from modeling_mpt import modeling_mpt as modeling_file
 
@@ -169,6 +169,15 @@ def test_the_vocabulary_can_grow(share, tmp_path):
     model.save_pretrained(tmp_path)
     loaded = MPTForSentimentClassification.from_pretrained(tmp_path)
     torch.testing.assert_close(loaded(**batch).logits, model(**batch).logits)
+
+
+def test_the_vocabulary_of_rationales_grows_in_a_network_of_images():
+    model, batch = tiny_baselines.model("vit", use_rationales=True), tiny.batch()
+    before = model(**batch).logits
+    model.resize_token_embeddings(tiny.VOCABULARY + 6)
+    torch.testing.assert_close(model(**batch).logits, before)
+    batch["rationale_input_ids"][0, 0, 0] = tiny.VOCABULARY + 5
+    assert model(**batch).logits.isfinite().all()
 
 
 def test_input_embeddings_are_those_of_the_text_encoder():
