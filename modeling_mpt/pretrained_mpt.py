@@ -222,7 +222,7 @@ class SentimentPreTrainedModel(PreTrainedModel):
         self._encoder_of_text().set_input_embeddings(value)
 
     def _encoder_of_text(self) -> nn.Module | None:
-        """Return the encoder of texts, or that of the rationales in a network that reads no other text."""
+        """Return the encoder of texts, or that of rationales where no text is read."""
         return self.base_model.text_encoder or self.base_model.rationale_encoder
 
     @classmethod

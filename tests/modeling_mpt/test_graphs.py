@@ -50,7 +50,7 @@ def cut(batch: dict, rows: list[int], text: int, rationales: int) -> dict[str, t
 
 
 def other_batches() -> list[dict[str, torch.Tensor]]:
-    """Return batches with more and fewer posts, longer and shorter inputs, and without each modality."""
+    """Return batches with other numbers of posts, other lengths, or without a modality."""
     batch = tiny.batch()
     longer = {key: torch.nn.functional.pad(batch[key], (0, 9), value=1) for key in LENGTHS}
     absent = [batch | {mask: torch.zeros_like(batch[mask])} for mask in MASKS]
@@ -86,7 +86,7 @@ def test_a_traced_network_reads_any_batch(name, left_out):
 
 @contextlib.contextmanager
 def dynamic_rnn():
-    """Keep the length of an LSTM or GRU dynamic in `torch.export`, as `torch.onnx.export` does."""
+    """Keep the length of an LSTM or GRU dynamic, as `torch.onnx.export` does."""
     patches = pytest.importorskip("torch.export._patches")
     if not hasattr(patches, "register_gru_while_loop_decomposition"):
         pytest.skip("this torch unrolls the steps of an LSTM")
