@@ -64,7 +64,7 @@ def encoder_sources(model: ModelArguments) -> dict[str, str | PreTrainedConfig |
 
 
 def check_encoders(model: ModelArguments) -> None:
-    """Check that every encoder can be reached and is of the right kind, without loading its weights.
+    """Check that every encoder can be reached and is of the right kind; load no weights.
 
     Raises:
         ValueError: see [`check_encoder`].

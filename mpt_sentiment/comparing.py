@@ -179,7 +179,7 @@ def run_comparison(
 
 
 def unusable_cells(cells: Sequence[Cell], posts: DatasetDict) -> dict[Cell, str]:
-    """Check all runs before the first one is trained; return the ones that cannot be, with the reason."""
+    """Check all runs before the first one is trained; return the faults of unusable ones."""
     faults: dict[str, str | None] = {}
     for cell in cells:
         if cell.setup is not None and cell.title not in faults:

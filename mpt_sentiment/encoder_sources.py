@@ -1,4 +1,4 @@
-"""Checks that an encoder can be loaded and is of the right kind, before posts and weights are read."""
+"""Checks of encoders before weights are read: reachable, and of the right kind."""
 
 import functools
 import logging
@@ -148,7 +148,7 @@ def _check_hub(source: str, field: str) -> None:
 
 
 def _is_path(source: str) -> bool:
-    """Return whether a name can only be a path: a Hub id has at most one `/`, and no other separator."""
+    """Return whether a name can only be a path: a Hub id has at most one separator, `/`."""
     return source.startswith((".", "/", "~")) or "\\" in source or source.count("/") > 1 or Path(source).is_file()
 
 

@@ -165,7 +165,7 @@ def _read(path: Path, parser: HfArgumentParser) -> dict[str, Any]:
 
 
 def _check_values(parser: HfArgumentParser, values: Mapping[str, Any], source: str) -> None:
-    """Check numbers, booleans and lists that do not come from the command line, where argparse does."""
+    """Check numbers, booleans and lists of recipes and keywords, which argparse does not read."""
     for action in parser._actions:
         if action.dest not in values or action.type not in (int, float, string_to_bool):
             continue

@@ -1,4 +1,4 @@
-"""Checks of a training run before its first batch: output, encoders, classes, modalities, steps."""
+"""Checks of a run before its first batch: output, encoders, classes, modalities, steps."""
 
 import collections
 import logging

@@ -1,4 +1,4 @@
-"""Text of figures in any script: an installed font that has the characters, or a transliteration."""
+"""Text of figures in any script: an installed font with its characters, or another spelling."""
 
 import contextlib
 import functools
@@ -60,7 +60,7 @@ def _clean(text: str) -> str:
 
 
 def _is_selector(character: str) -> bool:
-    """Return whether a character only chooses the form of others, such as the colour of an emoji."""
+    """Return whether a character only chooses the form of others, e.g. of an emoji."""
     return "\ufe00" <= character <= "\ufe0f" or character in "\u200b\u200e\u200f\u2060\ufeff"
 
 

@@ -21,7 +21,7 @@ TEXT, IMAGE = "a post", {"bytes": b"never decoded", "path": None}
 
 
 def posts(train: str = "abab", validation: str = "ab", test: str = "ab", **columns: Any) -> datasets.DatasetDict:
-    """Build posts with one label per letter; `columns` holds values of one post by column or `split_column`."""
+    """Build posts, one per letter of labels; `columns` holds values, also as `split_column`."""
     schema, splits = features(["a", "b", "c"]), {}
     for split, labels in (("train", train), ("validation", validation), ("test", test)):
         values = {"text": TEXT, "image": IMAGE, "source": "mpt_sample", "language": "en"} | columns
@@ -57,7 +57,7 @@ def warned(name: str, splits: datasets.DatasetDict, *words: str, **fields: Any) 
 
 
 def encoder(name: str, source: str, *words: str, config: Any = None, part: str = "text", files: Any = ()) -> BadInput:
-    """Build a row of the command `train` with an encoder; `config` is saved as a folder without weights."""
+    """Build a row of `train` with an encoder; `config` is saved as a folder without weights."""
     content = {} if config is None else {"encoder/config.json": json.dumps(config.to_dict(), default=str)}
     field = f"{part}_model_name_or_path"
     command = ["train", f"--{field}", source, "--output_dir", f"{FOLDER}/run"]

@@ -15,7 +15,7 @@ FIELD = "text_model_name_or_path"
 
 @pytest.fixture
 def hub(monkeypatch):
-    """Return a function that sets the answer of the Hub: an exception, or `None` for a model that exists."""
+    """Return a function that sets the Hub's answer: an exception, or `None` for a model."""
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     encoder_sources._check_hub.cache_clear()
 
