@@ -77,7 +77,7 @@ class MPTOutput(ModelOutput):
 
 
 class MismatchedSizesError(ValueError, RuntimeError):
-    """Saved weights of other sizes than those of the network; transformers raises a `RuntimeError`."""
+    """Weights of other sizes than the network; transformers raises a `RuntimeError`."""
 
 
 def ignored_at_inference(output_class: type) -> list[str]:
