@@ -124,9 +124,11 @@ def _caches() -> dict[str, Path]:
     """Return the folders of caches by the environment variables that move them."""
     from datasets import config
     from huggingface_hub import constants
+    from transformers.utils import HF_MODULES_CACHE
 
     home = Path(constants.HF_HOME)
     caches = {"HF_DATASETS_CACHE": Path(config.HF_DATASETS_CACHE), "HF_HUB_CACHE": Path(constants.HF_HUB_CACHE)}
+    caches["HF_MODULES_CACHE"] = Path(HF_MODULES_CACHE)
     return {name: path for name, path in caches.items() if home not in path.parents} | {"HF_HOME": home}
 
 
