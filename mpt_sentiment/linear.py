@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 from scipy import sparse
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -22,13 +22,17 @@ from modeling_mpt.packing_mpt import masked_mean
 from mpt_sentiment.encoder_sources import check_encoder
 from mpt_sentiment.evaluation import evaluate_predictions, prediction_table, write_metrics, write_predictions
 from mpt_sentiment.training_checks import check_classes
+from processing_mpt.texts_mpt import TEXT_PREPROCESSING
 
 STRENGTHS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 Splits = Mapping[str, Dataset]
 
 
 def score_linear_baselines(
-    posts: Splits, text_model_name_or_path: str | None = None, max_length: int = 320
+    posts: Splits,
+    text_model_name_or_path: str | None = None,
+    max_length: int = 320,
+    text_preprocessing: str = "none",
 ) -> dict[str, dict[str, Any]]:
     """Score logistic regression on TF-IDF and, with a text encoder, on its mean-pooled states.
 
@@ -36,14 +40,16 @@ def score_linear_baselines(
         posts (mapping of `Dataset`): train, validation and test.
         text_model_name_or_path (`str`, *optional*): Hub id or folder of the frozen text encoder.
         max_length (`int`, defaults to 320): tokens to which a text is cut for the encoder.
+        text_preprocessing (`str`, defaults to `"none"`): see [`MPTProcessor`].
 
     Returns:
         Scores on test by the features' name, see [`~mpt_sentiment.evaluation.evaluate_predictions`]; those of texts
         or rationales that no train post has are left out.
 
     Raises:
-        ValueError: the train posts have neither texts nor rationales.
+        ValueError: the train posts have neither texts nor rationales, or an unknown preprocessing.
     """
+    posts = with_prepared_texts(posts, text_preprocessing)
     names, columns = posts["train"].features["label"].names, rationale_columns(posts)
     text = ["text"] if has_values(posts["train"], "text") else []
     systems: dict[str, tuple[Callable, list[str]]] = {
@@ -66,6 +72,23 @@ def score_linear_baselines(
         for name, (featurize, read) in systems.items()
         if read
     }
+
+
+def check_text_preprocessing(name: str) -> None:
+    """Raise a ValueError unless a preparation of texts has this name."""
+    if name not in list(TEXT_PREPROCESSING):
+        raise ValueError(f"text_preprocessing: must be one of {', '.join(TEXT_PREPROCESSING)}, got {name!r}.")
+
+
+def with_prepared_texts(posts: Splits, text_preprocessing: str) -> Splits:
+    """Return posts whose texts are prepared as the processor of a model does."""
+    check_text_preprocessing(text_preprocessing)
+    prepare = TEXT_PREPROCESSING[text_preprocessing]
+    prepared = {}
+    for name, split in posts.items():
+        texts = [text and prepare(text) for text in split["text"]]
+        prepared[name] = split.remove_columns("text").add_column("text", texts, feature=split.features["text"])
+    return DatasetDict(prepared)
 
 
 def rationale_columns(posts: Splits) -> list[str]:

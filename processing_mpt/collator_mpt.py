@@ -9,6 +9,7 @@ import torch
 from transformers import ProcessorMixin
 
 from .images_mpt import checked_image
+from .texts_mpt import checked_text
 
 MODALITIES = ("text", "image", "rationales")
 
@@ -50,8 +51,9 @@ class MPTDataCollator:
             The tensors of [`MPTProcessor.__call__`], and `labels` `(batch,)` if the rows have labels.
 
         Raises:
-            ValueError: For a row with nothing to read, a label that is no class index, or rows of which only some have
-                a label. The message names the rows by their id.
+            ValueError: For a row with nothing to read, a text that is no string, an image that cannot be decoded, a
+                label that is no class index, or rows of which only some have a label. The message names the rows by
+                their id.
         """
         names = [f"{i} of the batch" if row.get("id") is None else repr(row["id"]) for i, row in enumerate(rows)]
         columns = columns_by_modality(self.processor.perspectives)
@@ -62,18 +64,27 @@ class MPTDataCollator:
                     f"Post {name} must have a value in one of the columns {read}; its columns are {list(row)}. A "
                     "Trainer needs `remove_unused_columns=False` to keep them."
                 )
+        # Checked here to name the post by its id; the processor would name it by its place in the batch.
         inputs = {}
         if "text" in self.modalities:
-            inputs["text"] = [row.get("text") for row in rows]
+            inputs["text"] = [
+                checked_text(row.get("text"), f"The text of post {name}")
+                for row, name in zip(rows, names, strict=True)
+            ]
         if "image" in self.modalities:
-            # Opened here to name the post by its id; the processor would name it by its place in the batch.
             inputs["images"] = [
                 None if row.get("image") is None else checked_image(row["image"], f"The image of post {name}")
                 for row, name in zip(rows, names, strict=True)
             ]
         if "rationales" in self.modalities:
             named = list(zip(self.processor.perspectives, columns["rationales"], strict=True))
-            inputs["rationales"] = [{name: row.get(column) for name, column in named} for row in rows]
+            inputs["rationales"] = [
+                {
+                    perspective: checked_text(row.get(column), f"The {perspective} rationale of post {name}")
+                    for perspective, column in named
+                }
+                for row, name in zip(rows, names, strict=True)
+            ]
         batch = dict(self.processor(**inputs))
         labels = [row.get("label") for row in rows]
         unlabeled = [name for name, label in zip(names, labels, strict=True) if label is None]

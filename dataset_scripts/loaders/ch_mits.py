@@ -21,7 +21,7 @@ from datasets import Dataset
 from dataset_scripts.loaders.facts import DatasetFacts
 from dataset_scripts.reading.archives import ArchiveLimits, is_archive, unpack
 from dataset_scripts.reading.build import build_dataset
-from dataset_scripts.reading.files import NAME_DIFFERS_NOTE, FileNames, files_in, inputs_digest
+from dataset_scripts.reading.files import NAME_DIFFERS_NOTE, ImageNames, files_in, inputs_digest
 from dataset_scripts.reading.image_checks import UncheckedRow
 from dataset_scripts.reading.report import BuildReport, PublishedCounts, shown
 from dataset_scripts.reading.row_checks import RowChecks
@@ -254,7 +254,7 @@ def _image_name(report: BuildReport, folder: Path, listed: str | None, location:
     """Return the file that `listed` names; if None, the only image or the only JPEG."""
     images = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in _IMAGE_SUFFIXES)
     if listed is not None:
-        return FileNames(images).find(listed)
+        return ImageNames(images).find(listed) or listed
     jpegs = [name for name in images if name.lower().endswith((".jpg", ".jpeg"))]
     for candidates in (images, jpegs):
         if len(candidates) == 1:

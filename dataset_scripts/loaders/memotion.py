@@ -10,7 +10,7 @@ from datasets import Dataset
 from dataset_scripts.loaders.facts import DatasetFacts
 from dataset_scripts.reading.archives import find_root
 from dataset_scripts.reading.build import build_dataset
-from dataset_scripts.reading.files import NAME_DIFFERS_NOTE, FileNames, files_in, inputs_digest
+from dataset_scripts.reading.files import NAME_DIFFERS_NOTE, ImageNames, files_in, inputs_digest
 from dataset_scripts.reading.image_checks import UncheckedRow
 from dataset_scripts.reading.report import BuildReport, PublishedCounts, did_you_mean
 from dataset_scripts.reading.row_checks import RowChecks
@@ -109,9 +109,9 @@ def _text(cell: Any) -> str | None:
 
 def _rows(report: BuildReport, root: str, fill_truncated: bool) -> Iterator[UncheckedRow]:
     folder = Path(root) / "images"
-    file_names = FileNames(map(os.path.basename, files_in(folder)))
+    images = ImageNames(map(os.path.basename, files_in(folder)))
     for location, post_id, image, text, label in meme_rows(report, Path(root) / LABEL_FILE):
-        file_name = file_names.find(image)
+        file_name = images.find(image) or image
         notes = [NAME_DIFFERS_NOTE] if file_name != image else []
         if not text:
             notes.append("without text")

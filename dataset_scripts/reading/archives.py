@@ -188,7 +188,7 @@ class _Budget:
             if value > (maximum := getattr(self.limits, limit)):
                 raise ValueError(
                     f"{self.archive} unpacks to {amount} or more, the limit is {limit}={maximum:,}; it may be an "
-                    f"archive bomb. If you trust it, raise the limit: ArchiveLimits({limit}=…)."
+                    f"archive bomb. If you trust it, unpack it yourself and give the folder: {option('data_dir')}."
                 )
 
 

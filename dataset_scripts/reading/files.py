@@ -1,11 +1,14 @@
-"""Input files: listing, change detection, and lookup of names that differ in case or suffix."""
+"""Input files: listing, change detection, and lookup of names that differ in case, ending or Unicode form."""
 
 import hashlib
 import os
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
-NAME_DIFFERS_NOTE = "image whose name differs in case or suffix"
+import PIL.Image
+
+NAME_DIFFERS_NOTE = "image whose name differs in case, ending or Unicode form"
 
 
 def files_in(folder: Path) -> list[str]:
@@ -26,23 +29,30 @@ def inputs_digest(files: Iterable[str | Path]) -> str:
     return digest.hexdigest()
 
 
-class FileNames:
-    """File names of a folder, found also by a name that differs in case or suffix."""
+def name_key(name: str) -> str:
+    """Return a file name in one case and Unicode form."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+class ImageNames:
+    """Names of the images in a folder, found also if case, ending or Unicode form differ."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self._names = set(names)
-        self._similar: dict[str, set[str]] = {}
+        self._by_key: dict[str, list[str]] = {}
+        self._by_stem: dict[str, list[str]] = {}
+        self._endings = {*PIL.Image.registered_extensions(), ".heic", ".heif"}
         for name in self._names:
-            for key in _keys(name):
-                self._similar.setdefault(key, set()).add(name)
+            stem, ending = os.path.splitext(name_key(name))
+            self._by_key.setdefault(name_key(name), []).append(name)
+            if ending in self._endings and not name.startswith("._"):
+                self._by_stem.setdefault(stem, []).append(name)
 
-    def find(self, name: str) -> str:
-        """Return the one file name that matches; `name` itself if there is none or if several match."""
+    def find(self, name: str) -> str | None:
+        """Return `name` if it is a file, else the one file that matches; None for none or several."""
         if name in self._names:
             return name
-        matches = (self._similar.get(key, set()) for key in _keys(name))
-        return next((next(iter(names)) for names in matches if len(names) == 1), name)
-
-
-def _keys(name: str) -> tuple[str, str]:
-    return name.lower(), os.path.splitext(name.lower())[0]
+        key = name_key(name)
+        stem, ending = os.path.splitext(key)
+        found = self._by_key.get(key) or self._by_stem.get(stem if ending in self._endings else key, [])
+        return found[0] if len(found) == 1 else None

@@ -3,18 +3,15 @@
 import dataclasses
 import os
 import re
-import unicodedata
 import urllib.parse
 import urllib.request
 from pathlib import Path
 
-import PIL.Image
-
+from dataset_scripts.reading.files import NAME_DIFFERS_NOTE, ImageNames, name_key
 from dataset_scripts.reading.report import did_you_mean, shown
 
 BACKSLASHES_NOTE = r"image whose path has \ for /"
 ESCAPES_NOTE = "image whose path has %-escapes"
-NAME_NOTE = "image whose name differs in case, ending or Unicode form"
 OUTSIDE_NOTE = "image outside the folder of the table"
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
@@ -75,7 +72,7 @@ class ImageFinder:
         if not _ABSOLUTE.match(name):
             for path, note in candidates:
                 if (similar := self._similar(path)) is not None:
-                    return FoundImage(similar, note or NAME_NOTE)
+                    return FoundImage(similar, note or NAME_DIFFERS_NOTE)
         return FoundImage(reason="missing image", problem=f"{shown(name)} {self._problem(name, candidates)}")
 
     def _candidates(self, cell: str, name: str) -> list[tuple[Path, str | None]]:
@@ -106,7 +103,7 @@ class ImageFinder:
             if name is None:
                 return None
             found /= name
-        name = self._listing(found).file(parts[-1]) if parts else None
+        name = self._listing(found).images.find(parts[-1]) if parts else None
         return None if name is None else found / name
 
     def _problem(self, name: str, candidates: list[tuple[Path, str | None]]) -> str:
@@ -141,41 +138,21 @@ class ImageFinder:
 
 
 class _Listing:
-    """Names of the files and folders in a folder, by case, ending and Unicode form."""
+    """Names of the files and folders in a folder."""
 
     def __init__(self, folder: Path) -> None:
-        self.files: list[str] = []
-        self.folders: list[str] = []
-        self._by_key: dict[str, list[str]] = {}
-        self._by_stem: dict[str, list[str]] = {}
-        endings = {*PIL.Image.registered_extensions(), ".heic", ".heif"}
         try:
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
         except OSError:
-            return
-        for entry in entries:
-            (self.folders if entry.is_dir() else self.files).append(entry.name)
-        for name in self.files:
-            stem, ending = os.path.splitext(_key(name))
-            self._by_key.setdefault(_key(name), []).append(name)
-            if ending in endings and not name.startswith("._"):
-                self._by_stem.setdefault(stem, []).append(name)
-        self._endings = endings
-
-    def file(self, name: str) -> str | None:
-        """Return the one file with this name in another case, Unicode form or ending."""
-        stem, ending = os.path.splitext(_key(name))
-        names = self._by_key.get(_key(name)) or self._by_stem.get(stem if ending in self._endings else _key(name), [])
-        return names[0] if len(names) == 1 else None
+            entries = []
+        self.folders = [entry.name for entry in entries if entry.is_dir()]
+        self.files = [entry.name for entry in entries if not entry.is_dir()]
+        self.images = ImageNames(self.files)
 
     def folder(self, name: str) -> str | None:
         """Return the one folder with this name in another case or Unicode form."""
-        names = [folder for folder in self.folders if _key(folder) == _key(name)]
+        names = [folder for folder in self.folders if name_key(folder) == name_key(name)]
         return names[0] if len(names) == 1 else None
-
-
-def _key(name: str) -> str:
-    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _is_file(path: Path) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from mpt_sentiment.arguments import DataArguments, argument, parse
 from mpt_sentiment.commands.logs import set_up_logging
-from mpt_sentiment.linear import score_linear_baselines
+from mpt_sentiment.linear import check_text_preprocessing, score_linear_baselines
 from mpt_sentiment.training_data import load_splits
 
 
@@ -21,6 +21,10 @@ class LinearArguments:
 
     text_model_name_or_path: str | None = argument("Hub id or folder of the frozen text encoder; else TF-IDF only.")
     max_length: int = argument("Tokens to which a text is cut for the encoder.", 320)
+    text_preprocessing: str = argument("none, or tweet: HTML entities resolved, users and links masked.", "none")
+
+    def __post_init__(self) -> None:
+        check_text_preprocessing(self.text_preprocessing)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -32,7 +36,7 @@ def main(argv: Sequence[str]) -> None:
     args, data_args = parse((LinearArguments, DataArguments), argv, command="linear")
     set_up_logging()
     posts, data = load_splits(data_args)
-    results = score_linear_baselines(posts, args.text_model_name_or_path, args.max_length)
+    results = score_linear_baselines(posts, args.text_model_name_or_path, args.max_length, args.text_preprocessing)
     majority = next(iter(results.values()))["majority"]
     print(f"\n{data.name}, split {data.protocol} ({data.split_hash}), {len(posts['test']):,} test posts")
     print(f"{'logistic regression on':<32}{'accuracy':>10}{'F1 weighted':>13}{'F1 macro':>10}")

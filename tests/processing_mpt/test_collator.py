@@ -93,6 +93,8 @@ def test_perspectives_of_one_s_own_are_read_from_their_columns():
     [
         ([row(), row(id="8", label=None)], "label.*'8'"),
         ([row(label="positive")], "label of post '7'.*'positive'"),
+        ([row(text=3.5)], "text of post '7' must be a string.*3.5"),
+        ([row(rationale_positive=["good"])], "positive rationale of post '7' must be a string"),
         ([row(), row(id="8", text=None, rationale_positive=None)], "Post '8'.*'text', 'image'"),
         ([{"labels": 1}], "Post 0 of the batch.*remove_unused_columns=False"),
     ],

@@ -72,7 +72,7 @@ def test_a_post_has_title_and_description_of_a_note_and_the_listed_image(downloa
     assert report.notes == {
         "text read as GB18030": 1,
         "text read as UTF-16": 1,
-        "image whose name differs in case or suffix": 2,
+        "image whose name differs in case, ending or Unicode form": 2,
     }
 
 

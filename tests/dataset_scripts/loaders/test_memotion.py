@@ -3,6 +3,7 @@
 import csv
 import io
 import shutil
+import unicodedata
 from collections import Counter
 
 import numpy as np
@@ -80,8 +81,18 @@ def test_the_irregularities_of_the_download_are_read_and_counted(download):
     assert [image.mode for image in posts["image"]] == ["RGB", "RGB", "RGBA", "P", "LA", "CMYK"]
     paths = [stored["path"] for stored in posts.data.column("image").to_pylist()]
     assert paths[1].endswith("images/image_2.JPG") and paths[4].endswith("images/image_5.png")
-    assert report.notes == {"without text": 1, "image whose name differs in case or suffix": 2}
+    assert report.notes == {"without text": 1, "image whose name differs in case, ending or Unicode form": 2}
     assert report.differences[0] == "6 rows read, a full download has 6,992"
+
+
+def test_an_image_is_found_in_another_unicode_form_of_its_name(download):
+    names = [unicodedata.normalize(form, "café.jpg") for form in ("NFC", "NFD")]
+    labels = (download / "labels.csv").read_text(encoding="utf-8").replace("image_1.jpg", names[0])
+    (download / "labels.csv").write_text(labels, encoding="utf-8")
+    (download / "images" / "image_1.jpg").rename(download / "images" / names[1])
+    posts, report = load_posts_with_report("memotion", download)
+    assert posts["id"][0] == "café" and posts.data.column("image")[0]["path"].as_py().endswith(names[1])
+    assert report.notes["image whose name differs in case, ending or Unicode form"] == 3
 
 
 def test_a_name_that_matches_two_files_is_a_missing_image(download):

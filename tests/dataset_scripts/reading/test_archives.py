@@ -133,7 +133,7 @@ def test_links_and_devices_of_a_tar_are_refused(tmp_path, unpacked, entry):
 @pytest.mark.parametrize(
     ("limits", "message"),
     [
-        (ArchiveLimits(max_files=2), r"3 files or more, .* max_files=2; .*ArchiveLimits"),
+        (ArchiveLimits(max_files=2), r"3 files or more, .* max_files=2; .* unpack it yourself .*: data_dir="),
         (ArchiveLimits(max_bytes=5000), "max_bytes=5,000"),
     ],
 )

@@ -8,13 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dataset_scripts import load_posts_with_report
-from dataset_scripts.reading.image_paths import (
-    BACKSLASHES_NOTE,
-    ESCAPES_NOTE,
-    NAME_NOTE,
-    OUTSIDE_NOTE,
-    ImageFinder,
-)
+from dataset_scripts.reading.files import NAME_DIFFERS_NOTE
+from dataset_scripts.reading.image_paths import BACKSLASHES_NOTE, ESCAPES_NOTE, OUTSIDE_NOTE, ImageFinder
 
 NFC, NFD = (unicodedata.normalize(form, "café7.jpg") for form in ("NFC", "NFD"))
 
@@ -39,12 +34,12 @@ def folder(tmp_path):
         ("images/../images/7.jpg", "images/7.jpg", None),
         (r"images\7.jpg", "images/7.jpg", BACKSLASHES_NOTE),
         (r".\images\sub\8.jpg", "images/Sub/8.JPG", BACKSLASHES_NOTE),
-        ("images/7.JPG", "images/7.jpg", NAME_NOTE),
-        ("IMAGES/sub/8.jpg", "images/Sub/8.JPG", NAME_NOTE),
-        ("images/7", "images/7.jpg", NAME_NOTE),
-        ("images/7.jpeg", "images/7.jpg", NAME_NOTE),
+        ("images/7.JPG", "images/7.jpg", NAME_DIFFERS_NOTE),
+        ("IMAGES/sub/8.jpg", "images/Sub/8.JPG", NAME_DIFFERS_NOTE),
+        ("images/7", "images/7.jpg", NAME_DIFFERS_NOTE),
+        ("images/7.jpeg", "images/7.jpg", NAME_DIFFERS_NOTE),
         ("images/9", "images/9", None),
-        (f"images/{NFC}", f"images/{NFD}", NAME_NOTE),
+        (f"images/{NFC}", f"images/{NFD}", NAME_DIFFERS_NOTE),
         ("images/a%20b.png", "images/a b.png", ESCAPES_NOTE),
         (f"images%5C{NFD}", f"images/{NFD}", ESCAPES_NOTE),
         ("images/100%.jpg", "images/100%.jpg", None),
@@ -112,7 +107,7 @@ def test_a_folder_counts_the_paths_that_differ(tmp_path, draw):
     (tmp_path / "posts.csv").write_text(f"image,text,label\nimages\\1.JPG,one,positive\nimages/{NFC},two,negative\n")
     posts, report = load_posts_with_report("folder", tmp_path)
     assert [image.size for image in posts["image"]] == [posts[0]["image"].size] * 2
-    assert report.notes[BACKSLASHES_NOTE] == report.notes[NAME_NOTE] == 1
+    assert report.notes[BACKSLASHES_NOTE] == report.notes[NAME_DIFFERS_NOTE] == 1
 
 
 def test_a_file_added_later_is_read(tmp_path, draw):
