@@ -16,7 +16,7 @@ from dataset_scripts.reading.option_names import load_call, option
 from dataset_scripts.reading.post_ids import DAMAGED_ID, read_id
 from dataset_scripts.reading.report import BuildReport, did_you_mean
 from dataset_scripts.reading.row_checks import RowChecks
-from dataset_scripts.reading.tables import cell_name, cell_text, table_names, table_rows
+from dataset_scripts.reading.tables import TableFormat, cell_name, cell_text, table_names, table_rows
 from dataset_scripts.schema import CONTENT, GROUP, LABELS, features
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ def open_dataset(name: str, config_name: str | None = None, **options: Any) -> D
     """
     folder = Path(name)
     for table in table_names(folder, (".csv", ".tsv")) if folder.is_dir() else ():
-        _check_quotes(folder / table)
+        _check_quotes(folder / table, options)
     try:
         if (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file():
             posts = load_from_disk(name, **options)
@@ -61,16 +61,18 @@ def open_dataset(name: str, config_name: str | None = None, **options: Any) -> D
     return posts
 
 
-def _check_quotes(table: Path) -> None:
+def _check_quotes(table: Path, options: dict[str, Any]) -> None:
     """Check that pandas, which `datasets` uses, does not join the lines between two quotes."""
     call = load_call("folder", str(table.parent))
+    delimiter, encoding = options.get("sep") or options.get("delimiter"), options.get("encoding")
     num_rows = 0
-    for location, row in table_rows(table):
+    for location, row in table_rows(table, TableFormat(delimiter, encoding) if delimiter or encoding else None):
         num_rows += 1
         if isinstance(row, str):
             raise ValueError(f"{location}: {row} Such rows are left out by {call} with {option('on_error', 'skip')}.")
     try:
-        num_read = len(pandas.read_csv(table, sep="," if table.suffix.lower() == ".csv" else "\t", usecols=[0]))
+        usual = "," if table.suffix.lower() == ".csv" else "\t"
+        num_read = len(pandas.read_csv(table, sep=delimiter or usual, encoding=encoding, usecols=[0]))
     except (ValueError, OSError):  # the message of `datasets` follows
         return
     if num_read != num_rows:

@@ -10,14 +10,12 @@ from typing import Any
 import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict, Features, Value, concatenate_datasets
 
-from dataset_scripts.rationales.files import rationale_columns, rationale_inputs, rationale_rows
+from dataset_scripts.rationales.files import rationale_columns, rationale_inputs, sound_rationale_rows
 from dataset_scripts.rationales.posts import content_hashes
 from dataset_scripts.reading.build import build_dataset
 from dataset_scripts.reading.files import inputs_digest
-from dataset_scripts.reading.post_ids import DAMAGED_ID, read_id
 from dataset_scripts.reading.report import BuildReport, did_you_mean
-from dataset_scripts.reading.row_checks import RowChecks
-from dataset_scripts.reading.tables import cell_text, nested_column
+from dataset_scripts.reading.tables import cell_text
 from dataset_scripts.schema import PERSPECTIVES, has_values, rationale_column
 
 logger = logging.getLogger(__name__)
@@ -169,23 +167,5 @@ def _column_order(column_names: list[str], available: list[str]) -> list[str]:
 
 
 def _rationale_rows(report: BuildReport, file: str, columns: list[str]) -> Iterator[dict[str, Any]]:
-    checks = RowChecks(report)
-    for location, row in rationale_rows(Path(file)):
-        report.read += 1
-        if not checks.has_all_fields(row, location):
-            continue
-        nested = nested_column(row, columns)
-        if nested is not None:
-            report.fail("malformed row", f"{location}: {nested!r} must be a text, got {type(row[nested]).__name__}.")
-            continue
-        post_id, doubt = read_id(row.get("id"))
-        if post_id is None:
-            report.fail("no id", f"{location}: the id is blank; write the id of the post or remove the row.")
-            continue
-        if doubt == DAMAGED_ID:
-            report.fail("rounded id", f"{location}: the id {post_id} {DAMAGED_ID}.")
-            continue
-        # A store keeps the answers to earlier versions of a post.
-        hashes = [cell_text(row.get(name)) for name in ("text_sha256", "image_sha256")]
-        if checks.is_new_id(post_id, location, version="\0".join(filter(None, hashes))):
-            yield {"id": post_id} | {column: cell_text(row.get(column)) for column in columns}
+    for row in sound_rationale_rows(Path(file), columns, report):
+        yield {"id": row["id"]} | {column: cell_text(row.get(column)) for column in columns}

@@ -7,6 +7,7 @@ import dataclasses
 import io
 import itertools
 import json
+import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -19,7 +20,7 @@ from tqdm.auto import tqdm
 
 from dataset_scripts.loaders.authors import LAYOUTS, Layout, load_authors
 from dataset_scripts.output import atomic_path
-from dataset_scripts.rationales.files import rationale_columns, rationale_rows
+from dataset_scripts.rationales.files import rationale_columns, sound_rationale_rows
 from dataset_scripts.rationales.join import load_rationales
 from dataset_scripts.rationales.posts import detect_language
 from dataset_scripts.rationales.quality.gate import check
@@ -27,6 +28,8 @@ from dataset_scripts.rationales.store.store import RationaleStore, is_store
 from dataset_scripts.reading.quoting import read_records
 from dataset_scripts.reading.report import BuildReport
 from dataset_scripts.schema import rationale_column
+
+logger = logging.getLogger(__name__)
 
 AUTHORS = "released by the authors of the paper"
 _POST_COLUMNS = ("language", "text_sha256", "image_sha256", "provenance")
@@ -155,12 +158,13 @@ def _check_row(
     return result
 
 
-def load_rationale_table(source: str | Path) -> Dataset:
+def load_rationale_table(source: str | Path, *, on_error: str = "raise") -> Dataset:
     """Load the rationales of a store or file without posts, for `summarize_gate`.
 
     A missing column `language` is added, with the detected language of the rationales.
     """
-    table, _ = load_rationales(source)
+    table, report = load_rationales(source, on_error=on_error)
+    _warn_of_skipped(report)
     if "language" in table.column_names:
         return table
     columns = [name for name in table.column_names if name.startswith(_PREFIX)]
@@ -168,37 +172,44 @@ def load_rationale_table(source: str | Path) -> Dataset:
     return table.add_column("language", languages)
 
 
-def export_table(source: str | Path, output: str | Path) -> int:
+def export_table(source: str | Path, output: str | Path, *, on_error: str = "raise") -> int:
     """Write the rationales of a store, or of an imported file, as one table.
 
     Args:
         source: store, or table with `id` and `rationale_*`.
         output: `.parquet` or `.jsonl` file.
+        on_error: `"raise"`, or `"skip"` for faulty rows.
 
     Returns:
         The number of rows.
 
     Raises:
-        ValueError: `source` has no rationales, or `output` has another suffix.
+        ValueError: `source` has no rationales, `output` has another suffix, or (unless skipped) a faulty row, such as
+            one with the id of an earlier row.
     """
     source, output = Path(source), Path(output)
     _check_suffix(output, (".parquet", ".jsonl"))
     perspectives = [name.removeprefix(_PREFIX) for name in rationale_columns(source) if name.startswith(_PREFIX)]
     if not perspectives:
         raise ValueError(f"{source} has no column {_PREFIX}…; pass a store, or a file of rationales.")
-    count = 0
+    report = BuildReport(str(source), on_error=on_error)
     provenance = "; ".join(f"{name} {value}" for name, value in store_provenance(source).items()) or None
 
+    columns = [rationale_column(name) for name in perspectives]
+
     def rows() -> Iterator[dict[str, Any]]:
-        nonlocal count
-        for location, row in tqdm(rationale_rows(source), desc="Exporting", unit="post"):
-            if isinstance(row, str):
-                raise ValueError(f"{location}: {row}")
-            count += 1
+        for row in tqdm(sound_rationale_rows(source, columns, report), desc="Exporting", unit="post"):
+            report.kept += 1
             yield row | {"provenance": row.get("provenance") or provenance}
 
     _write_table(rows(), portable_schema(perspectives), output)
-    return count
+    _warn_of_skipped(report)
+    return report.kept
+
+
+def _warn_of_skipped(report: BuildReport) -> None:
+    if report.skipped:
+        logger.warning("%s", report.summary())
 
 
 def store_provenance(source: str | Path) -> dict[str, str]:

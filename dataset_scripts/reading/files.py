@@ -1,4 +1,4 @@
-"""Input files: listing, change detection, and lookup of names that differ in case, ending or Unicode form."""
+"""Input files: listing, change detection, and lookup of names that differ in form."""
 
 import hashlib
 import os

@@ -12,13 +12,14 @@ from dataset_scripts.reading.report import did_you_mean
 _EXACT_DIGITS = 15  # of Excel's numbers
 
 
-def sheet_rows(file: Path, sheet: str | None = None) -> Iterator[Record]:
+def sheet_rows(file: Path, sheet: str | None = None, has_option: bool = False) -> Iterator[Record]:
     """Yield the rows of a sheet with their numbers, the header first; blank rows are skipped.
 
     Formulas have the values that Excel saved.
 
     Args:
         sheet (`str`, *optional*): its name; needed if several sheets have rows.
+        has_option (`bool`, defaults to `False`): whether the user can name the sheet, for messages.
 
     Raises:
         ValueError: openpyxl is not installed, the file is no XLSX, or the sheet is unknown or not the only one.
@@ -32,12 +33,12 @@ def sheet_rows(file: Path, sheet: str | None = None) -> Iterator[Record]:
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise ValueError(f"{file} is not an XLSX file ({str(error)[:60]}).") from None
     try:
-        yield from _records(_select(file, book, sheet))
+        yield from _records(_select(file, book, sheet, has_option))
     finally:
         book.close()
 
 
-def _select(file: Path, book: Any, sheet: str | None) -> Any:
+def _select(file: Path, book: Any, sheet: str | None, has_option: bool) -> Any:
     names = [page.title for page in book.worksheets]
     if sheet is not None:
         if sheet not in names:
@@ -49,10 +50,8 @@ def _select(file: Path, book: Any, sheet: str | None) -> Any:
     filled = [page for page in book.worksheets if next(_records(page), None) is not None]
     if len(filled) > 1:
         titles = [page.title for page in filled]
-        raise ValueError(
-            f"{file} has {len(filled)} sheets with rows: {', '.join(map(repr, titles))[:150]}; name one with "
-            f"{option('sheet', titles[0])}."
-        )
+        fix = f"name one with {option('sheet', titles[0])}" if has_option else "save one of them as CSV"
+        raise ValueError(f"{file} has {len(filled)} sheets with rows: {', '.join(map(repr, titles))[:150]}; {fix}.")
     return filled[0] if filled else book.worksheets[0]
 
 

@@ -35,6 +35,8 @@ _INTEGRAL_FLOAT = re.compile(r"^(-?\d+)\.0$")
 class TableFormat:
     """Format of a table, as far as its ending and its bytes do not say it.
 
+    The functions below take None for a table that has no such options; messages then advise none of them.
+
     Attributes:
         delimiter (`str`, *optional*): character between the fields of a text table.
         encoding (`str`, *optional*): encoding of a text table, such as `"cp1252"`; UTF-8 by default.
@@ -82,7 +84,7 @@ def table_names(data_dir: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[st
     )
 
 
-def table_columns(file: Path, table_format: TableFormat = TableFormat()) -> list[str]:
+def table_columns(file: Path, table_format: TableFormat | None = None) -> list[str]:
     """List the column names of a table; of JSONL, the keys of all lines.
 
     Raises:
@@ -112,7 +114,7 @@ def table_columns(file: Path, table_format: TableFormat = TableFormat()) -> list
 
 
 def sound_rows(
-    file: Path, table_format: TableFormat = TableFormat(), columns: list[str] | None = None
+    file: Path, table_format: TableFormat | None = None, columns: list[str] | None = None
 ) -> Iterator[tuple[str, Row]]:
     """Yield the rows of `table_rows` that are not damaged."""
     for location, row in table_rows(file, table_format, columns):
@@ -121,7 +123,7 @@ def sound_rows(
 
 
 def table_rows(
-    file: Path, table_format: TableFormat = TableFormat(), columns: list[str] | None = None
+    file: Path, table_format: TableFormat | None = None, columns: list[str] | None = None
 ) -> Iterator[tuple[str, Row | str]]:
     """Yield (location, row); of a damaged row the fault, as text for `RowChecks.has_all_fields`.
 
@@ -135,7 +137,7 @@ def table_rows(
     if suffix == ".parquet":
         rows = _parquet_rows(file, columns)
     elif suffix in _JSON_LINES:
-        rows = _json_rows(file, table_format.encoding)
+        rows = _json_rows(file, table_format)
     else:
         rows = _delimited_rows(file, table_format, suffix)
     for position, row in rows:
@@ -189,7 +191,7 @@ def cell_name(value: Any) -> str | None:
     return text if text is None else _INTEGRAL_FLOAT.sub(r"\1", text)
 
 
-def _check(file: Path, table_format: TableFormat) -> str:
+def _check(file: Path, table_format: TableFormat | None) -> str:
     """Check file and options; return the ending in lower case and without `.gz`."""
     if not file.is_file():
         raise ValueError(f"The table {file} does not exist.")
@@ -209,7 +211,7 @@ def _check(file: Path, table_format: TableFormat) -> str:
         "sheet": ("XLSX", suffix == ".xlsx"),
     }
     for field, (formats, is_concerned) in concerns.items():
-        if getattr(table_format, field) is not None and not is_concerned:
+        if getattr(table_format, field, None) is not None and not is_concerned:
             raise ValueError(f"{file}: {option(field)} is for {formats}; leave it out.")
     return suffix
 
@@ -239,7 +241,7 @@ def _row(cells: Iterable[tuple[str, Any]], notes: tuple[str, ...] = ()) -> Row:
     return row
 
 
-def _delimited_rows(file: Path, table_format: TableFormat, suffix: str) -> Iterator[tuple[str, Row | str]]:
+def _delimited_rows(file: Path, table_format: TableFormat | None, suffix: str) -> Iterator[tuple[str, Row | str]]:
     """Yield (position, row) of the records after the header, without unnamed columns."""
     header: list[str] | None = None
     for record in _records(file, table_format, suffix):
@@ -255,30 +257,35 @@ def _delimited_rows(file: Path, table_format: TableFormat, suffix: str) -> Itera
             yield record.position, _row(((name, value) for name, value in cells if name), record.notes)
 
 
-def _records(file: Path, table_format: TableFormat, suffix: str) -> Iterator[Record]:
+def _records(file: Path, table_format: TableFormat | None, suffix: str) -> Iterator[Record]:
     if suffix == ".xlsx":
-        return sheet_rows(file, table_format.sheet)
+        return sheet_rows(file, table_format.sheet if table_format else None, has_option=table_format is not None)
     delimiter = _delimiter(file, table_format, suffix)
     return read_records(lambda: _lines(file, table_format), delimiter)
 
 
-def _lines(file: Path, table_format: TableFormat) -> Iterator[str]:
+def _text_lines(file: Path, table_format: TableFormat | None) -> Iterator[str]:
+    encoding = table_format.encoding if table_format else None
+    return text_lines(file, encoding, has_option=table_format is not None)
+
+
+def _lines(file: Path, table_format: TableFormat | None) -> Iterator[str]:
     """Yield the lines of a text table; the line with which Excel names the delimiter is blank."""
-    lines = text_lines(file, table_format.encoding)
+    lines = _text_lines(file, table_format)
     first = next(lines, "")
     yield "\n" if _DELIMITER_LINE.fullmatch(first) else first
     yield from lines
 
 
-def _delimiter(file: Path, table_format: TableFormat, suffix: str) -> str:
+def _delimiter(file: Path, table_format: TableFormat | None, suffix: str) -> str:
     """Return the delimiter given, that of the ending, or another one that the header has."""
-    given = table_format.delimiter
+    given = table_format.delimiter if table_format else None
     if given is not None:
         given = "\t" if given == r"\t" else given
         if not isinstance(given, str) or len(given) != 1 or given in '"\r\n\0':
             raise ValueError(f"{option('delimiter', given)} must be one character, e.g. {option('delimiter', ';')}.")
         return given
-    lines = (line for line in text_lines(file, table_format.encoding) if line.strip("\r\n"))
+    lines = (line for line in _text_lines(file, table_format) if line.strip("\r\n"))
     header = next(lines, "")
     if (named := _DELIMITER_LINE.fullmatch(header)) is not None:
         return named[1]
@@ -288,8 +295,8 @@ def _delimiter(file: Path, table_format: TableFormat, suffix: str) -> str:
     return next((mark for mark in _RECOGNIZED_DELIMITERS if mark in header), usual)
 
 
-def _json_rows(file: Path, encoding: str | None) -> Iterator[tuple[str, Row | str]]:
-    for number, line in enumerate(text_lines(file, encoding), start=1):
+def _json_rows(file: Path, table_format: TableFormat | None) -> Iterator[tuple[str, Row | str]]:
+    for number, line in enumerate(_text_lines(file, table_format), start=1):
         if not line.strip():
             continue
         position = f"line {number}"

@@ -75,7 +75,9 @@ def encoding_of(file: Path) -> str:
     raise ValueError(f"{file}, line {line}: the byte 0x{byte:02x} is neither UTF-8 nor GB18030; save it as UTF-8.")
 
 
-def text_lines(file: Path, encoding: str | None = None, errors: str = "strict") -> Iterator[str]:
+def text_lines(
+    file: Path, encoding: str | None = None, errors: str = "strict", *, has_option: bool = False
+) -> Iterator[str]:
     r"""Yield the lines of a text file with their ends, unpacked if the file is gzip.
 
     A line ends with `\n` or `\r\n`; with `\r` only in a file that has no `\n`. Other characters that Unicode takes
@@ -83,6 +85,7 @@ def text_lines(file: Path, encoding: str | None = None, errors: str = "strict") 
 
     Args:
         encoding (`str`, *optional*): by default UTF-16 or UTF-32 if the file has their mark, else UTF-8.
+        has_option (`bool`, defaults to `False`): whether the user can name the encoding, for messages.
 
     Raises:
         ValueError: the file is no text, or has another encoding; then the message names the line of the first bad byte
@@ -98,7 +101,8 @@ def text_lines(file: Path, encoding: str | None = None, errors: str = "strict") 
         encoding = _marked_encoding(head) or "utf-8"
         guess = _utf16_without_mark(head) if encoding == "utf-8" else None
         if guess:
-            raise ValueError(f"{file}, line 1: null bytes, as in UTF-16 without a byte order mark; {_advice(guess)}")
+            fault = "null bytes, as in UTF-16 without a byte order mark"
+            raise ValueError(f"{file}, line 1: {fault}; {_advice(guess, has_option)}")
     else:
         _check_encoding(encoding)
     try:
@@ -106,7 +110,7 @@ def text_lines(file: Path, encoding: str | None = None, errors: str = "strict") 
             for number, line in enumerate(lines):
                 yield line if number else line.removeprefix("\ufeff")
     except UnicodeDecodeError:
-        raise ValueError(_wrong_encoding(file, encoding)) from None
+        raise ValueError(_wrong_encoding(file, encoding, has_option)) from None
 
 
 @contextlib.contextmanager
@@ -141,7 +145,7 @@ def _check_encoding(encoding: str) -> None:
         )
 
 
-def _wrong_encoding(file: Path, encoding: str) -> str:
+def _wrong_encoding(file: Path, encoding: str, has_option: bool) -> str:
     with _open(file) as raw:
         content = raw.read()
     try:
@@ -151,7 +155,9 @@ def _wrong_encoding(file: Path, encoding: str) -> str:
     else:  # a file that changes while it is read
         return f"{file} is not {encoding.upper()}."
     name = encoding.upper().removesuffix("-SIG")
-    return f"{file}, line {line}: the byte 0x{byte:02x} is not {name}; {_advice(_guess(content, encoding))}"
+    return (
+        f"{file}, line {line}: the byte 0x{byte:02x} is not {name}; {_advice(_guess(content, encoding), has_option)}"
+    )
 
 
 def _line_of(content: bytes, error: UnicodeDecodeError, encoding: str) -> tuple[int, int]:
@@ -160,9 +166,10 @@ def _line_of(content: bytes, error: UnicodeDecodeError, encoding: str) -> tuple[
     return (before.count("\n") or before.count("\r")) + 1, content[error.start]
 
 
-def _advice(guess: str | None) -> str:
-    named = option("encoding") if guess is None else option("encoding", guess)
-    return f"save it as UTF-8 or, for a table of posts, name its encoding: {named}."
+def _advice(guess: str | None, has_option: bool) -> str:
+    if has_option:
+        return f"name its encoding with {option('encoding', guess or ...)}, or save it as UTF-8."
+    return f"it may be {guess}; save it as UTF-8." if guess else "save it as UTF-8."
 
 
 def _guess(content: bytes, tried: str) -> str | None:

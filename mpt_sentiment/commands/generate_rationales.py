@@ -140,7 +140,7 @@ def status(args: StatusArguments) -> None:
 def validate(post_args: OptionalPostArguments, args: ValidateArguments) -> int:
     check_output(args.output_file)
     if post_args.dataset is None:
-        posts = load_rationale_table(args.rationales)
+        posts = load_rationale_table(args.rationales, on_error=post_args.on_error)
     else:
         posts = one_dataset(posts_of(post_args, args.rationales))
         validated = rationale_columns(Path(args.rationales))
@@ -174,7 +174,7 @@ def export(post_args: OptionalPostArguments, args: ExportArguments) -> None:
         export_authors(posts, output, data_dir=post_args.data_dir)
         num_posts = len(posts)
     else:
-        num_posts = export_table(args.rationales, output)
+        num_posts = export_table(args.rationales, output, on_error=post_args.on_error)
     print(f"{num_posts:,} posts in {output}")
 
 

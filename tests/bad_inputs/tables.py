@@ -22,6 +22,8 @@ from dataset_scripts.reading.report import BuildReport
 BUILD = ["build-dataset", "folder", "--data_dir", FOLDER, "--output_dir", f"{FOLDER}/built"]
 LABELS = ("positive", "neutral", "negative")
 SKIP = [*BUILD, "--on_error", "skip"]
+EXPORT = ["generate-rationales", "export", "--rationales", f"{FOLDER}/r.csv", "--output_file"]
+TWICE = "id,rationale_positive\n1,The sun shines on the beach.\n1,The sun shines on the sea.\n"
 
 
 def rows(count: int = 12, texts: dict[int, str] | None = None) -> list[list[str]]:
@@ -241,5 +243,19 @@ ROWS_OF_TABLES = [
              {"mine_train.txt": "1\n", "mine_dev.json": '[{"id": 1.5e18}]', "mine_test.txt": "2\n"}),
     BadInput("tables ids of a split in another encoding", split_by_lists, ("mine_train.txt, line 2: the byte 0xe9",),
              {"mine_train.txt": b"1\n\xe9\n", "mine_dev.txt": "3\n", "mine_test.txt": "2\n"}),
+    BadInput("tables rationales in another encoding", joined("r.csv"), ("r.csv, line 2: the byte 0xe9 is not UTF-8; it "
+             "may be cp1252; save it as UTF-8.",), {"r.csv": "id,rationale_positive\n1,café\n".encode("cp1252")}),
+    BadInput("tables rationales on two sheets", joined("r.xlsx"), ("2 sheets with rows", "save one of them as CSV"),
+             lambda folder: workbook(A=[["id"], ["1"]], B=[["id"], ["2"]])(folder).rename(folder / "r.xlsx")),
+    BadInput("tables labels of Memotion in another encoding", lambda folder: load_posts("memotion", folder),
+             ("labels.csv, line 2: the byte 0xe9 is not UTF-8; it may be cp1252; save it as UTF-8.",),
+             {"labels.csv": "image_name,text_corrected,text_ocr,overall_sentiment\n1.jpg,café,,neutral\n"
+              .encode("cp1252")}),
+    BadInput("tables export of an id twice", [*EXPORT, f"{FOLDER}/o.jsonl"],
+             ("r.csv, line 3: id '1' is also in line 2", "--on_error skip"), {"r.csv": TWICE},
+             advice=[*EXPORT, f"{FOLDER}/o.jsonl", "--on_error", "skip"]),
+    BadInput("tables rationales of an id twice in a check", [*EXPORT[:1], "validate", *EXPORT[2:4]],
+             ("r.csv, line 3: id '1' is also in line 2", "--on_error skip"), {"r.csv": TWICE},
+             advice=[*EXPORT[:1], "validate", *EXPORT[2:4], "--threshold", "1", "--on_error", "skip"]),
 ]  # fmt: skip
 ROWS: list[BadInput] = [*QUOTES, *FORMATS, *ROWS_OF_TABLES]

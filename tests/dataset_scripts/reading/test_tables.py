@@ -99,7 +99,7 @@ def test_one_of_several_sheets_must_be_named(tmp_path):
     sheets = {"Posts": [["id", "text"], [1234567890123450, "a"], [1234567890123451, "b"]], "Notes": [["note"], ["x"]]}
     file = workbook(tmp_path / "posts.xlsx", sheets)
     with pytest.raises(ValueError, match="2 sheets with rows: 'Posts', 'Notes'; name one with sheet=\"Posts\""):
-        table_columns(file)
+        table_columns(file, TableFormat())
     # Excel keeps 15 digits, so the first id was rounded.
     assert [row["id"] for row in read(file, sheet="Posts")] == ["1.23456789012345e+15", 1234567890123451]
     with pytest.raises(ValueError, match="no sheet 'posts'.*Did you mean 'Posts'"):
