@@ -133,10 +133,14 @@ class EncoderLayers:
         if order is not None and not is_tracing() and order.equal(order.sort(dim=1).values):
             order = None  # nothing was moved: the encoder's own tensors have gradients
         for kind in ("hidden_states", "attentions"):
-            layers = output.get(kind) if self.request.get(f"output_{kind}") else None
-            if any(layer is not None for layer in layers or ()):
-                kept = [layer if order is None or layer is None else undo_compact(layer, order) for layer in layers]
-                self.fields[f"{name}_{kind}"] = tuple(kept)
+            chosen, layers = self.request.get(f"output_{kind}"), output.get(kind)
+            if not chosen or all(layer is None for layer in layers or ()):
+                continue
+            if not isinstance(chosen, bool):  # some encoders return all
+                positions = {position % len(layers) for position in chosen}
+                layers = [layer if position in positions else None for position, layer in enumerate(layers)]
+            kept = [layer if order is None or layer is None else undo_compact(layer, order) for layer in layers]
+            self.fields[f"{name}_{kind}"] = tuple(kept)
 
     def token_states(
         self, name: str, encoder: nn.Module, input_ids: torch.Tensor, mask: torch.Tensor, order: torch.Tensor

@@ -48,6 +48,17 @@ def test_every_returned_layer_gets_a_gradient(name):
     assert not layers(model(**batch))
 
 
+@every_system
+def test_a_list_chooses_the_layers(name):
+    model, batch = build(name), tiny.batch()
+    every = layers(model(**batch, output_hidden_states=True))
+    chosen = layers(model(**batch, output_hidden_states=[0, -1]))
+    assert chosen.keys() == every.keys()
+    for key, expected in every.items():
+        assert [layer is None for layer in chosen[key]] == [0 < i < len(expected) - 1 for i in range(len(expected))]
+        torch.testing.assert_close((chosen[key][0], chosen[key][-1]), (expected[0], expected[-1]))
+
+
 def test_layers_of_rationales_have_their_positions():
     model, batch = tiny.model(attn_implementation="eager"), tiny.batch()
     ids, mask = tiny.padded_left(batch["rationale_input_ids"], batch["rationale_attention_mask"])

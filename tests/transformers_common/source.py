@@ -27,7 +27,9 @@ import re
 import sys
 import types
 import unittest
+import warnings
 from collections.abc import Callable, Mapping
+from unittest.mock import patch
 
 import pytest
 
@@ -38,6 +40,8 @@ ABSENT = {
     "fetch_hub_objects_for_ci": {"url_to_local_path": lambda url: url},
     f"{PACKAGE}.exporters": {},
     f"{PACKAGE}.exporters.test_export": {"ExportTesterMixin": type("ExportTesterMixin", (), {})},
+    f"{PACKAGE}.utils": {},
+    f"{PACKAGE}.utils.test_configuration_utils": {"config_common_kwargs": {}},
     f"{PACKAGE}.generation": {},
     f"{PACKAGE}.generation.test_utils": {"GenerationTesterMixin": type("GenerationTesterMixin", (), {})},
 }
@@ -56,7 +60,10 @@ def common_tests(module: str) -> types.ModuleType:
         for name, values in ABSENT.items():
             sys.modules[name] = types.ModuleType(name)
             vars(sys.modules[name]).update(values)
-    return importlib.import_module(f"{PACKAGE}.{module}")
+    # A module of tests imports transformers from a checkout.
+    with warnings.catch_warnings(), patch("transformers.utils.direct_transformers_import"):
+        warnings.simplefilter("ignore", pytest.PytestUnknownMarkWarning)  # marks of their own runs
+        return importlib.import_module(f"{PACKAGE}.{module}")
 
 
 def skip_not_applicable(reasons: Mapping[str, str]) -> Callable[[type], type]:
