@@ -1,8 +1,14 @@
 """Uniform access to encoders of transformers and timm: pooling, sizes, pixels, freezing."""
 
+import json
+from pathlib import Path
+
 import torch
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.utils import cached_file, logging
+
+logger = logging.get_logger(__name__)
 
 
 def freeze_batch_statistics(cnn: nn.Module) -> None:
@@ -42,6 +48,35 @@ def natural_pooling(encoder: PreTrainedModel, pooling: str) -> str:
             f"A {type(encoder).__name__} has no class token for `vision_pooling='cls'`. Use `vision_pooling='mean'`."
         )
     return natural
+
+
+def sentence_pooling(source: str) -> str | None:
+    """Return the pooling that a saved text encoder was trained with, `"cls"` or `"mean"`.
+
+    sentence-transformers saves it as `1_Pooling/config.json`. `None` without that file, or for another pooling.
+    """
+    path = cached_file(
+        source,
+        "config.json",
+        subfolder="1_Pooling",
+        _raise_exceptions_for_gated_repo=False,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+    if path is None:
+        return None
+    fields = json.loads(Path(path).read_text(encoding="utf-8"))
+    # One field, or in files of earlier versions a switch for each pooling, e.g. `pooling_mode_mean_tokens`.
+    modes = fields.get("pooling_mode") or [
+        name.removeprefix("pooling_mode_").split("_token")[0]
+        for name, active in fields.items()
+        if name.startswith("pooling_mode_") and active
+    ]
+    modes = [modes] if isinstance(modes, str) else list(modes)
+    if modes in (["cls"], ["mean"]):
+        return modes[0]
+    logger.warning(f"{source} was trained with the pooling {modes}, which is not offered: `text_pooling` is 'cls'.")
+    return None
 
 
 def vision_vector(output, pooling: str, natural: str) -> torch.Tensor:

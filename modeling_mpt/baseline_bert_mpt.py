@@ -1,4 +1,4 @@
-"""BERT baseline: classification of the first token's state (Devlin et al., NAACL 2019)."""
+"""BERT baseline: classification of a pooled text encoder (Devlin et al., NAACL 2019)."""
 
 from typing import Any
 
@@ -25,7 +25,11 @@ class BertSentimentConfig(BaselineConfig):
 
 
 class BertForSentimentClassification(BaselineForSentimentClassification):
-    """Text encoder of transformers with dropout and a linear layer on its first state."""
+    """Text encoder of transformers with dropout and a linear layer on the vector of a text.
+
+    That vector is the first state, as in the paper, or the mean of an encoder that was trained with it, see
+    `text_pooling`.
+    """
 
     config_class = BertSentimentConfig
 
@@ -34,5 +38,5 @@ class BertForSentimentClassification(BaselineForSentimentClassification):
         self.add_head(self.text_size)
 
     def pool(self, text: Tokens) -> tuple[torch.Tensor, dict]:
-        """Return the state of the first token, `(batch, text_size)`."""
+        """Return the vector of the text, `(batch, text_size)`."""
         return text.summary, {}

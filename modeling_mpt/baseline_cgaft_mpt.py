@@ -157,7 +157,7 @@ class CGAFTForSentimentClassification(BaselineForSentimentClassification):
     def represent(self, posts: Posts) -> tuple[torch.Tensor, dict]:
         """Compute the policy weights, mix the layers, and pool words and patches.
 
-        w = σ(policy([first state of the text; image vector of the frozen copy])).
+        w = σ(policy([vector of the text; image vector of the frozen copy])).
         """
         text = self.encode_text(posts.input_ids, posts.attention_mask, posts.layers)
         context = torch.cat([text.summary, self.visual.source(posts.pixel_values, posts.image_mask).summary], dim=-1)

@@ -27,8 +27,8 @@ class LateFusionSentimentConfig(BaselineConfig):
 class LateFusionForSentimentClassification(BaselineForSentimentClassification):
     """Linear layer on the concatenated vectors of text and image.
 
-    This equals the sum of the logits of two linear classifiers, one on the text's first state and one on the image's
-    global vector.
+    This equals the sum of the logits of two linear classifiers, one on the text's vector and one on the image's global
+    vector.
     """
 
     config_class = LateFusionSentimentConfig

@@ -16,6 +16,7 @@ from .configuration_base_mpt import MODALITIES, SentimentConfig, check_choice
 from .pretrained_mpt import MPTOutput, ignored_at_inference
 
 TEXT_PROVIDERS = ("encoder", "embeddings")
+TEXT_POOLINGS = ("cls", "mean")
 VISUAL_PROVIDERS = ("vit_patches", "cnn_grid", "detector", "places")
 AUTO_CLASSES = {"detector": AutoModelForObjectDetection, "places": AutoModelForImageClassification}
 
@@ -46,6 +47,9 @@ class BaselineConfig(SentimentConfig):
             Whether to encode the rationales and fuse their vector with the system's by LAFF before the classifier.
         text_provider (`str`, defaults to `"encoder"`):
             `"encoder"` reads the states of the text encoder, `"embeddings"` only its word embeddings.
+        text_pooling (`str`, defaults to `"cls"`):
+            Vector of a text, in systems that read one: its first state, or with `"mean"` the mean of its states.
+            `from_backbones` takes the pooling of an encoder that sentence-transformers saved.
         visual_provider (`str`, defaults to `"vit_patches"`):
             Regions of an image: `"vit_patches"`, `"cnn_grid"`, `"detector"` or `"places"`. The last two take an object
             detector and an image classifier as `vision_config`; `"cnn_grid"` takes `cnn_config`.
@@ -80,6 +84,7 @@ class BaselineConfig(SentimentConfig):
         scene_config: dict[str, Any] | PreTrainedConfig | None = None,
         use_rationales: bool = False,
         text_provider: str = "encoder",
+        text_pooling: str = "cls",
         visual_provider: str = "vit_patches",
         scene_provider: str | None = None,
         max_regions: int = 36,
@@ -87,6 +92,7 @@ class BaselineConfig(SentimentConfig):
     ) -> None:
         self.use_rationales = use_rationales
         self.text_provider = text_provider
+        self.text_pooling = text_pooling
         self.visual_provider = visual_provider
         self.scene_provider = scene_provider
         self.max_regions = max_regions
@@ -142,6 +148,7 @@ class BaselineConfig(SentimentConfig):
             if name.endswith("_temperature") and getattr(self, name) <= 0:
                 raise ValueError(f"`{name}` must be positive, got {getattr(self, name)}.")
         check_choice("text_provider", self.text_provider, self.text_providers)
+        check_choice("text_pooling", self.text_pooling, TEXT_POOLINGS)
         check_choice("visual_provider", self.visual_provider, self.visual_providers)
         if self.scene_provider is not None:
             if "scene" not in self.reads:

@@ -134,7 +134,7 @@ class BaselineForSentimentClassification(SentimentPreTrainedModel):
         count = self.config.freeze_text_layers
         for encoder in (self.text_encoder, self.rationale_encoder):
             if isinstance(encoder, WordEmbeddings):
-                freeze_first_layers(encoder, -1 if count else 0)
+                freeze_first_layers(encoder, min(count, 0))  # transformer layers alone are numbered
             elif encoder is not None:
                 freeze_first_layers(encoder, count)
         for provider in (self.visual, self.scene):
@@ -189,7 +189,7 @@ class BaselineForSentimentClassification(SentimentPreTrainedModel):
         """Encode texts. States are `(batch, seq_len, text_size)`, real tokens first."""
         input_ids, mask, order = compact(input_ids, attention_mask.bool())
         states = layers.token_states("text", self.text_encoder, input_ids, mask, order)
-        return Tokens(states, mask, states[:, 0])
+        return Tokens(states, mask, states[:, 0] if self.config.text_pooling == "cls" else masked_mean(states, mask))
 
     def represent(self, posts: Posts) -> tuple[torch.Tensor, Mapping[str, Any]]:
         """Encode and pool the posts. Systems that encode in their own way override it."""

@@ -28,8 +28,8 @@ class Tokens(NamedTuple):
     Args:
         states (`torch.Tensor` of shape `(batch, tokens, dim)`): states of words or regions, zero where masked.
         mask (`torch.BoolTensor` of shape `(batch, tokens)`): all false for a post without that modality.
-        summary (`torch.Tensor` of shape `(batch, dim)`): first state of a text, or global vector of an image; zero for
-            a post without that modality.
+        summary (`torch.Tensor` of shape `(batch, dim)`): vector of a text by `text_pooling`, or global vector of an
+            image; zero for a post without that modality.
         scores (`torch.Tensor` of shape `(batch, classes)`, *optional*): probabilities of the object or place classes,
             from providers that have them.
     """

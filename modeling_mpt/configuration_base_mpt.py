@@ -33,10 +33,10 @@ class SentimentConfig(PreTrainedConfig):
             Vision encoder: any of `AutoModel` that takes `pixel_values`; the vision part of a dual encoder such as
             CLIP. A baseline with another visual provider has an object detector or an image classifier here.
         cnn_config (`dict` or [`TimmWrapperConfig`], *optional*):
-            CNN: any timm model. `None` builds the plain three-layer ConvNet of the paper's authors.
+            CNN: any timm model. `None` builds a plain ConvNet of a few layers.
         hidden_size (`int`, defaults to 768):
-            Size H of the vectors of modalities and of the fused post (paper, Table 2: "Embedding Size"). MPT needs an
-            even number. In a baseline, the size of its own layers.
+            Size H of the vectors of modalities and of the fused post (paper, Table 2: "Embedding Size"). MPT needs a
+            multiple of the number of its `text_branches`. In a baseline, the size of its own layers.
         perspectives (`list[str]`, defaults to positive, neutral, negative):
             Names of the rationales of a post, in the order of the rationale axis. Any number, at least one.
         share_text_encoder (`bool`, defaults to `True`):
@@ -54,7 +54,8 @@ class SentimentConfig(PreTrainedConfig):
         rationale_dropout (`float`, defaults to 0.0):
             Probability that a training post loses all its rationales, which trains the model for posts without any.
         freeze_text_layers, freeze_vision_layers (`int`, default 0):
-            Freeze the embeddings and the first k layers of the encoder; -1 freezes all of it.
+            Freeze the embeddings and the first k layers of the encoder; -1 freezes all of it. Static word embeddings
+            (`text_provider="embeddings"` of a baseline) have no layers: only -1 freezes them.
         freeze_cnn (`bool`, defaults to `False`):
             Freeze the CNN.
         freeze_batch_norm (`bool`, defaults to `True`):
@@ -64,6 +65,9 @@ class SentimentConfig(PreTrainedConfig):
             Weight of each label in the cross-entropy, for imbalanced data. `None` weighs all equally.
         label_smoothing (`float`, defaults to 0.0):
             Label smoothing of the cross-entropy.
+        random_encoders (`list[str]`, defaults to none):
+            Encoders that started at random, of text, vision, cnn, scene. `MPTTrainer` trains them at the rate of new
+            layers, also in a resumed run or when a saved model is trained further. `from_backbones` fills it.
         kwargs:
             `id2label`, `label2id`, `num_labels` and the arguments of [`PreTrainedConfig`]. The labels default to
             positive, neutral, negative; with `num_labels` other than 3, to LABEL_0, LABEL_1, … One of `id2label` and
@@ -100,6 +104,7 @@ class SentimentConfig(PreTrainedConfig):
         freeze_batch_norm: bool = True,
         class_weights: list[float] | tuple[float, ...] | None = None,
         label_smoothing: float = 0.0,
+        random_encoders: list[str] | tuple[str, ...] = (),
         **kwargs: Any,
     ) -> None:
         _check_names(type(self).__name__, kwargs, known=self.field_names())
@@ -121,6 +126,7 @@ class SentimentConfig(PreTrainedConfig):
         self.freeze_batch_norm = freeze_batch_norm
         self.class_weights = class_weights if class_weights is None else as_list("class_weights", class_weights)
         self.label_smoothing = label_smoothing
+        self.random_encoders = as_list("random_encoders", random_encoders)
         _complete_labels(kwargs)
         kwargs.setdefault("auto_map", self.own_auto_map())
         kwargs.setdefault("custom_pipelines", copy.deepcopy(CUSTOM_PIPELINES))
@@ -238,6 +244,8 @@ class SentimentConfig(PreTrainedConfig):
                 f"`class_weights` must be one non-negative number for each of the {self.num_labels} labels "
                 f"{list(self.id2label.values())}, not all 0, got {self.class_weights}."
             )
+        if self.random_encoders:
+            check_subset("random_encoders", self.random_encoders, ("text", "vision", "cnn", "scene"))
         for name in ("freeze_text_layers", "freeze_vision_layers"):
             if getattr(self, name) < -1:
                 raise ValueError(

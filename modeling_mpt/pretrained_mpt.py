@@ -13,7 +13,7 @@ from transformers import initialization as init
 from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.utils import ModelOutput
 
-from .backbones_mpt import has_class_token
+from .backbones_mpt import has_class_token, sentence_pooling
 from .inputs_mpt import check_inputs, position_limit
 from .packing_mpt import EncoderLayers
 from .processor_match_mpt import (
@@ -302,6 +302,8 @@ class SentimentPreTrainedModel(PreTrainedModel):
                 if processor is not None and field == "text_config":
                     check_vocabulary(config, processor.tokenizer)
                 encoders[field] = classes[field].from_pretrained(source, config=config, dtype=torch.float32)
+                if field == "text_config" and "text_pooling" in draft.field_names():
+                    config_kwargs.setdefault("text_pooling", sentence_pooling(source) or draft.text_pooling)
                 source = encoders[field].config
             config_kwargs[field] = source
         if "vision_config" in encoders and not has_class_token(encoders["vision_config"]):
@@ -310,7 +312,10 @@ class SentimentPreTrainedModel(PreTrainedModel):
         attention = {field: encoder.config._attn_implementation for field, encoder in encoders.items()}
         config_kwargs.setdefault("attn_implementation", attention)
         loaded = {ENCODERS[field]: encoder for field, encoder in encoders.items()}
-        model = cls(cls.config_class(**config_kwargs), **loaded).eval()
+        config = cls.config_class(**config_kwargs)
+        at_random = [field for field in classes if field not in encoders and getattr(config, field) is not None]
+        config.random_encoders = [field.removesuffix("_config") for field in at_random]
+        model = cls(config, **loaded).eval()
         if processor is not None and "image" in draft.modalities:
             check_image_size(model, processor)
         return model

@@ -6,7 +6,7 @@ from torch import nn
 
 from helpers import tiny
 from modeling_mpt import MPTForSentimentClassification, MPTModel
-from modeling_mpt.branches_mpt import ConvNet, SelectiveKernel, TextBranches
+from modeling_mpt.branches_mpt import ConvNet, SelectiveKernel, TextBranches, authors_convnet
 
 
 def test_selective_kernel_is_the_weighted_mean_of_its_convolutions():
@@ -36,7 +36,28 @@ def test_lstm_gives_the_state_at_the_last_real_token():
     assert output.shape == (2, 16)
 
 
-@pytest.mark.parametrize("text_branches", [["sknet"], ["lstm"], ["lstm", "sknet"]], ids=str)
+def test_the_mean_branch_reads_the_mean_of_the_real_tokens_and_has_its_share():
+    config = tiny.config(text_branches=["mean", "sknet", "lstm"], hidden_size=15)
+    branches = TextBranches(config, 32)
+    mask = torch.arange(6) < torch.tensor([[6], [2]])
+    states = torch.randn(2, 6, 32) * mask.unsqueeze(-1)
+    output = branches(states, mask)
+    torch.testing.assert_close(output[1, 10:], branches.mean(states[1, :2].mean(dim=0)))
+    torch.testing.assert_close(output[:, :5], branches.sknet(states, mask))
+    assert output.shape == (2, 15) and config.hidden_size == 15
+
+
+def test_the_mean_branch_follows_the_others_so_that_their_first_weights_stay():
+    two, three = (
+        tiny.model(text_branches=names, hidden_size=size).state_dict()
+        for names, size in ((["sknet", "lstm"], 16), (["sknet", "lstm", "mean"], 24))
+    )
+    names = [name for name in two if ".text_branches." in name]
+    assert names and all(two[name].shape == three[name].shape for name in names)
+    assert set(three) - set(two) == {"mpt.text_branches.mean.weight", "mpt.text_branches.mean.bias"}
+
+
+@pytest.mark.parametrize("text_branches", [["sknet"], ["lstm"], ["mean"], ["lstm", "sknet"]], ids=str)
 @pytest.mark.parametrize("image_branches", [["cnn"], ["vit"]], ids=str)
 def test_one_branch_alone_gives_the_full_size(text_branches, image_branches):
     model = tiny.model(text_branches=text_branches, image_branches=image_branches)
@@ -67,6 +88,39 @@ def test_modalities_that_are_left_out_are_not_built():
 @pytest.mark.parametrize("size", [1, 7, 32, 65])
 def test_plain_cnn_takes_any_size_of_image(size):
     assert ConvNet([4, 6, 5])(torch.randn(2, 3, size, size)).shape == (2, 5)
+
+
+def test_the_authors_cnn_has_the_layers_of_their_code():
+    # Conv2d(3, 16, 3, padding=1), ReLU, MaxPool2d(2), …: 64·28·28 features of 224 pixels to 768.
+    network = authors_convnet([16, 32, 64], grid_size=28, output_size=768)
+    sizes = {name: tuple(weight.shape) for name, weight in network.named_parameters() if name.endswith("weight")}
+    assert sizes == {
+        "layers.0.weight": (16, 3, 3, 3),
+        "layers.3.weight": (32, 16, 3, 3),
+        "layers.6.weight": (64, 32, 3, 3),
+        "projection.weight": (768, 50_176),
+    }
+    pixels = torch.randn(2, 3, 224, 224)
+    maps = pixels
+    for layer in (0, 3, 6):
+        weights = network.layers[layer].weight, network.layers[layer].bias
+        maps = nn.functional.max_pool2d(nn.functional.conv2d(maps, *weights, padding=1).relu(), 2)
+    expected = maps.flatten(1) @ network.projection.weight.T + network.projection.bias
+    torch.testing.assert_close(network(pixels), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_mpt_reads_images_with_the_authors_cnn(tmp_path):
+    model = tiny.model(cnn_variant="authors", grid_size=8)
+    output = model(**tiny.batch())
+    cnn, projection = model.mpt.image_branches.cnn, model.mpt.image_branches.projection
+    assert cnn.projection.out_features == 16 and projection.in_features == 16 + 32
+    model.save_pretrained(tmp_path)
+    loaded = MPTForSentimentClassification.from_pretrained(tmp_path)
+    torch.testing.assert_close(loaded(**tiny.batch()).logits, output.logits)
+    assert not any(
+        weight.requires_grad
+        for weight in tiny.model(cnn_variant="authors", freeze_cnn=True).mpt.image_branches.cnn.parameters()
+    )
 
 
 @pytest.mark.parametrize("architecture", ["test_resnet", "test_efficientnet", "test_convnext"])

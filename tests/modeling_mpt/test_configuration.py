@@ -38,6 +38,9 @@ def test_every_switch_comes_back_from_json(tmp_path):
         sknet_kernel_sizes=[1, 7],
         sknet_reduction=4,
         cnn_channels=[4],
+        cnn_variant="authors",
+        grid_size=5,
+        fusion="literal",
         vision_pooling="mean",
         pixel_mean=[0.1, 0.2, 0.3],
         pixel_std=[0.4, 0.5, 0.6],
@@ -52,6 +55,7 @@ def test_every_switch_comes_back_from_json(tmp_path):
         contrastive_view="fused",
         contrastive_temperature=0.2,
         contrastive_epsilon=1e-6,
+        contrastive_reduction="sum",
         class_weights=[1.0, 2.0],
         label_smoothing=0.1,
     )
@@ -118,7 +122,9 @@ def test_default_lists_are_not_shared_between_configurations():
 
 
 WRONG = [
-    (dict(hidden_size=15), "`hidden_size`", "even, got 15"),
+    (dict(hidden_size=15), "`hidden_size`", "multiple of 2, the number of `text_branches`, e.g. 16, got 15"),
+    (dict(hidden_size=256, text_branches=["mean", "lstm", "sknet"]), "multiple of 3", "e.g. 255, got 256"),
+    (dict(hidden_size=0), "`hidden_size`", "e.g. 2, got 0"),
     (dict(hidden_size="16"), "`hidden_size`", "integer, got '16'"),
     (dict(perspectives=[]), "`perspectives`", "leave 'rationales' out of `modalities`"),
     (dict(perspectives=["a", "a"]), "distinct", "got ['a', 'a']"),
@@ -129,6 +135,11 @@ WRONG = [
     (dict(image_branches=["resnet"]), "got ['resnet']", "['cnn', 'vit']"),
     (dict(sknet_kernel_sizes=[4]), "`sknet_kernel_sizes`", "odd"),
     (dict(sknet_reduction=0), "`sknet_reduction`", "positive"),
+    (dict(grid_size=0), "`grid_size`", "positive"),
+    (dict(fusion="concat"), "`fusion`", "['laff', 'literal']"),
+    (dict(cnn_variant="resnet"), "`cnn_variant`", "['pooled', 'authors']"),
+    (dict(cnn_variant="authors", cnn_config=tiny.timm_config()), "`cnn_variant='authors'`", "leave one of both out"),
+    (dict(contrastive_reduction="none"), "`contrastive_reduction`", "['mean', 'sum']"),
     (dict(cnn_channels=[]), "`cnn_channels`", "[64, 128, 256]"),
     (dict(vision_pooling="max"), "`vision_pooling`", "['cls', 'mean']"),
     (dict(pixel_mean=[0.5]), "`pixel_mean`", "three numbers"),

@@ -1,8 +1,10 @@
 """Tests of the models' `from_backbones`: fields from the processor, and contradictions."""
 
+import json
+
 import pytest
 import torch
-from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
+from transformers import BertModel, CLIPConfig, CLIPImageProcessor, CLIPModel
 
 from helpers import tiny, tiny_processor
 from modeling_mpt import SYSTEMS, MPTForSentimentClassification
@@ -99,3 +101,30 @@ def test_baselines_take_their_fields_from_the_processor_too(name):
     assert model.config.perspectives == ["irony"] and model.config.num_labels == 2
     with pytest.raises(ValueError, match="rationales.*the processor makes"):
         SYSTEMS[name][1].from_backbones(**TINY, processor=processor, use_rationales=True)
+
+
+POOLINGS = {
+    "none": (None, "cls"),
+    "mean": (
+        {"pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True, "word_embedding_dimension": 32},
+        "mean",
+    ),
+    "cls": ({"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}, "cls"),
+    "new file": ({"embedding_dimension": 32, "pooling_mode": "mean", "include_prompt": True}, "mean"),
+    "maximum": ({"pooling_mode": ["max", "mean"]}, "cls"),
+}
+
+
+@pytest.mark.parametrize(("saved", "expected"), POOLINGS.values(), ids=POOLINGS)
+def test_a_text_is_pooled_as_its_encoder_was_trained(saved, expected, tmp_path, caplog):
+    folder, model_folder = tmp_path / "text", tmp_path / "model"
+    BertModel(tiny.text_config()).save_pretrained(folder)
+    if saved is not None:
+        (folder / "1_Pooling").mkdir()
+        (folder / "1_Pooling" / "config.json").write_text(json.dumps(saved))
+    network = SYSTEMS["bert"][1]
+    with caplog.at_level("WARNING"):
+        network.from_backbones(str(folder)).save_pretrained(model_folder)
+    assert ("['max', 'mean'], which is not offered" in caplog.text) is ("max" in str(saved))
+    assert network.from_pretrained(model_folder).config.text_pooling == expected
+    assert network.from_backbones(str(folder), text_pooling="cls").config.text_pooling == "cls"

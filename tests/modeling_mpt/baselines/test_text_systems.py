@@ -66,6 +66,28 @@ def test_words_can_be_the_states_of_the_text_encoder():
     assert torch.isfinite(encoder(**tiny.batch()).logits).all()
 
 
+@torch.no_grad()
+def test_text_pooling_mean_averages_the_real_tokens():
+    model, batch = tiny_baselines.model("bert", text_pooling="mean"), tiny.batch()
+    logits = model(**batch).logits
+    for row in TEXTS:
+        ids = batch["input_ids"][row][batch["attention_mask"][row].bool()].unsqueeze(0)
+        states = model.text_encoder(input_ids=ids).last_hidden_state[0]
+        torch.testing.assert_close(logits[row], model.classifier[1](states.mean(dim=0)), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(logits[3], model.classifier[1].bias)  # no text
+
+
+@pytest.mark.parametrize("name", ["bert", "late_fusion", "citenet", "cgaft"])
+def test_systems_that_read_one_vector_of_a_text_pool_it_as_configured(name):
+    cls, mean = (tiny_baselines.model(name, text_pooling=pooling) for pooling in ("cls", "mean"))
+    assert list(cls.state_dict()) == list(mean.state_dict())
+    # The networks that CGAFT mixes are equal before training, so that only its weights depend on the text's vector.
+    field = "policy_weights" if name == "cgaft" else "logits"
+    by_cls, by_mean = (model(**tiny.batch())[field] for model in (cls, mean))
+    assert not torch.allclose(by_cls[0], by_mean[0])
+    torch.testing.assert_close(by_cls[4], by_mean[4])  # the mean of one token is its state
+
+
 @pytest.mark.parametrize("text", tiny.TEXT_ENCODERS)
 @torch.no_grad()
 def test_bert_classifies_the_first_state_of_any_encoder(text):
