@@ -7,6 +7,7 @@ from torch import nn
 
 from .baselines_modeling_mpt import BaselineConfig, BaselineForSentimentClassification, Tokens
 from .baselines_visual_mpt import CnnGrid
+from .branches_mpt import authors_convnet
 from .packing_mpt import NO_LAYERS, EncoderLayers
 
 
@@ -42,21 +43,13 @@ class ImageCNNSentimentConfig(BaselineConfig):
 
 
 class FlattenedCnn(CnnGrid):
-    """Plain CNN whose whole feature map goes through one linear layer.
-
-    Each layer is a 3×3 convolution, ReLU and 2×2 max pooling. The linear layer has nearly all of the 38.5 million
-    parameters.
-    """
+    """Plain CNN of the authors' code, see [`authors_convnet`], whose vector is the only region of an image."""
 
     def __init__(self, config: ImageCNNSentimentConfig) -> None:
         nn.Module.__init__(self)
         self.freeze_batch_norm = config.freeze_batch_norm
-        layers: list[nn.Module] = []
-        for width_in, width_out in zip([3, *config.cnn_channels], config.cnn_channels, strict=False):
-            layers += [nn.Conv2d(width_in, width_out, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
-        self.cnn = nn.Sequential(*layers)
-        self.grid = nn.AdaptiveAvgPool2d(config.grid_size)
-        self.projection = nn.Linear(config.cnn_channels[-1] * config.grid_size**2, config.hidden_size)
+        network = authors_convnet(config.cnn_channels, config.grid_size, config.hidden_size)
+        self.cnn, self.grid, self.projection = network.layers, network.grid, network.projection
         self.size = config.hidden_size
 
     def encode_images(

@@ -1,4 +1,6 @@
-"""Feature extractors of MPT: SKNet and LSTM for the text, CNN and ViT for the image."""
+"""Feature extractors of MPT: SKNet, LSTM and mean for the text, CNN and ViT for the image."""
+
+from collections import OrderedDict
 
 import torch
 from torch import nn
@@ -20,6 +22,8 @@ class SelectiveKernel(nn.Module):
     """SKNet over tokens: convolutions of several widths, mixed per channel.
 
     The content of the whole text determines the mix (Li et al., *Selective Kernel Networks*; h1 of the paper's Eq. 1).
+    That network normalizes each convolution and the squeezed vector over the batch; here nothing is normalized, because
+    the statistics of a batch would include padding and change with the other posts.
 
     The kernel sizes are odd widths in tokens; the `input_size` E is squeezed to `max(E // reduction, 32)`.
     """
@@ -46,16 +50,22 @@ class SelectiveKernel(nn.Module):
 
 
 class TextBranches(nn.Module):
-    """Text features t' = [h1; h2]: SKNet and LSTM on token states (paper, Eq. 1 and 2)."""
+    """Text features t' = [h1; h2]: SKNet and LSTM on token states (paper, Eq. 1 and 2).
+
+    The optional branch "mean" is not in the paper: a linear layer on the mean of the states, which is the vector that
+    encoders of sentences are trained for. The branches have equal shares of t', in this order.
+    """
 
     def __init__(self, config, input_size: int) -> None:
         super().__init__()
         size = config.hidden_size // len(config.text_branches)
-        self.sknet = self.lstm = None
+        self.sknet = self.lstm = self.mean = None
         if "sknet" in config.text_branches:
             self.sknet = SelectiveKernel(input_size, size, config.sknet_kernel_sizes, config.sknet_reduction)
         if "lstm" in config.text_branches:
             self.lstm = nn.LSTM(input_size, size, batch_first=True)
+        if "mean" in config.text_branches:
+            self.mean = nn.Linear(input_size, size)
 
     def forward(self, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Extract t' `(batch, hidden)` from states `(batch, seq_len, input_size)`.
@@ -69,13 +79,15 @@ class TextBranches(nn.Module):
             outputs, _ = self.lstm(states)
             last = (mask.sum(dim=1) - 1).clamp(min=0)  # of the last real token
             features.append(outputs[torch.arange(outputs.shape[0], device=outputs.device), last])
+        if self.mean is not None:
+            features.append(self.mean(masked_mean(states, mask)))
         return torch.cat(features, dim=-1)
 
 
 class ConvNet(nn.Module):
-    """Plain CNN with global average pooling.
+    """Plain CNN with global average pooling; it is ours, for [`authors_convnet`] see below.
 
-    Each layer has a 3×3 convolution, group normalization (no batch statistics), ReLU and max pooling.
+    Each layer has a 3×3 convolution of stride 2, group normalization (no batch statistics), ReLU and max pooling.
     """
 
     def __init__(self, channels: list[int]) -> None:
@@ -96,13 +108,33 @@ class ConvNet(nn.Module):
         return self.layers(pixel_values).mean(dim=(2, 3))
 
 
+def authors_convnet(channels: list[int], grid_size: int, output_size: int) -> nn.Sequential:
+    """Build the CNN of the authors' code: its whole feature map goes through one linear layer.
+
+    Each layer has a 3×3 convolution of stride 1, ReLU and 2×2 max pooling, without normalization. It halves the image:
+    three give 28×28 cells for 224 pixels. A map of another size is average-pooled to `grid_size`, which repeats the
+    cells of a smaller one. With 16, 32 and 64 channels and 768 outputs, the linear layer has nearly all of the 38.5
+    million parameters.
+    """
+    layers: list[nn.Module] = []
+    for width_in, width_out in zip([3, *channels], channels, strict=False):
+        layers += [nn.Conv2d(width_in, width_out, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+    parts = {
+        "layers": nn.Sequential(*layers),
+        "grid": nn.AdaptiveAvgPool2d(grid_size),
+        "flatten": nn.Flatten(),
+        "projection": nn.Linear(channels[-1] * grid_size**2, output_size),
+    }
+    return nn.Sequential(OrderedDict(parts))
+
+
 class ImageBranches(nn.Module):
     """Image features v' = W_p [h3; h4] + b_p: CNN, ViT and projection (paper, Eq. 3 and 4).
 
     Args:
         config ([`MPTConfig`])
         vision_encoder ([`PreTrainedModel`], *optional*): `None` if `image_branches` lacks "vit".
-        cnn ([`PreTrainedModel`], *optional*): a [`TimmWrapperModel`]; `None` for the plain ConvNet or no CNN.
+        cnn ([`PreTrainedModel`], *optional*): a [`TimmWrapperModel`]; `None` for a plain CNN or none.
     """
 
     def __init__(self, config, vision_encoder: PreTrainedModel | None, cnn: PreTrainedModel | None) -> None:
@@ -119,6 +151,9 @@ class ImageBranches(nn.Module):
         if cnn is not None:
             self.scale, self.shift = pixel_conversion(cnn, config)
             size += cnn.timm_model.num_features
+        elif "cnn" in config.image_branches and config.cnn_variant == "authors":
+            self.cnn = authors_convnet(config.cnn_channels, config.grid_size, config.hidden_size)
+            size += config.hidden_size
         elif "cnn" in config.image_branches:
             self.cnn = ConvNet(config.cnn_channels)
             size += config.cnn_channels[-1]

@@ -11,15 +11,17 @@ def masked_softmax(scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 
 
 class LightweightAttentionFusion(nn.Module):
-    """LAFF: weighted sum of the modalities in a common space.
+    """LAFF: weighted sum of the modalities, with weights from one learned scorer (paper, Eq. 6).
 
-    Each modality has its own tanh(linear) into that space, and one learned scorer gives the weights (paper, Eq. 6;
-    Hu et al., *Lightweight Attentional Feature Fusion*).
+    Each modality has its own tanh(linear) into a common space (Hu et al., *Lightweight Attentional Feature Fusion*,
+    the paper's source). With `literal`, the vectors themselves are scored and summed, as Eq. 6 is written.
     """
 
-    def __init__(self, num_inputs: int, hidden_size: int) -> None:
+    def __init__(self, num_inputs: int, hidden_size: int, literal: bool = False) -> None:
         super().__init__()
-        self.transforms = nn.ModuleList(nn.Linear(hidden_size, hidden_size) for _ in range(num_inputs))
+        self.transforms = None
+        if not literal:
+            self.transforms = nn.ModuleList(nn.Linear(hidden_size, hidden_size) for _ in range(num_inputs))
         self.scorer = nn.Linear(hidden_size, 1, bias=False)  # a bias would cancel in the softmax
 
     def forward(self, vectors: list[torch.Tensor], mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -30,9 +32,10 @@ class LightweightAttentionFusion(nn.Module):
         Returns:
             The fused vector `(batch, hidden)` and the weights α `(batch, M)`, which sum to 1 (to 0 for an empty post).
         """
-        common = torch.stack(
-            [torch.tanh(transform(vector)) for transform, vector in zip(self.transforms, vectors, strict=True)], dim=1
-        )  # (batch, M, hidden)
+        if self.transforms is not None:
+            pairs = zip(self.transforms, vectors, strict=True)
+            vectors = [torch.tanh(transform(vector)) for transform, vector in pairs]
+        common = torch.stack(vectors, dim=1)  # (batch, M, hidden)
         weights = masked_softmax(self.scorer(common).squeeze(-1), mask)
         return (weights.to(common.dtype).unsqueeze(-1) * common).sum(dim=1), weights
 

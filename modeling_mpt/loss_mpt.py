@@ -18,6 +18,7 @@ def cross_modal_contrastive_loss(
     labels: torch.Tensor,
     temperature: float = 1.0,
     epsilon: float = 1e-8,
+    reduction: str = "mean",
 ) -> torch.Tensor:
     r"""Compute MLCL between text and image vectors (paper, Algorithm 2).
 
@@ -26,7 +27,7 @@ def cross_modal_contrastive_loss(
 
     with cosines s and C(i) the posts with the label of i, including i. The sum over t runs over C(i), because s₊
     exists for positive pairs alone. Two additions: the mean over i, as a sum would let the batch size change the
-    weight λ2, and the temperature τ (1 in the paper).
+    weight λ2 (`reduction="sum"` is the paper's), and the temperature τ (1 in the paper).
 
     Vectors are `(batch, hidden)`, labels `(batch,)`. The loss of an empty batch is 0.
     """
@@ -37,11 +38,13 @@ def cross_modal_contrastive_loss(
     right = F.pad(similarity.flip(1).logcumsumexp(dim=1)[:, :-1], (1, 0), value=-math.inf).flip(1)
     log_epsilon = similarity.new_tensor(math.log(epsilon))
     log_denominator = torch.logaddexp(torch.logaddexp(left, log_epsilon), right)
-    return _mean_over_positives(similarity - log_denominator, label_mask(labels))
+    return _mean_over_positives(similarity - log_denominator, label_mask(labels), reduction)
 
 
-def supervised_contrastive_loss(embeds: torch.Tensor, labels: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
-    """Compute the supervised contrastive loss, averaged over the batch.
+def supervised_contrastive_loss(
+    embeds: torch.Tensor, labels: torch.Tensor, temperature: float = 1.0, reduction: str = "mean"
+) -> torch.Tensor:
+    """Compute the supervised contrastive loss, averaged over the batch or with `reduction="sum"` summed.
 
     L_out of Khosla et al., *Supervised Contrastive Learning*, of vectors `(batch, hidden)`. A post without another one
     of its label adds 0. The loss of an empty batch is 0.
@@ -50,7 +53,8 @@ def supervised_contrastive_loss(embeds: torch.Tensor, labels: torch.Tensor, temp
     own = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
     others = similarity.masked_fill(own, torch.finfo(similarity.dtype).min)
     # Similarities are symmetric: columns are the anchors, as in `cross_modal_contrastive_loss`.
-    return _mean_over_positives(similarity - others.logsumexp(dim=0, keepdim=True), label_mask(labels) & ~own)
+    log_probability = similarity - others.logsumexp(dim=0, keepdim=True)
+    return _mean_over_positives(log_probability, label_mask(labels) & ~own, reduction)
 
 
 def instance_contrastive_loss(queries: torch.Tensor, keys: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
@@ -100,7 +104,7 @@ def _cosines(rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
         return F.normalize(rows.float(), dim=-1) @ F.normalize(columns.float(), dim=-1).T
 
 
-def _mean_over_positives(log_probability: torch.Tensor, positives: torch.Tensor) -> torch.Tensor:
-    """Average over the positives of each column (0 without any), then over columns, and negate."""
+def _mean_over_positives(log_probability: torch.Tensor, positives: torch.Tensor, reduction: str) -> torch.Tensor:
+    """Average over the positives of each column (0 without any), average or sum over columns, and negate."""
     per_column = torch.where(positives, log_probability, 0.0).sum(dim=0) / positives.sum(dim=0).clamp(min=1)
-    return -per_column.sum() / max(positives.shape[1], 1)
+    return -per_column.sum() / (1 if reduction == "sum" else max(positives.shape[1], 1))

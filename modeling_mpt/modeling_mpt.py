@@ -73,7 +73,7 @@ class MPTModel(MPTPreTrainedModel):
                 remove_pooler(vision_encoder)
             self.image_branches = ImageBranches(config, vision_encoder, cnn)
         self.dropout = nn.Dropout(config.dropout)
-        self.fusion = LightweightAttentionFusion(len(reads), config.hidden_size)
+        self.fusion = LightweightAttentionFusion(len(reads), config.hidden_size, literal=config.fusion == "literal")
         self.freeze()
         self.post_init()
 
@@ -336,9 +336,12 @@ class MPTForSentimentClassification(MPTPreTrainedModel):
                     labels[both],
                     config.contrastive_temperature,
                     config.contrastive_epsilon,
+                    config.contrastive_reduction,
                 )
             else:
-                loss_mlcl = supervised_contrastive_loss(fused_embeds, labels, config.contrastive_temperature)
+                loss_mlcl = supervised_contrastive_loss(
+                    fused_embeds, labels, config.contrastive_temperature, config.contrastive_reduction
+                )
             losses["loss"] = losses["loss"] + config.loss_weight_mlcl * loss_mlcl
             losses["loss_mlcl"] = loss_mlcl
         return losses

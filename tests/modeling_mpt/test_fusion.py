@@ -1,6 +1,7 @@
 """Tests of the fusion: weights over the modalities of a post, none for missing ones."""
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -34,6 +35,20 @@ def test_laff_is_equation_6():
         alpha = torch.stack([fusion.scorer.weight[0] @ vector for vector in common]).softmax(0)
         torch.testing.assert_close(weights[post], alpha)
         torch.testing.assert_close(fused[post], sum(a * vector for a, vector in zip(alpha, common, strict=True)))
+
+
+def test_literal_fusion_is_equation_6_as_written():
+    torch.manual_seed(0)
+    fusion = LightweightAttentionFusion(3, 4, literal=True)
+    vectors, mask = list(torch.randn(3, 2, 4)), torch.tensor([[True, True, True], [True, False, True]])
+    fused, weights = fusion(vectors, mask)
+    for post, present in enumerate(([0, 1, 2], [0, 2])):
+        scores = [math.exp((fusion.scorer.weight[0] @ vectors[m][post]).item()) for m in present]
+        alpha = [score / sum(scores) for score in scores]
+        assert weights[post, present].tolist() == pytest.approx(alpha)
+        expected = sum(a * vectors[m][post] for a, m in zip(alpha, present, strict=True))
+        torch.testing.assert_close(fused[post], expected)
+    assert [name for name, _ in tiny.model(fusion="literal").mpt.fusion.named_parameters()] == ["scorer.weight"]
 
 
 def test_the_order_of_perspectives_matters():

@@ -31,6 +31,11 @@ def algorithm_1(labels: list[int]) -> list[list[int]]:
 
 def algorithm_2(texts, images, labels: list[int], temperature: float, epsilon: float) -> float:
     """Compute Algorithm 2 line by line, averaged over N."""
+    return algorithm_2_as_written(texts, images, labels, temperature, epsilon) / len(labels)
+
+
+def algorithm_2_as_written(texts, images, labels: list[int], temperature: float = 1.0, epsilon: float = 1e-8) -> float:
+    """Compute Algorithm 2 line by line."""
     n = len(labels)
     mask = algorithm_1(labels)
     s = [[cosine(texts[t], images[i]) / temperature for i in range(n)] for t in range(n)]
@@ -46,7 +51,7 @@ def algorithm_2(texts, images, labels: list[int], temperature: float, epsilon: f
                     denominator += math.exp(s[t][j])
             inner += math.log(math.exp(s_plus) / denominator)
         total += inner / len(positives)
-    return -total / n
+    return -total
 
 
 def supervised_contrastive(vectors, labels: list[int], temperature: float) -> float:
@@ -78,6 +83,13 @@ def test_cross_modal_loss_is_algorithm_2(temperature, epsilon, labels):
     assert loss.item() == pytest.approx(
         algorithm_2(texts.tolist(), images.tolist(), labels, temperature, epsilon), rel=1e-5
     )
+
+
+@pytest.mark.parametrize("labels", [LABELS, [0] * 7, [1, 0]], ids=str)
+def test_the_sum_at_temperature_1_is_algorithm_2_as_written(labels):
+    texts, images = vectors(len(labels), 1), vectors(len(labels), 2)
+    loss = cross_modal_contrastive_loss(texts, images, torch.tensor(labels), reduction="sum")
+    assert loss.item() == pytest.approx(algorithm_2_as_written(texts.tolist(), images.tolist(), labels), rel=1e-5)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.03])
@@ -194,6 +206,16 @@ def test_mlcl_compares_the_posts_with_both_text_and_image():
         1e-3,
     )
     assert output.loss_mlcl.item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(("view", "posts"), [("cross_modal", 3), ("fused", 5)])
+def test_the_sum_of_mlcl_is_its_mean_times_the_number_of_posts_compared(view, posts):
+    mean, total = (
+        tiny.model(contrastive_view=view, contrastive_reduction=reduction)(**tiny.batch(labels=True))
+        for reduction in ("mean", "sum")
+    )
+    torch.testing.assert_close(total.loss_mlcl, posts * mean.loss_mlcl)
+    torch.testing.assert_close(total.loss, total.loss_ce + 0.1 * total.loss_mlcl)
 
 
 def test_without_any_pair_mlcl_is_zero_and_gradients_are_finite():
