@@ -225,6 +225,11 @@ class SentimentConfig(PreTrainedConfig):
                 if not isinstance(value, kind) or isinstance(value, bool) is not (kind is bool):
                     raise ValueError(f"`{name}` must be {description}, got {value!r}.{hint}")
         check_choice("vision_pooling", self.vision_pooling, VISION_POOLINGS)
+        if self.problem_type not in (None, "single_label_classification"):
+            raise ValueError(
+                "A post has one label: `problem_type` must be 'single_label_classification', got "
+                f"{self.problem_type!r}."
+            )
         if not self.perspectives or len(set(self.perspectives)) < len(self.perspectives):
             raise ValueError(
                 f"`perspectives` must be one or more distinct names, e.g. {list(SENTIMENTS)}, got "

@@ -161,6 +161,7 @@ WRONG = [
     (dict(id2label={0: "no", 1: "no"}), "`id2label`", "distinct"),
     (dict(text_config="google-bert/bert-base-uncased"), "got 'google-bert", "from_backbones"),
     (dict(cnn_config={"architecture": "resnet18"}), "`cnn_config`", "'model_type'"),
+    (dict(problem_type="regression"), "`problem_type`", "single_label_classification"),
     (dict(loss_weigth_mlcl=0.2), "`loss_weigth_mlcl`", "Did you mean `loss_weight_mlcl`?"),
 ]
 

@@ -26,13 +26,15 @@ common = common_tests("test_modeling_common")
 configurations = common_tests("test_configuration_common")
 
 NOT_APPLICABLE = {
-    "test_problem_types": "A post has one label; several labels and numbers are no problem types of these networks.",
+    "test_problem_types": "A post has one label: a configuration refuses several labels and numbers.",
     "test_eager_matches_sdpa_inference_24_fp32_pad_left_output_attentions": (
-        "SDPA returns no attentions: the networks refuse to, in one line, where transformers' encoders return `None`."
+        "SDPA computes no attentions to return: a network refuses where transformers warns and returns `None`."
     ),
 }
 NOT_APPLICABLE_TO_BASELINES = {
-    "test_can_load_ignoring_mismatched_shapes": "It takes the first linear layers of the network for the classifier.",
+    "test_can_load_ignoring_mismatched_shapes": (
+        "The test looks for the classifier among the linear layers at the top, which a baseline has many of."
+    ),
 }
 # Number of positions that each encoder reads.
 POSITIONS = {"text": 12, "vision": 17, "rationale": 20}
