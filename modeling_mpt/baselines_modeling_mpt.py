@@ -132,11 +132,11 @@ class BaselineForSentimentClassification(SentimentPreTrainedModel):
     def freeze(self) -> None:
         """Stop the gradients of the parameters that the configuration freezes."""
         count = self.config.freeze_text_layers
-        for encoder in (self.text_encoder, self.rationale_encoder):
-            if isinstance(encoder, WordEmbeddings):
-                freeze_first_layers(encoder, min(count, 0))  # transformer layers alone are numbered
-            elif encoder is not None:
-                freeze_first_layers(encoder, count)
+        if self.text_encoder is not None:
+            has_layers = self.config.text_provider == "encoder"  # static words are frozen by -1 alone
+            freeze_first_layers(self.text_encoder, count if has_layers else min(count, 0))
+        if self.rationale_encoder is not None:
+            freeze_first_layers(self.rationale_encoder, count)
         for provider in (self.visual, self.scene):
             if provider is not None:
                 provider.freeze(self.config)

@@ -18,11 +18,17 @@ class MPTTrainingArguments(TrainingArguments):
 
     Args:
         head_learning_rate (`float`, *optional*):
-            Learning rate of the new layers, i.e. all outside text encoder, vision encoder and CNN. They start at
-            random and usually need 10 to 100 times the rate of a pretrained encoder. Defaults to `learning_rate`.
+            Learning rate of what starts at random: all layers outside the encoders, the plain CNNs, and encoders that
+            were built from a configuration (`random_encoders` of the model's configuration). They usually need 10 to
+            100 times the rate of a pretrained encoder. Defaults to `learning_rate`.
         vision_learning_rate (`float`, *optional*):
-            Learning rate of the vision encoder and the CNN, e.g. to train them from scratch. Defaults to
-            `learning_rate`.
+            Learning rate of vision encoder and timm CNN. Defaults to `learning_rate` for pretrained ones, and to
+            `head_learning_rate` for those that start at random.
+        word_learning_rate (`float`, *optional*):
+            Learning rate of static word embeddings (`text_provider="embeddings"` of a baseline), whether they start at
+            random or from an encoder's. Defaults to `head_learning_rate`.
+        early_stopping_patience (`int`, *optional*):
+            Number of evaluations without a better value of `metric_for_best_model` after which training ends.
         bf16 (`bool`, *optional*):
             Whether to compute in bf16 under autocast, with weights in fp32. Default: on hardware that multiplies
             matrices in bf16 (recent GPUs; CPUs with AMX), unless `fp16` is on.
@@ -37,15 +43,22 @@ class MPTTrainingArguments(TrainingArguments):
             Number of checkpoints to keep; the best and the last are always kept until training ends.
 
     Raises:
-        ValueError: For a learning rate that is not positive, or a `label_smoothing_factor`.
+        ValueError: For a learning rate that is not positive, a patience below 1, or a `label_smoothing_factor`.
     """
 
-    learning_rate: float = field(default=1e-5, metadata={"help": "Learning rate of the encoders."})
+    learning_rate: float = field(default=1e-5, metadata={"help": "Learning rate of the pretrained encoders."})
     head_learning_rate: float | None = field(
-        default=None, metadata={"help": "Learning rate of the new layers. Defaults to `learning_rate`."}
+        default=None, metadata={"help": "Learning rate of what starts at random. Defaults to `learning_rate`."}
     )
     vision_learning_rate: float | None = field(
-        default=None, metadata={"help": "Learning rate of vision encoder and CNN. Defaults to `learning_rate`."}
+        default=None,
+        metadata={
+            "help": "Learning rate of vision encoder and timm CNN. Defaults to `learning_rate` if pretrained, to "
+            "`head_learning_rate` if not."
+        },
+    )
+    word_learning_rate: float | None = field(
+        default=None, metadata={"help": "Learning rate of static word embeddings. Defaults to `head_learning_rate`."}
     )
     lr_scheduler_type: str = field(default="cosine", metadata={"help": "The learning rate's schedule."})
     num_train_epochs: float = field(default=20.0, metadata={"help": "Number of passes over the training posts."})
@@ -61,6 +74,9 @@ class MPTTrainingArguments(TrainingArguments):
     save_total_limit: int | None = field(
         default=1, metadata={"help": "Checkpoints to keep, in addition to best and last."}
     )
+    early_stopping_patience: int | None = field(
+        default=None, metadata={"help": "Evaluations without improvement after which training ends."}
+    )
     bf16: bool | None = field(
         default=None, metadata={"help": "Compute in bf16. Default: on hardware that multiplies matrices in bf16."}
     )
@@ -72,13 +88,15 @@ class MPTTrainingArguments(TrainingArguments):
     )
 
     def __post_init__(self) -> None:
-        for name in ("head_learning_rate", "vision_learning_rate"):
+        for name in ("head_learning_rate", "vision_learning_rate", "word_learning_rate"):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(
                     f"`{name}` must be positive, got {value}. To freeze encoders, set `freeze_text_layers`, "
                     "`freeze_vision_layers` and `freeze_cnn` in the model's configuration."
                 )
+        if self.early_stopping_patience is not None and self.early_stopping_patience < 1:
+            raise ValueError(f"`early_stopping_patience` must be at least 1, got {self.early_stopping_patience}.")
         if self.label_smoothing_factor:
             raise ValueError(
                 f"`label_smoothing_factor` must be 0, got {self.label_smoothing_factor}. Set `label_smoothing` in the "

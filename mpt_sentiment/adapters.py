@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
-from transformers import AutoConfig
+from transformers import AutoConfig, PreTrainedModel
 
 from modeling_mpt import SYSTEMS
+from modeling_mpt.learning_rates import TEXT_ENCODERS
 from modeling_mpt.pretrained_mpt import ENCODERS, SentimentPreTrainedModel
-from modeling_mpt.trainer_mpt import TEXT_ENCODERS
 from mpt_sentiment.backbones import encoders_read
 from mpt_sentiment.training_arguments import LoraArguments, ModelArguments
 
@@ -74,12 +74,15 @@ def modules_without_encoders(model: nn.Module) -> list[str]:
     all_names = [name for name, _ in model.named_modules()]
     names = []
 
+    def is_adapted(name: str, module: nn.Module) -> bool:
+        return name in ADAPTED and isinstance(module, PreTrainedModel)  # static word embeddings are none
+
     def visit(module: nn.Module, prefix: str) -> None:
         for name, child in module.named_children():
             path = f"{prefix}{name}"
-            if name in ADAPTED or not any(True for _ in child.parameters()):
+            if is_adapted(name, child) or not any(True for _ in child.parameters()):
                 continue
-            has_encoder = any(part in ADAPTED for inner, _ in child.named_modules() for part in inner.split("."))
+            has_encoder = any(is_adapted(inner.split(".")[-1], module) for inner, module in child.named_modules())
             ambiguous = sum(other.endswith(path) for other in all_names) > 1
             if has_encoder or ambiguous or isinstance(child, nn.ModuleList | nn.ModuleDict):
                 visit(child, f"{path}.")

@@ -58,6 +58,7 @@ def test_every_switch_comes_back_from_json(tmp_path):
         contrastive_reduction="sum",
         class_weights=[1.0, 2.0],
         label_smoothing=0.1,
+        random_encoders=["cnn"],
     )
     config = tiny.config(**changes, id2label={0: "no", 1: "yes"})
     assert set(MPTConfig.field_names()) - set(changes) == {"text_config", "vision_config", "cnn_config"}

@@ -180,7 +180,7 @@ def test_each_kind_of_layer_has_its_learning_rate_and_vectors_do_not_decay(tmp_p
         rate = 1e-3
         if name.startswith(("mpt.text_encoder.", "mpt.rationale_encoder.")):
             rate = 1e-5
-        elif name.startswith(("mpt.image_branches.vision_encoder.", "mpt.image_branches.cnn.")):
+        elif name.startswith("mpt.image_branches.vision_encoder."):
             rate = 1e-4
         assert group["lr"] == rate, name
         assert group["weight_decay"] == (0.1 if parameter.ndim > 1 else 0.0), name
@@ -348,6 +348,7 @@ def test_a_machine_without_an_accelerator_trains_on_its_cpu(tmp_path, monkeypatc
     [
         ({"head_learning_rate": 0.0}, "`head_learning_rate`.*positive.*0.0"),
         ({"vision_learning_rate": -1e-4}, "`vision_learning_rate`.*positive.*-0.0001"),
+        ({"word_learning_rate": 0.0}, "`word_learning_rate`.*positive.*0.0"),
         ({"label_smoothing_factor": 0.1}, "0.1.*`label_smoothing`"),
     ],
 )

@@ -111,7 +111,7 @@ def test_learning_rates_by_part_apply_to_adapted_models(tmp_path):
     assert by_part == {
         "text_encoder": {1e-5},
         "vision_encoder": {1e-4},
-        "cnn": {1e-4},
+        "cnn": {1e-3},  # the plain ConvNet
         "projection": {1e-3},
         "classifier": {1e-3},
     }
