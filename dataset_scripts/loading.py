@@ -7,14 +7,15 @@ from typing import Any
 
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
-from dataset_scripts.loaders.published import open_dataset, standard_columns
+from dataset_scripts.loaders.opening import open_dataset
+from dataset_scripts.loaders.published import OPTIONS, standard_columns
 from dataset_scripts.rationales.join import join_rationales
 from dataset_scripts.reading.archives import ArchiveLimits, raw_folder
 from dataset_scripts.reading.option_names import load_call, option, option_name
 from dataset_scripts.reading.report import BuildReport, check_on_error, did_you_mean
 from dataset_scripts.reading.tables import SUFFIXES
 from dataset_scripts.registry import DATASETS
-from dataset_scripts.schema import CONTENT
+from dataset_scripts.schema import CONTENT, null_rows, rationale_column
 
 logger = logging.getLogger(__name__)
 
@@ -177,11 +178,10 @@ def _load_published(
             f"{name!r} must be one of {', '.join(DATASETS)}, a folder, or a Hub id (owner/name)."
             + did_you_mean(name, DATASETS)
         )
-    own = {*inspect.signature(standard_columns).parameters} - {"posts", "name", "report"}
-    posts = open_dataset(name, **{key: value for key, value in options.items() if key not in own})
+    posts = open_dataset(name, **{key: value for key, value in options.items() if key not in OPTIONS})
     if data_dir is not None:
         posts = _with_content(posts, name, data_dir, report.on_error)
-    posts = standard_columns(posts, name, report, **{key: value for key, value in options.items() if key in own})
+    posts = standard_columns(posts, name, report, **{key: value for key, value in options.items() if key in OPTIONS})
     _count_kept(posts, report)
     if len(posts) == 1:
         (posts,) = posts.values()
@@ -250,8 +250,8 @@ def _count_kept(posts: DatasetDict, report: BuildReport) -> None:
         label = split.features["label"]
         for value in split["label"]:
             report.keep(label.int2str(value) if value is not None else None)
-        for column in CONTENT:
-            tables = split.select_columns(column).with_format("arrow").iter(1000)
-            missing = sum(table.column(column).null_count for table in tables)
-            if missing:
-                report.note(f"without {column}", missing)
+        rationales = [column for column in split.column_names if column.startswith(rationale_column(""))]
+        columns_of = {"text": ["text"], "image": ["image"], "one of its rationales": rationales}
+        for name, columns in columns_of.items():
+            if columns and (missing := len(null_rows(split, columns, any_of=True))):
+                report.note(f"without {name}", missing)

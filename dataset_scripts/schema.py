@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from datasets import ClassLabel, Dataset, Features, Image, Value
 
 # The order is the label id of the three-class datasets (positive 0, neutral 1, negative 2) and the order of the
@@ -81,3 +82,13 @@ def has_values(posts: Dataset, column: str) -> bool:
     """Return whether any post has a value in a column. Images are not decoded."""
     tables = posts.select_columns([column]).with_format("arrow").iter(1000)
     return any(table.column(column).null_count < len(table) for table in tables)
+
+
+def null_rows(posts: Dataset, columns: Sequence[str], *, any_of: bool = False) -> set[int]:
+    """Find the rows that are null in all columns, or in any of them. Images are not decoded."""
+    combine, rows, start = np.logical_or if any_of else np.logical_and, set(), 0
+    for table in posts.select_columns(list(columns)).with_format("arrow").iter(1000):
+        nulls = combine.reduce([np.asarray(table.column(column).is_null()) for column in columns])
+        rows.update((start + np.flatnonzero(nulls)).tolist())
+        start += len(table)
+    return rows

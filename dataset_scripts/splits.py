@@ -17,7 +17,7 @@ from dataset_scripts.reading.id_lists import SPLITS, id_list_files, read_id_list
 from dataset_scripts.reading.images import image_digest
 from dataset_scripts.reading.option_names import option, option_name
 from dataset_scripts.reading.report import BuildReport, check_on_error, did_you_mean
-from dataset_scripts.schema import CONTENT, GROUP
+from dataset_scripts.schema import CONTENT, GROUP, null_rows
 
 logger = logging.getLogger(__name__)
 
@@ -160,11 +160,11 @@ def labelled_posts(
         ValueError: a post has no label, unless skipped.
     """
     check_on_error(on_error)
-    unlabelled = [row for row, label in enumerate(posts["label"]) if label is None]
+    unlabelled = sorted(null_rows(posts, ["label"]))
     if not unlabelled:
         return posts
-    first = ", ".join(repr(post_id) for post_id in posts[unlabelled[:3]]["id"])
     name = "" if split is None else f" of the split {split!r}"
+    first = _first_ids(posts, unlabelled)
     message = f"{len(unlabelled):,} of {len(posts):,} posts{name} have no label (first ids: {first})"
     if len(unlabelled) == len(posts):
         raise ValueError(f"{message}; training needs labels. Name their column with {option('label_column')}.")
@@ -175,6 +175,24 @@ def labelled_posts(
         report.skip_kept("no label", len(unlabelled), message)
     left_out = set(unlabelled)
     return posts.select([row for row in range(len(posts)) if row not in left_out])
+
+
+def check_labels(posts: Dataset, split: str) -> None:
+    """Check that all posts of a split have a label.
+
+    Raises:
+        ValueError: a post has none.
+    """
+    unlabelled = sorted(null_rows(posts, ["label"]))
+    if unlabelled:
+        raise ValueError(
+            f"The split {split!r} has {len(unlabelled):,} posts without label (first ids: "
+            f"{_first_ids(posts, unlabelled)}); leave them out: posts.filter(lambda post: post['label'] is not None)."
+        )
+
+
+def _first_ids(posts: Dataset, rows: list[int]) -> str:
+    return ", ".join(map(repr, posts.select(rows[:3])["id"]))
 
 
 def complete_splits(posts: DatasetDict, seed: int = 42) -> DatasetDict:
@@ -190,7 +208,8 @@ def complete_splits(posts: DatasetDict, seed: int = 42) -> DatasetDict:
     if len(named) < len(posts):
         raise ValueError(f"The posts have several splits of the same kind: {', '.join(posts)}. Rename or remove one.")
     if "train" in named and "test" in named and "validation" not in named:
-        train = labelled_posts(named["train"], split="train")
+        train = named["train"]
+        check_labels(train, "train")
         labels = list(train["label"])
         groups = group_ids(train, _group_column(train, None))
         sides = _assign_groups(list(train["id"]), labels, groups, _tenth_quotas(labels, train, parts=2), seed)

@@ -12,7 +12,7 @@ from dataset_scripts.reading.option_names import load_call, option, option_name
 from dataset_scripts.reading.report import BuildReport
 from dataset_scripts.registry import FACTS
 from dataset_scripts.schema import has_values
-from dataset_scripts.splits import DEFAULT_PROTOCOL, SPLITS, complete_splits, labelled_posts
+from dataset_scripts.splits import DEFAULT_PROTOCOL, SPLITS, check_labels, complete_splits, labelled_posts
 from mpt_sentiment.arguments import DataArguments
 from mpt_sentiment.evaluation import TrainingData
 
@@ -130,10 +130,9 @@ def check_splits(posts: DatasetDict) -> None:
                 f"The split {name!r} must have the column 'label' of the type ClassLabel, with the same names as in "
                 f"'train', got {split.features['label']}. `posts.cast_column` converts it."
             )
-        unlabeled = split["label"][:].count(None)
-        if unlabeled or not len(split):
-            problem = f"{unlabeled:,} posts without label; leave them out" if unlabeled else "no posts"
-            raise ValueError(f"The split {name!r} has {problem}.")
+        if not len(split):
+            raise ValueError(f"The split {name!r} has no posts.")
+        check_labels(split, name)
 
 
 def dataset_name(posts: DatasetDict) -> str:

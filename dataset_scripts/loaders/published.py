@@ -1,82 +1,26 @@
-"""Datasets of the Hub or of a folder, with the columns of `schema.features`."""
+"""Datasets opened by `datasets`, with the columns of `schema.features`."""
 
+import inspect
 import logging
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas
-from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value, load_dataset, load_from_disk
-from datasets.exceptions import DatasetGenerationError
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
 
 from dataset_scripts.loaders.classes import class_names
+from dataset_scripts.reading.image_checks import check_images
 from dataset_scripts.reading.option_names import load_call, option
 from dataset_scripts.reading.post_ids import DAMAGED_ID, read_id
 from dataset_scripts.reading.report import BuildReport, did_you_mean
 from dataset_scripts.reading.row_checks import RowChecks
-from dataset_scripts.reading.tables import TableFormat, cell_name, cell_text, table_names, table_rows
-from dataset_scripts.schema import CONTENT, GROUP, LABELS, features
+from dataset_scripts.reading.tables import cell_name, cell_text
+from dataset_scripts.schema import CONTENT, GROUP, LABELS, features, null_rows
 
 logger = logging.getLogger(__name__)
 
 _TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".xlsx")
-
-
-def open_dataset(name: str, config_name: str | None = None, **options: Any) -> DatasetDict:
-    """Open a dataset with `datasets`; one without splits is the split `posts`.
-
-    Raises:
-        ValueError: `datasets` cannot read it, it would join rows, or it is streamed.
-    """
-    folder = Path(name)
-    for table in table_names(folder, (".csv", ".tsv")) if folder.is_dir() else ():
-        _check_quotes(folder / table, options)
-    try:
-        if (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file():
-            posts = load_from_disk(name, **options)
-        else:
-            posts = load_dataset(name, config_name, **options)
-    except (FileNotFoundError, ConnectionError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ValueError(
-            f"{name!r} is no folder with a dataset here, and is not loaded from the Hub: {reason}"
-        ) from None
-    except DatasetGenerationError as error:
-        if isinstance(error.__cause__, OSError):  # such as a full disk
-            raise
-        reason = " ".join(str(error.__cause__ or error).split())[:120]
-        hint = f" A table and its images are read by {load_call('folder', name)}." if folder.is_dir() else ""
-        raise ValueError(f"{name!r} cannot be read by `datasets` ({reason}).{hint}") from None
-    if not isinstance(posts, Dataset | DatasetDict):
-        raise ValueError(f"{name!r} is opened as {type(posts).__name__}; load the posts without streaming.")
-    posts = posts if isinstance(posts, DatasetDict) else DatasetDict({"posts": posts})
-    if not folder.is_dir() and any(part.info.builder_name == "csv" for part in posts.values()):
-        logger.warning(
-            "%s is read by pandas from CSV, which joins the lines between two quotes; compare its %d rows with the "
-            "dataset's card, or download its files and use %s.",
-            name, sum(map(len, posts.values())), load_call("folder", "FOLDER"),
-        )  # fmt: skip
-    return posts
-
-
-def _check_quotes(table: Path, options: dict[str, Any]) -> None:
-    """Check that pandas, which `datasets` uses, does not join the lines between two quotes."""
-    call = load_call("folder", str(table.parent))
-    delimiter, encoding = options.get("sep") or options.get("delimiter"), options.get("encoding")
-    num_rows = 0
-    for location, row in table_rows(table, TableFormat(delimiter, encoding) if delimiter or encoding else None):
-        num_rows += 1
-        if isinstance(row, str):
-            raise ValueError(f"{location}: {row} Such rows are left out by {call} with {option('on_error', 'skip')}.")
-    try:
-        usual = "," if table.suffix.lower() == ".csv" else "\t"
-        num_read = len(pandas.read_csv(table, sep=delimiter or usual, encoding=encoding, usecols=[0]))
-    except (ValueError, OSError):  # the message of `datasets` follows
-        return
-    if num_read != num_rows:
-        raise ValueError(f"{table} has {num_rows:,} rows, `datasets` reads {num_read:,}. They are read by {call}.")
 
 
 def standard_columns(
@@ -102,7 +46,8 @@ def standard_columns(
 
     Raises:
         ValueError: a column that does not exist or has a type that cannot be converted, or (unless skipped) a blank,
-            rounded or repeated id, an unknown label, or a post without text, image and rationales.
+            rounded or repeated id, an unknown label, an image that cannot be decoded, or a post without text, image
+            and rationales.
     """
     given = {
         "text": text_column,
@@ -220,6 +165,8 @@ def _converted(
             part = _replaced(part, column, [None] * size, schema)
     if not isinstance(part.features["image"], Image):
         part = _cast(part, "image", Image(), where)
+    part, undecodable = check_images(part, where, report)
+    faulty |= undecodable
     part = _cast(part, "text", Value("string"), where)
     texts = list(part["text"])
     if any(text is not None and not text.strip() for text in texts):
@@ -238,7 +185,7 @@ def _converted(
         if column not in part.features:
             part = _replaced(part, column, [constants.get(column)] * size, schema)
     rationales = [column for column in part.column_names if column.startswith("rationale_")]
-    for row in _empty_rows(part, [*CONTENT, *rationales]) - faulty:
+    for row in null_rows(part, [*CONTENT, *rationales]) - faulty:
         message = f"{where}, row {row + 1}: neither a text nor an image; write one or remove the row."
         report.fail("empty post", message)
         faulty.add(row)
@@ -287,12 +234,7 @@ def _checked_id(value: Any, location: str, checks: RowChecks) -> str | None:
     return None
 
 
-def _empty_rows(part: Dataset, columns: list[str]) -> set[int]:
-    """Find the rows that are null in all columns. Images are not decoded."""
-    empty: set[int] = set()
-    start = 0
-    for table in part.select_columns(columns).with_format("arrow").iter(1000):
-        nulls = np.logical_and.reduce([np.asarray(table.column(column).is_null()) for column in columns])
-        empty.update((start + np.flatnonzero(nulls)).tolist())
-        start += len(table)
-    return empty
+# Options of `load_posts` for a dataset that `datasets` opens, besides those of `load_dataset`.
+OPTIONS = tuple(
+    name for name, each in inspect.signature(standard_columns).parameters.items() if each.kind is each.KEYWORD_ONLY
+)

@@ -85,16 +85,17 @@ class OutageError(EngineError):
 
 
 class MisconfiguredError(EngineError):
-    """Failure of every request until the user corrects its cause (exit code 1). The run stops at once.
+    """Failure of every request until the user corrects its cause (exit code 1).
 
-    A wrong address, key, model, certificate, proxy, or field of the request. No failure is recorded.
+    Examples are a wrong address, key, model, certificate, proxy, or field of the request. The run stops at once, and
+    no failure is recorded.
     """
 
     kind = "misconfigured"
 
 
 class QuotaError(MisconfiguredError):
-    """Account without credit (HTTP 402, or 429 with `insufficient_quota`), which waiting does not restore."""
+    """Account without credit (HTTP 402, or 429 with `insufficient_quota`): waiting is no help."""
 
     kind = "quota"
 

@@ -22,7 +22,9 @@ def rationale_columns(path: Path) -> list[str]:
 
 
 def sound_rationale_rows(path: Path, columns: list[str], report: BuildReport) -> Iterator[Row]:
-    """Yield the rows of a table or store with the id as text; faulty ones are passed to `report.fail`.
+    """Yield the rows of a table or store with the id as text.
+
+    Faulty rows are passed to `report.fail`.
 
     Args:
         path (`Path`): table or folder of a store. Rows of one id may differ in `text_sha256` or `image_sha256`.

@@ -16,6 +16,7 @@ import PIL
 from dataset_scripts.reading.images import pillow_heif, read_rgb, stored_image, to_rgb
 from dataset_scripts.reading.report import BuildReport
 from dataset_scripts.reading.threads import map_in_threads
+from dataset_scripts.schema import has_values
 
 # The versions that decide whether an image is decoded: after an upgrade, images are checked again.
 DECODERS = (
@@ -24,6 +25,8 @@ DECODERS = (
 
 _MISSING = "missing"
 _METADATA = "malformed metadata"
+_REPAIRED_NOTE = "image with malformed metadata (EXIF), stored upright without them"
+_UNREADABLE = "{} cannot be decoded ({}); replace it or remove the row."
 _LOG_LINE = re.compile(r"([0-9a-f]{16})(?: (.+))?\n")  # hash of the image's path and version, and its fault
 
 
@@ -73,6 +76,56 @@ def filled_jpeg(path: Path) -> dict[str, Any] | None:
     content = path.read_bytes()
     filled = {"bytes": content + b"\xff\xd9", "path": None}
     return filled if content.startswith(b"\xff\xd8") and image_fault(filled) is None else None
+
+
+def check_images(posts: datasets.Dataset, where: str, report: BuildReport) -> tuple[datasets.Dataset, set[int]]:
+    """Decode the images of posts once; the results are kept in the datasets cache.
+
+    Args:
+        posts (`Dataset`): posts with a column `image` of the type `Image`.
+        where (`str`): their dataset, for messages.
+        report (`BuildReport`): receives the images that cannot be decoded.
+
+    Returns:
+        The posts, with images of malformed metadata replaced by sound ones, and the rows that failed.
+    """
+    if not has_values(posts, "image"):
+        return posts, set()
+    folder = Path(datasets.config.HF_DATASETS_CACHE) / "mpt_posts"
+    folder.mkdir(parents=True, exist_ok=True)
+    digest = hashlib.sha256(f"{posts._fingerprint} {DECODERS}".encode()).hexdigest()[:16]
+    stored = posts.select_columns("image").cast_column("image", datasets.Image(decode=False))
+    faults = stored.map(
+        lambda post: {"fault": _stored_fault(post["image"])},
+        features=datasets.Features({"fault": datasets.Value("string")}),
+        remove_columns="image",
+        new_fingerprint=digest,
+        cache_file_name=str(folder / f"{digest}.image_faults"),
+        desc="Checking images",
+    )["fault"][:]
+    if _METADATA in faults:
+        report.note(_REPAIRED_NOTE, faults.count(_METADATA))
+        images = stored.map(
+            lambda post, row: {"image": _without_metadata(post["image"])} if faults[row] == _METADATA else post,
+            with_indices=True,
+            features=stored.features,
+            new_fingerprint=f"{digest[:-1]}i",
+            cache_file_name=str(folder / f"{digest}.images"),
+            desc="Storing images",
+        ).cast_column("image", datasets.Image())
+        columns = posts.column_names
+        posts = datasets.concatenate_datasets([posts.remove_columns("image"), images], axis=1).select_columns(columns)
+    failed = {row for row, fault in enumerate(faults) if fault not in (None, _METADATA)}
+    for row in sorted(failed):
+        report.fail("unreadable image", f"{where}, row {row + 1}: {_UNREADABLE.format('its image', faults[row])}")
+    return posts, failed
+
+
+def _stored_fault(image: Mapping[str, Any] | None) -> str | None:
+    try:
+        return None if image is None else image_fault(image)
+    except OSError as error:
+        return f"the file cannot be read: {error.strerror}"
 
 
 class ImageCheckLog:
@@ -164,12 +217,11 @@ def _is_repaired(report: BuildReport, unchecked: UncheckedRow, fault: str) -> bo
         return False
     if fault == _METADATA:
         unchecked.row["image"] = _without_metadata(image)
-        report.note("image with malformed metadata (EXIF), stored upright without them")
+        report.note(_REPAIRED_NOTE)
         return True
     if unchecked.fill_truncated and (filled := filled_jpeg(Path(image))) is not None:
         unchecked.row["image"] = filled
         report.note("truncated JPEG, its missing part filled with grey")
         return True
-    message = f"{unchecked.location}: {name} cannot be decoded ({fault}); replace it or remove the row."
-    report.fail("unreadable image", message)
+    report.fail("unreadable image", f"{unchecked.location}: {_UNREADABLE.format(name, fault)}")
     return False

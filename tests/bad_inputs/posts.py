@@ -107,6 +107,11 @@ def validation_from_train(folder: Path) -> None:
     assert data.protocol == "as given, validation taken from train"
 
 
+def rationales_of_some(folder: Path) -> None:
+    _, report = load_posts_with_report(str(folder))
+    assert report.notes == {"without image": 2, "without one of its rationales": 1}
+
+
 def embedded_images(folder: Path) -> None:
     loaded = load_posts("folder", folder)
     assert [image.getpixel((0, 0))[0] for image in loaded["image"]] == [0, 9]
@@ -246,6 +251,19 @@ PUBLISHED = [
              table(posts(30), "train.csv") | table(posts(6, id=lambda n: 30 + n), "test.csv"), exit_code=0),
     BadInput("posts dataset that numbers each split", published(), ("split test, row 1: id '0' is also in",),
              table(posts(30), "train.csv") | table(posts(6), "test.csv"), advice=published(id_column="")),
+    BadInput("posts dataset with an image that is none", BUILD[:1] + ["--dataset", FOLDER, *BUILD[4:]],
+             ("split train, row 2: its image cannot be decoded (it is an HTML page", "--on_error skip"),
+             parquet({"image": datasets.Image(), "label": LABEL_FEATURE}, label=[0, 1] * 9,
+                     image=[{"bytes": b"<html>" if n == 1 else image_content(n), "path": None} for n in range(18)]),
+             advice=[*BUILD[:1], "--dataset", FOLDER, *BUILD[4:], "--on_error", "skip"]),
+    BadInput("posts dataset with an option of another loader", published(sheet="Posts"), ("no option 'sheet'",),
+             parquet(text=["a"])),
+    BadInput("posts dataset in another encoding", published(),
+             ("train.csv, line 2: the byte 0xe9 is not UTF-8; it may be cp1252; save it as UTF-8.",),
+             {"train.csv": "text,label\ncafé,x\n".encode("cp1252")}, advice=published(encoding="cp1252")),
+    BadInput("posts dataset with rationales for some", rationales_of_some, ("no column 'label'",),
+             {"train.jsonl": '{"text": "a", "rationale_positive": "b"}\n{"text": "c", "rationale_positive": null}\n'},
+             exit_code=0),
     BadInput("posts dataset with a post without text", published(), ("row 2: neither a text nor an image",),
              table(posts(text=lambda n: "" if n == 1 else f"words {n}"), "train.csv"),
              advice=published(on_error="skip")),

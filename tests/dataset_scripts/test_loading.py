@@ -2,12 +2,19 @@
 
 import subprocess
 import sys
+from unittest.mock import Mock
 
+import PIL.Image
+import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, Features, Image, Value, load_dataset
+from huggingface_hub.errors import HTTPError, RepositoryNotFoundError
 
 from dataset_scripts import content_hash, features, join_content, load_posts, load_posts_with_report, split_posts
+from dataset_scripts.loaders import opening
+from dataset_scripts.reading import image_checks
 from dataset_scripts.writing.publish import save_posts
+from helpers import odd_images
 from helpers.mvsa import write_mvsa
 
 
@@ -41,6 +48,75 @@ def test_a_folder_written_by_datasets_opens_as_posts(tmp_path):
     for folder in ("arrow", "parquet"):
         posts, report = load_posts_with_report(str(tmp_path / folder))
         assert posts["id"] == ["1"] and report.labels == {"negative": 1}
+
+
+def published_images(folder, *contents, path=None):
+    images = [{"bytes": content, "path": path} for content in contents]
+    schema = Features({"text": Value("string"), "image": Image()})
+    posts = Dataset.from_dict({"text": list("abc"), "image": images}, features=schema)
+    pq.write_table(posts.data.table, folder / "train.parquet")  # `to_parquet` would read the paths
+
+
+def test_images_of_a_published_dataset_are_decoded_before_training_and_once(tmp_path, monkeypatch):
+    sound = odd_images.encoded(PIL.Image.new("RGB", (20, 30)))
+    published_images(tmp_path, odd_images.with_malformed_exif((30, 20)), b"<html>", sound)
+    message = "split train, row 2: its image cannot be decoded .it is an HTML page"
+    with pytest.raises(ValueError, match=f'{message}.*on_error="skip"'):
+        load_posts(str(tmp_path))
+    monkeypatch.setattr(image_checks, "image_fault", None)  # the results are in the cache
+    with pytest.raises(ValueError, match=message):
+        load_posts(str(tmp_path))
+    posts, report = load_posts_with_report(str(tmp_path), on_error="skip")
+    assert posts["text"] == ["a", "c"] and [image.size for image in posts["image"]] == [(20, 30)] * 2
+    assert report.skipped == {"unreadable image": 1}
+    assert report.notes == {"image with malformed metadata (EXIF), stored upright without them": 1}
+
+
+def test_a_published_image_whose_file_is_gone_is_named(tmp_path):
+    published_images(tmp_path, None, None, None, path="/nowhere/1.jpg")
+    with pytest.raises(ValueError, match="row 1: its image cannot be decoded .the file cannot be read: No such file"):
+        load_posts(str(tmp_path))
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """Return a function that sets the error of the Hub; `datasets` opens nothing."""
+    monkeypatch.setattr(opening.constants, "HF_HUB_OFFLINE", False)
+    opened = Mock(side_effect=FileNotFoundError("opened"))
+    monkeypatch.setattr(opening, "load_dataset", opened)
+
+    def answer(error):
+        monkeypatch.setattr(opening.HfApi, "dataset_info", Mock(side_effect=error))
+        return opened
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            RepositoryNotFoundError("404", response=Mock(headers={})),
+            "no dataset of the Hub, or a private one.*hf auth",
+        ),
+        (HTTPError("no route"), "not in the cache of `datasets`.*cannot be reached .no route"),
+    ],
+)
+def test_a_dataset_that_the_hub_does_not_give_is_named_without_repeated_requests(hub, error, message):
+    opened = hub(error)
+    with pytest.raises(ValueError, match=message):
+        load_posts("owner/name")
+    opened.assert_not_called()
+
+
+def test_without_connection_a_dataset_comes_from_the_cache(hub, monkeypatch, tmp_path, caplog):
+    monkeypatch.setattr(opening.config, "HF_DATASETS_CACHE", tmp_path)
+    (tmp_path / "owner___my_posts" / "default" / "0.0.0" / "1234").mkdir(parents=True)
+    opened = hub(HTTPError("no route"))
+    with pytest.raises(ValueError, match="opened"):
+        load_posts("owner/MyPosts")
+    opened.assert_called_once()
+    assert "HF_HUB_OFFLINE=1 avoids the wait" in caplog.text
 
 
 def test_a_published_folder_with_other_columns_is_refused(tmp_path):

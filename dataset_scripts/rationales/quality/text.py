@@ -42,9 +42,10 @@ _END_MARKS = ".!?。！？…～~"
 
 
 def without_thinking(answer: str) -> str:
-    """Remove the thinking of a model: all before its last end mark, or all after a start mark without an end.
+    """Remove the thinking of a model from an answer.
 
-    Chat templates often write the start mark themselves, so an answer may begin inside the thinking.
+    It is all before its last end mark, or all after a start mark without an end. Chat templates often write the start
+    mark themselves, so an answer may begin inside the thinking.
     """
     ends = list(_THOUGHT_END.finditer(answer))
     rest = answer[ends[-1].end() :] if ends else answer
