@@ -1,4 +1,4 @@
-"""CGAFT baseline: per-post mixing of tuned and frozen ViT layers (Xiao et al., 2023)."""
+"""CGAFT baseline: per-post mixing of tuned and frozen layers of a ViT or CNN (Xiao et al., 2023)."""
 
 import copy
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from .baselines_attention_mpt import TransformerLayer, check_heads
 from .baselines_configuration_mpt import BaselineOutput
 from .baselines_modeling_mpt import BaselineConfig, BaselineForSentimentClassification, Posts, Tokens
-from .baselines_visual_mpt import VitPatches, as_tokens
+from .baselines_visual_mpt import CnnGrid, VitPatches, as_tokens
 from .packing_mpt import EncoderLayers, masked_mean
 from .pretrained_mpt import ignored_at_inference
 
@@ -24,7 +24,7 @@ class CGAFTOutput(BaselineOutput):
 
     Args:
         policy_weights (`torch.Tensor` of shape `(batch, layers)`): share of the tuned network in each layer of the
-            vision encoder; 0 for a post without an image.
+            vision encoder, or stage of the CNN; 0 for a post without an image.
     """
 
     policy_weights: torch.Tensor | None = None
@@ -36,6 +36,9 @@ class CGAFTSentimentConfig(BaselineConfig):
     Args:
         policy_size (`int`, defaults to 256): hidden size of the policy network.
         head_size (`int`, defaults to 64): size of an attention head; divides `hidden_size`.
+        visual_provider (`str`, defaults to `"vit_patches"`): `"vit_patches"`, or `"cnn_grid"` with a timm CNN, whose
+            stages are mixed and whose cells are the patches. The policy needs an encoder that is pretrained and not
+            frozen: otherwise both networks are equal, or the copy has learned nothing.
         kwargs: other fields of [`BaselineConfig`].
     """
 
@@ -46,7 +49,7 @@ class CGAFTSentimentConfig(BaselineConfig):
         "Processing Letters 2023"
     )
     remark = "a reconstruction from its abstract"
-    visual_providers = ("vit_patches",)
+    visual_providers = ("vit_patches", "cnn_grid")
     keys_to_ignore_at_inference = ignored_at_inference(CGAFTOutput)
     counts = (*BaselineConfig.counts, "policy_size", "head_size")
 
@@ -104,6 +107,64 @@ class AdaptiveVit(VitPatches):
         return as_tokens(states, self.first_patch), summary, None
 
 
+class AdaptiveCnn(CnnGrid):
+    """CNN that mixes each stage with a frozen copy from before training, as [`AdaptiveVit`] mixes layers.
+
+    Stem and final layers are those of the tuned network.
+    """
+
+    def __init__(self, encoder: PreTrainedModel, config: CGAFTSentimentConfig) -> None:
+        num_layers = len(stages(encoder))
+        super().__init__(encoder, config)
+        self.num_layers = num_layers
+        self.source = CnnGrid(copy.deepcopy(encoder), config)
+
+    def train(self, mode: bool = True) -> "AdaptiveCnn":
+        super().train(mode)
+        self.source.eval()
+        return self
+
+    def freeze(self, config: CGAFTSentimentConfig) -> None:
+        super().freeze(config)
+        self.source.requires_grad_(False)
+
+    def encode_images(
+        self, pixel_values: torch.Tensor, layers: EncoderLayers, weights: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, None]:
+        """Encode images with the weights w, `(images, stages)`, of the tuned network."""
+
+        def mixing(source: nn.Module, weight: torch.Tensor):
+            weight = weight[:, None, None, None]
+            return lambda tuned, inputs, output: weight * output + (1 - weight) * source(*inputs)
+
+        pairs = zip(stages(self.cnn), stages(self.source.cnn), weights.unbind(dim=1), strict=True)
+        hooks = [tuned.register_forward_hook(mixing(source, weight)) for tuned, source, weight in pairs]
+        try:
+            return super().encode_images(pixel_values, layers)
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+
+def stages(cnn: nn.Module) -> list[nn.Module]:
+    """Return the stages of a timm CNN.
+
+    Raises:
+        ValueError: For the plain ConvNet, and for a CNN whose stages have other names.
+    """
+    network = getattr(cnn, "timm_model", nn.Module())
+    for name in ("blocks", "stages"):
+        if isinstance(getattr(network, name, None), nn.Sequential):
+            return list(getattr(network, name))
+    found = [module for name, module in network.named_children() if name[:-1] in ("layer", "s")]
+    if not found:
+        raise ValueError(
+            "`visual_provider='cnn_grid'` of CGAFT needs a timm CNN with stages as `cnn_config`, e.g. a ResNet or "
+            f"EfficientNet, got a {type(network).__name__ if hasattr(cnn, 'timm_model') else 'plain ConvNet'}."
+        )
+    return found
+
+
 def transformer_layers(encoder: PreTrainedModel) -> nn.ModuleList:
     """Return the layers of a vision Transformer.
 
@@ -127,10 +188,10 @@ class CGAFTForSentimentClassification(BaselineForSentimentClassification):
     Analysis Network then reads the post and the shares. From its description in the MPT paper: text and image interact
     as words and patches.
 
-    All layers of the vision encoder have a frozen copy (12 of ViT-B/16), which doubles its parameters and its time;
-    the policy reads the image through one more frozen pass. The source domain is the pretraining of the vision
-    encoder. Sigmoid weights, the two layers of the policy and the two attention blocks are assumptions, after Guo et
-    al., *SpotTune: Transfer Learning Through Adaptive Fine-Tuning*, whose routing is hard.
+    All layers of the vision encoder (12 of ViT-B/16) or stages of the CNN have a frozen copy, which doubles its
+    parameters and its time; the policy reads the image through one more frozen pass. The source domain is the
+    pretraining of the vision encoder. Sigmoid weights, the two layers of the policy and the two attention blocks are
+    assumptions, after Guo et al., *SpotTune: Transfer Learning Through Adaptive Fine-Tuning*, whose routing is hard.
     """
 
     config_class = CGAFTSentimentConfig
@@ -139,7 +200,10 @@ class CGAFTForSentimentClassification(BaselineForSentimentClassification):
     def __init__(self, config: CGAFTSentimentConfig, **encoders: Any) -> None:
         super().__init__(config, **encoders)
         size = config.hidden_size
-        self.visual = AdaptiveVit(self.visual.vision_encoder, config)
+        if config.visual_provider == "cnn_grid":
+            self.visual = AdaptiveCnn(self.visual.cnn, config)
+        else:
+            self.visual = AdaptiveVit(self.visual.vision_encoder, config)
         self.policy = nn.Sequential(
             nn.Linear(self.text_size + self.image_size, config.policy_size),
             nn.GELU(),

@@ -52,7 +52,7 @@ class CLMLFSentimentConfig(BaselineConfig):
         "Li et al., *CLMLF: A Contrastive Learning and Multi-Layer Fusion Method for Multimodal Sentiment Detection*, "
         "NAACL 2022"
     )
-    remark = "words and regions are deleted where the paper translates back and augments images"
+    remark = "words and regions are deleted where the paper translates back and augments images of both views"
     keys_to_ignore_at_inference = ignored_at_inference(CLMLFOutput)
     counts = (*BaselineConfig.counts, "image_layers", "fusion_layers", "head_size")
     minima = {**BaselineConfig.minima, "image_layers": 0, "fusion_layers": 0}
@@ -104,6 +104,8 @@ class CLMLFForSentimentClassification(BaselineForSentimentClassification):
     - It freezes BERT for the first 20 of 50 epochs. Here all layers are trained from the start.
     - Its second view of a post is a back-translated text and a RandAugment image. Here words are deleted before the
       text encoder and regions after the image encoder.
+    - Its first view, from which it classifies in training, is a flipped and randomly augmented image too. Here the
+      first view is the post.
     """
 
     config_class = CLMLFSentimentConfig

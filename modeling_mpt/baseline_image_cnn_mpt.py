@@ -18,7 +18,8 @@ class ImageCNNSentimentConfig(BaselineConfig):
         cnn_channels (`list[int]`, defaults to 16, 32, 64): channels of the plain CNN. Read only if `cnn_config` is
             `None`.
         grid_size (`int`, defaults to 28): height and width of the feature map that the plain CNN flattens. Each of its
-            layers halves the image, so 28 fits images of 224 pixels. Other maps are average-pooled to this size.
+            layers halves the image, so 28 fits images of 224 pixels. Other maps are average-pooled to this size: of 64
+            pixels, 28 repeats each cell about twelve times, and 8 fits.
         visual_provider (`str`, defaults to `"cnn_grid"`): the only choice.
         kwargs: other fields of [`BaselineConfig`].
     """

@@ -22,7 +22,8 @@ class PEMNetSentimentConfig(BaselineConfig):
         sknet_kernel_sizes (`list[int]`, defaults to 3, 5): odd widths of SKNet's convolutions in tokens.
         sknet_reduction (`int`, defaults to 24): SKNet squeezes E channels to `max(E // sknet_reduction, 32)`.
         cnn_channels (`list[int]`, defaults to 16, 32, 64): channels of the plain CNN.
-        grid_size (`int`, defaults to 28): height and width of the feature map that the plain CNN flattens.
+        grid_size (`int`, defaults to 28): height and width of the feature map that the plain CNN flattens: an eighth
+            of the image's, e.g. 8 for 64 pixels.
         hidden_size (`int`, defaults to 768): output size of each extractor. Text, image and post have twice that size.
         dropout (`float`, defaults to 0.5): dropout in the classifier.
         kwargs: other fields of [`BaselineConfig`].
@@ -66,8 +67,8 @@ class PEMNetForSentimentClassification(BaselineForSentimentClassification):
     posts of the first two. Other differences:
 
     - The released SKNet has a 3×3 and a 5×5 convolution with one channel over the plane of tokens and features,
-      although features have no order, and one scalar selects between them. Here it is that of *Selective Kernel
-      Networks*, as in MPT.
+      although features have no order, batch normalization without ReLU, and one scalar that selects between them. Here
+      it is that of *Selective Kernel Networks* without batch normalization, as in MPT.
     - The released SKNet and LSTM return their last position, which is padding in most posts. Here they return the mean
       over tokens and the last token.
     - The released LAFF has a scorer that is reinitialized at each call and never trained, and it averages. Here the

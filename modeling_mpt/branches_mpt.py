@@ -22,8 +22,8 @@ class SelectiveKernel(nn.Module):
     """SKNet over tokens: convolutions of several widths, mixed per channel.
 
     The content of the whole text determines the mix (Li et al., *Selective Kernel Networks*; h1 of the paper's Eq. 1).
-    That network normalizes each convolution and the squeezed vector over the batch; here nothing is normalized, because
-    the statistics of a batch would include padding and change with the other posts.
+    That network normalizes each convolution and the squeezed vector over the batch; here nothing is, because the
+    statistics of a batch would include padding and change with the other posts.
 
     The kernel sizes are odd widths in tokens; the `input_size` E is squeezed to `max(E // reduction, 32)`.
     """
@@ -85,7 +85,7 @@ class TextBranches(nn.Module):
 
 
 class ConvNet(nn.Module):
-    """Plain CNN with global average pooling; it is ours, for [`authors_convnet`] see below.
+    """Plain CNN with global average pooling, not that of the authors' code ([`authors_convnet`]).
 
     Each layer has a 3×3 convolution of stride 2, group normalization (no batch statistics), ReLU and max pooling.
     """

@@ -162,6 +162,17 @@ class SentimentConfig(PreTrainedConfig):
         return {}
 
     @property
+    def untrained_images(self) -> bool:
+        """Return whether the network reads images, and every encoder of them started at random."""
+        encoders = [field for field in self.encoder_classes() if field != "text_config"]
+        pretrained = [
+            field
+            for field in encoders
+            if getattr(self, field) is not None and field.removesuffix("_config") not in self.random_encoders
+        ]
+        return "image" in self.modalities and not pretrained
+
+    @property
     def weights_returned(self) -> list[str]:
         """List the output fields with weights that explain a prediction."""
         return []

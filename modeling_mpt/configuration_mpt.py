@@ -33,8 +33,8 @@ class MPTConfig(SentimentConfig):
             SKNet squeezes E channels to `max(E // sknet_reduction, 32)`.
         cnn_variant (`str`, defaults to `"pooled"`):
             Plain CNN, if `cnn_config` is `None`. `"pooled"`: strides, group normalization, global average pooling.
-            `"authors"`: that of the authors' code, stride 1, no normalization, its whole map through one linear layer;
-            theirs has the `cnn_channels` 16, 32, 64.
+            `"authors"`: as in the authors' code, stride 1, no normalization, the whole map through one linear layer;
+            their `cnn_channels` are 16, 32, 64.
         grid_size (`int`, defaults to 28):
             Height and width of the map that the authors' CNN flattens: an eighth of the image's, e.g. 8 for 64 pixels.
         fusion (`str`, defaults to `"laff"`):

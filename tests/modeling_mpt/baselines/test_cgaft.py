@@ -6,7 +6,7 @@ from torch.nn import functional as F
 from transformers import AutoConfig
 
 from helpers import tiny, tiny_baselines
-from modeling_mpt.baseline_cgaft_mpt import MIXABLE, transformer_layers
+from modeling_mpt.baseline_cgaft_mpt import MIXABLE, stages, transformer_layers
 
 
 @torch.no_grad()
@@ -70,3 +70,40 @@ def test_each_listed_vision_transformer_can_be_mixed(vision):
 def test_other_vision_encoders_are_refused():
     with pytest.raises(ValueError, match="vit, deit, .* got a ResNetModel"):
         tiny_baselines.model("cgaft", vision_config=tiny.vision_config("resnet"), vision_pooling="mean")
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("architecture", ["test_resnet", "test_efficientnet", "test_convnext"])
+def test_a_stage_of_a_cnn_mixes_the_tuned_and_the_frozen_one_by_the_policy(architecture, tmp_path):
+    torch.manual_seed(0)
+    cnn = tiny.timm_config(architecture)
+    model = tiny_baselines.model("cgaft", visual_provider="cnn_grid", cnn_config=cnn)
+    tuned, frozen = (provider.cnn.timm_model for provider in (model.visual, model.visual.source))
+    for parameter in tuned.parameters():
+        parameter.add_(0.1 * torch.randn_like(parameter))  # as if it had been tuned
+    pixels, mask = torch.randn(2, 3, 32, 32), torch.ones(2, dtype=torch.bool)
+
+    def cells(shares: list[float]) -> torch.Tensor:
+        weights = torch.tensor(shares).expand(2, -1)
+        return model.visual(pixels, mask, weights=weights).states.transpose(1, 2)
+
+    count = model.visual.num_layers
+    assert count == len(stages(model.visual.cnn)) == model.policy[-1].out_features >= 4
+    torch.testing.assert_close(cells([1.0] * count), tuned.forward_features(pixels).flatten(2))
+    share = [0.3] + [1.0] * (count - 1)  # the first stage is mixed, the others are tuned
+    first, source = stages(model.visual.cnn)[0], stages(model.visual.source.cnn)[0]
+    handle = first.register_forward_hook(lambda module, inputs, output: 0.3 * output + 0.7 * source(*inputs))
+    expected = tuned.forward_features(pixels).flatten(2)
+    handle.remove()
+    torch.testing.assert_close(cells(share), expected)
+    assert not any(weight.requires_grad for weight in frozen.parameters())
+    output = model(**tiny.batch())
+    assert output.policy_weights.shape == (5, count) and not output.policy_weights[2].any()
+    model.save_pretrained(tmp_path)
+    loaded = type(model).from_pretrained(tmp_path)
+    torch.testing.assert_close(loaded(**tiny.batch()).logits, output.logits)
+
+
+def test_a_cnn_without_stages_cannot_be_mixed():
+    with pytest.raises(ValueError, match="needs a timm CNN with stages as `cnn_config`.* got a plain ConvNet"):
+        tiny_baselines.model("cgaft", visual_provider="cnn_grid")

@@ -1,8 +1,11 @@
 """Visual providers, and the baselines image CNN, ViT and late fusion."""
 
+import math
+
 import pytest
 import torch
 from transformers import (
+    AutoModel,
     AutoModelForObjectDetection,
     DetrForObjectDetection,
     ResNetConfig,
@@ -14,6 +17,7 @@ from transformers import (
 
 from helpers import tiny, tiny_baselines
 from modeling_mpt import SYSTEMS
+from modeling_mpt.baseline_vit_mpt import positions
 
 DETR = tiny_baselines.detector_config()
 YOLOS = YolosConfig(
@@ -158,3 +162,62 @@ def test_late_fusion_adds_the_logits_of_text_and_image():
     image = model.visual(batch["pixel_values"], batch["image_mask"])
     expected = tokens.summary @ weight[:, :32].T + image.summary @ weight[:, 32:].T + bias
     torch.testing.assert_close(model(**batch).logits, expected)
+
+
+@torch.no_grad()
+def test_a_hybrid_vit_reads_the_cells_of_a_cnn(tmp_path):
+    cnn = tiny.timm_config("test_efficientnet")
+    model = tiny_baselines.model("vit", visual_provider="cnn_grid", cnn_config=cnn, head_size=4)
+    batch = tiny.batch() | {"pixel_values": torch.randn(5, 3, 64, 64)}
+    tokens = model.visual(batch["pixel_values"], batch["image_mask"])
+    cells = model.cell_projection(tokens.states) + positions(tokens.states.shape[1], 16)
+    states = torch.cat([model.class_token.weight.expand(5, 1, -1), cells], dim=1)
+    everything = torch.ones(states.shape[:2], dtype=torch.bool)
+    for layer in model.transformer:
+        states = layer(states, states, everything)
+    output = model(**batch)
+    rows = batch["image_mask"]
+    assert tokens.states.shape[1] == 4 and len(model.transformer) == 2
+    torch.testing.assert_close(output.fused_embeds[rows], states[rows, 0])
+    assert not output.fused_embeds[~rows].any()
+    model.save_pretrained(tmp_path)
+    torch.testing.assert_close(type(model).from_pretrained(tmp_path)(**batch).logits, output.logits)
+
+
+def test_positions_are_sines_and_cosines():
+    assert positions(3, 5).shape == (3, 5)
+    rate = 10_000 ** (-2 / 4)
+    expected = [math.sin(2), math.cos(2), math.sin(2 * rate), math.cos(2 * rate)]
+    torch.testing.assert_close(positions(3, 4)[2], torch.tensor(expected))
+
+
+# The systems that read images, with the fields that let them read a CNN.
+IMAGE_SYSTEMS = {name: {} for name in SYSTEMS if name not in ("mpt", "text_cnn", "bilstm", "clstm", "bert")}
+IMAGE_SYSTEMS |= {"vit": {"head_size": 4}}
+
+
+@pytest.mark.parametrize("name", IMAGE_SYSTEMS)
+def test_every_system_that_reads_images_can_read_a_pretrained_cnn(name, tmp_path):
+    AutoModel.from_config(tiny.timm_config("test_resnet")).save_pretrained(tmp_path)
+    fields = tiny_baselines.config(name, visual_provider="cnn_grid", **IMAGE_SYSTEMS[name]).to_dict()
+    own = {field: fields[field] for field in ("hidden_size", "cnn_channels", *tiny_baselines.CHANGES.get(name, ()))}
+    own |= IMAGE_SYSTEMS[name] | {"visual_provider": "cnn_grid"}
+    text = tiny.text_config()
+    model = SYSTEMS[name][1].from_backbones(text, cnn=str(tmp_path), **own)
+    assert not model.config.untrained_images
+    assert torch.isfinite(model(**tiny.batch()).logits).all()
+    random = SYSTEMS[name][1].from_backbones(text, cnn=tiny.timm_config("test_resnet"), **own)
+    assert random.config.untrained_images
+
+
+def test_images_are_untrained_if_all_their_encoders_started_at_random(tmp_path):
+    AutoModel.from_config(tiny.vision_config()).save_pretrained(tmp_path)
+    text, vision = tiny.text_config(), tiny.vision_config()
+
+    def untrained(name: str, vision=vision, **fields) -> bool:
+        return SYSTEMS[name][1].from_backbones(text, vision, hidden_size=16, **fields).config.untrained_images
+
+    assert untrained("vit") and untrained("mpt") and untrained("late_fusion", visual_provider="cnn_grid")
+    assert not untrained("vit", str(tmp_path)) and not untrained("mpt", str(tmp_path))
+    assert not untrained("bert")
+    assert untrained("mpt", str(tmp_path), image_branches=["cnn"])
