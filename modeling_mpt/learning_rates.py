@@ -18,8 +18,8 @@ def kinds_of_parameters(model: nn.Module, random_encoders: list[str]) -> dict[st
         random_encoders (`list[str]`): of `"text"`, `"vision"`, `"cnn"` and `"scene"`, see [`SentimentConfig`].
 
     Returns:
-        `"text"` or `"vision"` for an encoder, with the prefix `"random_"` if it is among `random_encoders`; `"words"`
-        for static word embeddings; `"head"` for all other layers, the plain CNNs among them.
+        `"text"` or `"vision"` for a pretrained encoder, `"words"` for static word embeddings, and `"head"` for all that
+        starts at random: new layers, the plain CNNs, and the `random_encoders`.
     """
     modules = dict(model.named_modules())
     return {name: _kind(name.split("."), modules, random_encoders) for name, _ in model.named_parameters()}
@@ -31,8 +31,6 @@ def rates_of_kinds(args: MPTTrainingArguments) -> dict[str, float]:
     return {
         "text": args.learning_rate,
         "vision": args.vision_learning_rate or args.learning_rate,
-        "random_text": head,
-        "random_vision": args.vision_learning_rate or head,
         "words": args.word_learning_rate or head,
         "head": head,
     }
@@ -52,4 +50,6 @@ def _kind(path: list[str], modules: dict[str, nn.Module], random_encoders: list[
         part = "scene"
     else:
         part = "cnn" if path[position] == "cnn" else "vision"
-    return ("random_" if part in random_encoders else "") + ("text" if is_text else "vision")
+    if part in random_encoders:
+        return "head"
+    return "text" if is_text else "vision"

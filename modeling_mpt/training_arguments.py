@@ -22,8 +22,7 @@ class MPTTrainingArguments(TrainingArguments):
             were built from a configuration (`random_encoders` of the model's configuration). They usually need 10 to
             100 times the rate of a pretrained encoder. Defaults to `learning_rate`.
         vision_learning_rate (`float`, *optional*):
-            Learning rate of vision encoder and timm CNN. Defaults to `learning_rate` for pretrained ones, and to
-            `head_learning_rate` for those that start at random.
+            Learning rate of a pretrained vision encoder and timm CNN. Defaults to `learning_rate`.
         word_learning_rate (`float`, *optional*):
             Learning rate of static word embeddings (`text_provider="embeddings"` of a baseline), whether they start at
             random or from an encoder's. Defaults to `head_learning_rate`.
@@ -52,10 +51,7 @@ class MPTTrainingArguments(TrainingArguments):
     )
     vision_learning_rate: float | None = field(
         default=None,
-        metadata={
-            "help": "Learning rate of vision encoder and timm CNN. Defaults to `learning_rate` if pretrained, to "
-            "`head_learning_rate` if not."
-        },
+        metadata={"help": "Learning rate of pretrained vision encoder and CNN. Defaults to `learning_rate`."},
     )
     word_learning_rate: float | None = field(
         default=None, metadata={"help": "Learning rate of static word embeddings. Defaults to `head_learning_rate`."}

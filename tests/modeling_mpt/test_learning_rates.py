@@ -80,13 +80,15 @@ def test_every_parameter_is_in_the_group_of_its_part(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_an_encoder_that_started_at_random_has_the_rate_of_new_layers(name, tmp_path):
-    model = system(name, random_encoders=["text", "vision"])
-    options = {"learning_rate": 1e-5, "head_learning_rate": 1e-2}
-    assert set(rates(MPTTrainer(model, arguments(tmp_path, **options))).values()) == {1e-2}
-    found = rates(MPTTrainer(model, arguments(tmp_path, vision_learning_rate=1e-4, **options)))
-    expected = {parameter: 1e-4 if kind_by_table(name, parameter) == "vision" else 1e-2 for parameter in found}
-    assert found == expected  # a rate that the user names for image encoders is theirs, however they started
+def test_an_encoder_that_started_at_random_has_the_rate_of_new_layers(name, tmp_path, caplog):
+    found = rates(MPTTrainer(system(name, random_encoders=["vision"]), arguments(tmp_path, **RATES)))
+    kinds = {parameter: kind_by_table(name, parameter) for parameter in found}
+    assert found == {each: RATE_OF["head" if kind == "vision" else kind] for each, kind in kinds.items()}
+    assert "`vision_learning_rate` is not used" in caplog.text or "vision" not in MODULES[name]
+    caplog.clear()
+    found = rates(MPTTrainer(system(name, random_encoders=["text"]), arguments(tmp_path, **RATES)))
+    assert found == {each: RATE_OF["head" if kinds[each] == "text" else kinds[each]] for each in found}
+    assert not caplog.text
 
 
 @pytest.mark.parametrize("name", ["mpt", "pemnet", "image_cnn", "co_mem", "mvan"])
@@ -110,7 +112,7 @@ def test_unset_rates_default_to_those_of_head_and_encoder(tmp_path):
 def test_a_scene_network_is_a_vision_encoder_of_its_own():
     model = tiny_baselines.model("itin", scene_provider="vit_patches", scene_config=tiny.vision_config())
     kinds = kinds_of_parameters(model, ["scene"])
-    assert {kinds[name] for name in kinds if name.startswith("scene.vision_encoder.")} == {"random_vision"}
+    assert {kinds[name] for name in kinds if name.startswith("scene.vision_encoder.")} == {"head"}
     assert {kinds[name] for name in kinds if name.startswith("visual.vision_encoder.")} == {"vision"}
 
 
