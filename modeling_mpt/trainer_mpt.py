@@ -15,15 +15,13 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import EvalLoopOutput, EvalPrediction, TrainOutput
 
 from .checkpoints import last_complete_checkpoint, missing_from_checkpoint
+from .early_stopping import EarlyStopping
 from .grad_cache import AccumulatedStep, gathered_losses
+from .learning_rates import kinds_of_parameters, rates_of_kinds
 from .metrics import compute_metrics as accuracy_and_f1
 from .training_arguments import MPTTrainingArguments
 
 logger = logging.getLogger(__name__)
-
-# Modules with an encoder, by their name in a parameter's dotted name. All other parameters are of new layers.
-TEXT_ENCODERS = ("text_encoder", "rationale_encoder")
-VISION_ENCODERS = ("vision_encoder", "cnn")
 
 
 class MPTTrainer(Trainer):
@@ -83,6 +81,8 @@ class MPTTrainer(Trainer):
         if data_collator is None and hasattr(processing_class, "data_collator"):
             self.data_collator = processing_class.data_collator(network.config.modalities)
         self.model_accepts_loss_kwargs = False  # the loss is a mean: the Trainer divides it by accumulation steps
+        if patience := getattr(self.args, "early_stopping_patience", None):
+            self.add_callback(EarlyStopping(patience))
         self._observed = False
         self._step: AccumulatedStep | None = None
         self._train_losses, self._eval_losses = _Means(), _Means()
@@ -169,17 +169,25 @@ class MPTTrainer(Trainer):
         """Create the optimizer with the learning rates of [`MPTTrainingArguments`]."""
         exists = self.optimizer is not None  # given by the user, or created by an earlier call of `train`
         optimizer = super().create_optimizer(*args)
-        rates = {kind: getattr(self.args, f"{kind}_learning_rate", None) for kind in ("vision", "head")}
-        if exists or not any(rates.values()):
+        rates = rates_of_kinds(self.args) if isinstance(self.args, MPTTrainingArguments) else {}
+        if exists or len(set(rates.values())) < 2:
             return optimizer
         model = args[0] if args else self.model
-        kinds = {id(parameter): _kind(name) for name, parameter in model.named_parameters()}
+        random_encoders = getattr(getattr(self._network(), "config", None), "random_encoders", [])
+        names = kinds_of_parameters(model, random_encoders)
+        kinds = {id(parameter): names[name] for name, parameter in model.named_parameters()}
+        if self.args.vision_learning_rate and {*random_encoders} - {"text"} and "vision" not in kinds.values():
+            logger.warning(
+                "`vision_learning_rate` is not used: no vision encoder is pretrained. Those that start at random have "
+                "`head_learning_rate`, %g.",
+                rates["head"],
+            )
         groups = []
-        for kind in ("text", "vision", "head"):  # the rate of the first group is logged
+        for kind, rate in rates.items():  # the rate of the first group is logged
             for group in optimizer.param_groups:
                 parameters = [parameter for parameter in group["params"] if kinds[id(parameter)] == kind]
                 if parameters:
-                    groups.append({**group, "params": parameters, "lr": rates.get(kind) or group["lr"]})
+                    groups.append({**group, "params": parameters, "lr": rate})
         optimizer.param_groups = groups
         return optimizer
 
@@ -303,13 +311,3 @@ class _Means:
         totals = torch.stack([*sums.values(), torch.full_like(next(iter(sums.values())), weight)])
         *totals, weight = (totals if reduce is None else reduce(totals)).tolist()
         return {name: total / weight for name, total in zip(sums, totals, strict=True)}
-
-
-def _kind(name: str) -> str:
-    """Return `text` or `vision` for a parameter of an encoder, `head` for all others."""
-    for part in name.split("."):
-        if part in TEXT_ENCODERS:
-            return "text"
-        if part in VISION_ENCODERS:
-            return "vision"
-    return "head"

@@ -26,6 +26,7 @@ _MODULES = {
     "load_posts": "dataset_scripts",
     "predict": "mpt_sentiment.predicting",
     "push_to_hub": "mpt_sentiment.pushing",
+    "search": "mpt_sentiment.searching",
     "split_posts": "dataset_scripts",
     "train": "mpt_sentiment.training",
     "zero_shot": "mpt_sentiment.zero_shot_classification",

@@ -110,6 +110,7 @@ class DataArguments(PostArguments):
 USAGES = {
     "train": "train [RECIPE]",
     "compare": "compare [RECIPE]",
+    "search": "search [RECIPE]",
     "predict": "predict FOLDER",
     "build-dataset": "build-dataset NAME",
 }

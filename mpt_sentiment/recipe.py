@@ -25,6 +25,8 @@ _POSITIVE = (
     "per_device_eval_batch_size",
     "gradient_accumulation_steps",
 )
+# Endings of the model's arguments that name its encoders and prepare its texts.
+COMMON_ENDINGS = ("_name_or_path", "_config", "max_length", "text_preprocessing")
 RECIPES = Path(__file__).parent / "recipes"
 DEFAULT_RECIPE = "sample"
 TRAINING_CLASSES = (ModelArguments, DataArguments, LoraArguments, RunArguments, MPTTrainingArguments)
@@ -71,20 +73,31 @@ def system_recipe(system: str, dataset: str = "") -> str:
     return own if own in names else "mvsa_single"
 
 
-def parse_training(argv: Sequence[str], *, base: str | Path | None = None, command: str = "train") -> TrainingSetup:
-    """Parse `[RECIPE] [--name value …]`; it overrides the recipe, which overrides `base`.
+def parse_training(argv: Sequence[str]) -> TrainingSetup:
+    """Parse `[RECIPE] [--name value …]`; what is named overrides the recipe.
 
     Raises:
         ValueError: a recipe that does not exist, or an unknown or unusable argument.
     """
-    argv = list(argv)
+    parser = make_parser(TRAINING_CLASSES, "train", _DESCRIPTION.format(", ".join(recipe_names())))
+    return build_setup(parser, merge_layers(command_layers(argv, parser)))
+
+
+def command_layers(argv: Sequence[str], parser: HfArgumentParser) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Parse `[RECIPE] [--name value …]` into the arguments of the recipe and those that are named.
+
+    Raises:
+        ValueError: a recipe that does not exist, or an unknown or unusable argument.
+    """
     recipe: str | Path = DEFAULT_RECIPE
+    argv = list(argv)
     if argv and not argv[0].startswith("-"):
         recipe, *argv = argv
-    parser = make_parser(TRAINING_CLASSES, command, _DESCRIPTION.format(", ".join(recipe_names())))
-    layers = [_read(recipe_path(one), parser) for one in (base, recipe) if one is not None]
-    named = {argument[2:].partition("=")[0].replace("-", "_"): True for argument in argv if argument[:2] == "--"}
-    return _setup(parser, _merge([*layers, named]), argv)
+    layer = read_recipe(recipe, parser)
+    values = vars(parser.parse_args(argv))
+    options = (word.partition("=")[0] for word in argv)
+    actions = (parser._option_string_actions[option] for option in options if option in parser._option_string_actions)
+    return layer, {action.dest: values[action.dest] for action in actions}
 
 
 def training_setup(recipes: Sequence[str | Path], fields: Mapping[str, Any]) -> TrainingSetup:
@@ -98,7 +111,7 @@ def training_setup(recipes: Sequence[str | Path], fields: Mapping[str, Any]) -> 
         ValueError: a recipe that does not exist, or an unknown or unusable field.
     """
     parser = make_parser(TRAINING_CLASSES, "train")
-    layers = [_read(recipe_path(recipe), parser) for recipe in recipes]
+    layers = [read_recipe(recipe, parser) for recipe in recipes]
     known = {action.dest for action in parser._actions}
     system = fields.get("model") or next((layer["model"] for layer in reversed(layers) if "model" in layer), "mpt")
     config_fields = SYSTEMS[system][0].field_names() if system in SYSTEMS else []
@@ -107,14 +120,25 @@ def training_setup(recipes: Sequence[str | Path], fields: Mapping[str, Any]) -> 
     for name in own:
         if name not in known:
             raise ValueError(f"Unknown field {name!r}.{did_you_mean(name, [*known, *config_fields])}")
-    _check_values(parser, own, "")
-    merged = _merge([*layers, own])
+    check_values(parser, own, "")
+    merged = merge_layers([*layers, own])
     if options:
         merged["model_options"] = (merged.get("model_options") or {}) | options
-    return _setup(parser, merged, [])
+    return build_setup(parser, merged)
 
 
-def _merge(layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def kept_in_comparison(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Select the fields of a system's recipe that a comparison keeps: structure, sizes, losses and dropout.
+
+    The recipe of the comparison sets all others for every system alike, or leaves them at their defaults: posts,
+    lengths, encoders, frozen layers, epochs, batch, optimizer, schedule, clipping, and the choice of the best epoch.
+    """
+    own = {field.name for field in dataclasses.fields(ModelArguments)}
+    kept = {name: value for name, value in recipe.items() if name in own and not name.endswith(COMMON_ENDINGS)}
+    return {name: value for name, value in kept.items() if not name.startswith("freeze_")}
+
+
+def merge_layers(layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Merge layers of arguments; naming an encoder replaces that of earlier layers."""
     merged: dict[str, Any] = {}
     for layer in layers:
@@ -126,9 +150,14 @@ def _merge(layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return merged
 
 
-def _setup(parser: HfArgumentParser, defaults: Mapping[str, Any], argv: list[str]) -> TrainingSetup:
-    parser.set_defaults(**defaults)
-    arguments = vars(parser.parse_args(argv))
+def build_setup(parser: HfArgumentParser, values: Mapping[str, Any]) -> TrainingSetup:
+    """Build the arguments of a run; those without a value have their defaults.
+
+    Raises:
+        ValueError: an unusable value.
+    """
+    parser.set_defaults(**values)
+    arguments = vars(parser.parse_args([]))
     if arguments["seeds"]:
         arguments["seed"] = arguments["seeds"][0]
     setup = TrainingSetup(*parser.parse_dict(arguments))
@@ -144,28 +173,37 @@ def _setup(parser: HfArgumentParser, defaults: Mapping[str, Any], argv: list[str
     return setup
 
 
-def _read(path: Path, parser: HfArgumentParser) -> dict[str, Any]:
-    """Read a recipe and check the names of its arguments."""
+def read_recipe(recipe: str | Path, parser: HfArgumentParser) -> dict[str, Any]:
+    """Read a recipe by name or path.
+
+    Raises:
+        ValueError: no such recipe, or one with an unknown argument or an unusable value.
+    """
+    path = recipe_path(recipe)
     try:
-        recipe = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        layer = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except yaml.MarkedYAMLError as error:
         place = error.context_mark or error.problem_mark  # where the faulty part begins
         problem = " ".join(filter(None, (error.context, error.problem)))
         raise ValueError(f"{path}, line {place.line + 1}, is not YAML: {problem}.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not YAML in UTF-8: {' '.join(str(error).split())}") from None
-    if not isinstance(recipe, dict):
-        raise ValueError(f"{path} must map names of arguments to values, got a {type(recipe).__name__}.")
+    if not isinstance(layer, dict):
+        raise ValueError(f"{path} must map names of arguments to values, got a {type(layer).__name__}.")
     known = [action.dest for action in parser._actions]
-    for name in recipe:
+    for name in layer:
         if name not in known:
             raise ValueError(f"{path}: unknown argument {name!r}.{did_you_mean(str(name), known)}")
-    _check_values(parser, recipe, f"{path}: ")
-    return recipe
+    check_values(parser, layer, f"{path}: ")
+    return layer
 
 
-def _check_values(parser: HfArgumentParser, values: Mapping[str, Any], source: str) -> None:
-    """Check numbers, booleans and lists of recipes and keywords, which argparse does not read."""
+def check_values(parser: HfArgumentParser, values: Mapping[str, Any], source: str) -> None:
+    """Check numbers, booleans and lists of recipes and keywords, which argparse does not read.
+
+    Raises:
+        ValueError: a value of another type; the message begins with `source`.
+    """
     for action in parser._actions:
         if action.dest not in values or action.type not in (int, float, string_to_bool):
             continue

@@ -31,8 +31,8 @@ from mpt_sentiment.recipe import TrainingSetup
 # Training arguments that the model card lists.
 CARD_FIELDS = (
     "num_train_epochs max_steps per_device_train_batch_size gradient_accumulation_steps learning_rate "
-    "head_learning_rate vision_learning_rate weight_decay lr_scheduler_type warmup_steps max_grad_norm optim bf16 "
-    "fp16 metric_for_best_model adam_beta1 adam_beta2 adam_epsilon"
+    "head_learning_rate vision_learning_rate word_learning_rate weight_decay lr_scheduler_type warmup_steps "
+    "max_grad_norm optim bf16 fp16 early_stopping_patience metric_for_best_model adam_beta1 adam_beta2 adam_epsilon"
 ).split()
 
 
@@ -75,6 +75,8 @@ def write_results(
         "system": {"name": config.title, "modalities": config.modalities, "providers": config.providers},
         "parameters": parameters,
         "trainable_parameters": trainable,
+        "updates": trainer.state.global_step,
+        "optimizer": str(trainer.args.optim.value),
         "train_posts_per_second": train_posts_per_second,
         "languages": sorted({value for value in test["language"] if value}),
         "lora": adapter_facts(setup.lora) if setup.lora.lora else None,

@@ -16,7 +16,7 @@ from transformers import Pipeline, set_seed
 
 from dataset_scripts.output import full_disk_named
 from modeling_mpt.pretrained_mpt import SentimentPreTrainedModel
-from modeling_mpt.trainer_mpt import MPTTrainer, last_complete_checkpoint
+from modeling_mpt.trainer_mpt import MPTTrainer, MPTTrainingArguments, last_complete_checkpoint
 from mpt_sentiment.adapters import add_adapters
 from mpt_sentiment.backbones import build_model, build_processor, encoder_sources
 from mpt_sentiment.encoder_sources import first_sentence
@@ -189,28 +189,9 @@ def run_seed(
     if finished is not None:
         print(f"{output_dir} holds this finished run: {scores_line(finished['test'])}. --overwrite starts it again.")
         return finished
-    set_seed(seed)
-    try:
-        processor = build_processor(setup.model, posts["train"])
-        model = build_model(setup.model, processor, posts["train"].features["label"].names, posts["train"])
-    except (OSError, SafetensorError) as error:
-        names = [source for source in encoder_sources(setup.model).values() if isinstance(source, str)]
-        raise ValueError(
-            f"An encoder ({', '.join(names)}) cannot be loaded: {first_sentence(error)}. Check the connection, or "
-            "fetch it again with `hf download`."
-        ) from error
-    network = add_adapters(model, setup.lora) if setup.lora.lora else model
-    if args.should_log:
-        print(describe(data, posts, processor, model))
-    trainer = MPTTrainer(
-        model=network,
-        args=args,
-        train_dataset=posts["train"],
-        eval_dataset=posts["validation"],
-        processing_class=processor,
-    )
+    trainer = build_trainer(setup, posts, data, args)
     training = trainer.train(resume_from_checkpoint=last_complete_checkpoint(output_dir))
-    config = model.config
+    config = trainer.accelerator.unwrap_model(trainer.model).config
     ignored = [name for name in config.keys_to_ignore_at_inference if name not in config.weights_returned]
     if not setup.lora.lora or not setup.lora.lora_merge:
         trainer.save_model()
@@ -228,6 +209,42 @@ def run_seed(
     if args.push_to_hub:
         trainer.push_to_hub()
     return metrics or json.loads((output_dir / METRICS_FILE).read_text(encoding="utf-8"))
+
+
+def build_trainer(
+    setup: TrainingSetup, posts: DatasetDict, data: TrainingData, args: MPTTrainingArguments
+) -> MPTTrainer:
+    """Build processor, network and trainer of a run, and print what will be trained.
+
+    Args:
+        setup ([`TrainingSetup`]): arguments of the run.
+        posts (`DatasetDict`): train and validation; other splits are counted.
+        data ([`TrainingData`]): account of the posts.
+        args ([`MPTTrainingArguments`]): those of the setup, with the seed and folder of the run.
+
+    Raises:
+        ValueError: an encoder cannot be loaded.
+    """
+    set_seed(args.seed)
+    try:
+        processor = build_processor(setup.model, posts["train"])
+        model = build_model(setup.model, processor, posts["train"].features["label"].names, posts["train"])
+    except (OSError, SafetensorError) as error:
+        names = [source for source in encoder_sources(setup.model).values() if isinstance(source, str)]
+        raise ValueError(
+            f"An encoder ({', '.join(names)}) cannot be loaded: {first_sentence(error)}. Check the connection, or "
+            "fetch it again with `hf download`."
+        ) from error
+    network = add_adapters(model, setup.lora) if setup.lora.lora else model
+    if args.should_log:
+        print(describe(data, posts, processor, model))
+    return MPTTrainer(
+        model=network,
+        args=args,
+        train_dataset=posts["train"],
+        eval_dataset=posts["validation"],
+        processing_class=processor,
+    )
 
 
 def describe(data: TrainingData, posts: DatasetDict, processor: MPTProcessor, model: SentimentPreTrainedModel) -> str:

@@ -18,6 +18,13 @@ from mpt_sentiment.evaluation.published import published
 from mpt_sentiment.evaluation.scores import SCORES, confusion_matrix, overall_scores
 
 NUM_RESAMPLES = 10_000
+# Arm of a system: the title of its row. "words": static word embeddings in the place of the text encoder's states.
+ARMS = {
+    "without": "{}",
+    "with": "{} + rationales",
+    "shuffled": "{} + shuffled rationales",
+    "words": "{}, static words",
+}
 
 
 @dataclass(frozen=True)
@@ -26,21 +33,32 @@ class Entry:
 
     Attributes:
         system: name of the system, as `--model` takes it.
-        rationales: `True` if the system read rationales.
+        arm: `"without"` or `"with"` rationales, `"shuffled"` for those of other posts, `"words"` for static words.
         labels (`np.ndarray` of shape `(num_posts,)`): true class indices, the same for all entries.
         predictions (`np.ndarray` of shape `(num_runs, num_posts)`): predicted class indices, one row per seed.
         parameters: number of parameters; `None` if the system is not a network.
         speed: training posts per second, for the ratio to MPT's; `None` if it was not measured.
+        tuned: values that were chosen on validation, by the name of the argument.
         remark: a note for the reader, e.g. the source of the visual inputs.
     """
 
     system: str
-    rationales: bool
+    arm: str
     labels: np.ndarray
     predictions: np.ndarray
     parameters: int | None = None
     speed: float | None = None
+    tuned: Mapping[str, Any] | None = None
     remark: str = ""
+
+    @property
+    def title(self) -> str:
+        return row_title(self.system, self.arm)
+
+
+def row_title(system: str, arm: str) -> str:
+    """Name a row of the table, e.g. `mvan + shuffled rationales`."""
+    return ARMS[arm].format(system)
 
 
 def compare(entries: Sequence[Entry], num_classes: int, dataset: str, seed: int = 0) -> list[dict[str, Any]]:
@@ -57,9 +75,9 @@ def compare(entries: Sequence[Entry], num_classes: int, dataset: str, seed: int 
         seed (`int`, defaults to 0): seed of the bootstrap.
 
     Returns:
-        One row per entry, in the given order: `system`, `rationales`, `num_runs`, for each score its `mean`, `std`
-        and `interval`, `p_value`, `parameters`, `relative_speed`, `published_accuracy`, `published_f1_weighted` and
-        `remark`.
+        One row per entry, in the given order: `title`, `system`, `arm`, `num_runs`, for each score its `mean`, `std`
+        and `interval`, `p_value`, `parameters`, `relative_speed`, `published_accuracy`, `published_f1_weighted`,
+        `tuned` and `remark`.
 
     Raises:
         ValueError: There is no entry, or the entries have different labels.
@@ -70,14 +88,16 @@ def compare(entries: Sequence[Entry], num_classes: int, dataset: str, seed: int 
     resampled = resampled_scores(labels, [entry.predictions for entry in entries], num_classes, NUM_RESAMPLES, seed)
     scores = [_scores_of_runs(labels, entry.predictions, num_classes) for entry in entries]
     best = int(np.argmax([values["f1_weighted"].mean() for values in scores]))
-    mpt_speed = next((entry.speed for entry in entries if entry.system == "mpt" and entry.rationales), None)
+    mpt_speed = next((entry.speed for entry in entries if entry.system == "mpt" and entry.arm == "with"), None)
     rows = []
     for index, entry in enumerate(entries):
-        paper = published(entry.system, dataset, entry.rationales) or (None, None)
+        known = entry.arm != "shuffled" and published(entry.system, dataset, entry.arm == "with")
+        paper = known or (None, None)
         rows.append(
             {
+                "title": entry.title,
                 "system": entry.system,
-                "rationales": entry.rationales,
+                "arm": entry.arm,
                 "num_runs": len(entry.predictions),
                 **{
                     name: {
@@ -94,6 +114,7 @@ def compare(entries: Sequence[Entry], num_classes: int, dataset: str, seed: int 
                 "relative_speed": entry.speed / mpt_speed if entry.speed and mpt_speed else None,
                 "published_accuracy": paper[0],
                 "published_f1_weighted": paper[1],
+                "tuned": ", ".join(f"{name} {value:g}" for name, value in (entry.tuned or {}).items()),
                 "remark": entry.remark,
             }
         )
@@ -102,11 +123,12 @@ def compare(entries: Sequence[Entry], num_classes: int, dataset: str, seed: int 
 
 def comparison_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     """Format the rows as a Markdown table, with the paper's numbers in columns of their own."""
-    header = ["System", "Rationales", "Runs", *(f"{score.heading} (95 % interval)" for score in SCORES.values())]
-    header += ["p against best", "Parameters", "Speed, MPT = 1", "*Paper's accuracy*", "*Paper's F1*", "Remark"]
+    header = ["System", "Runs", *(f"{score.heading} (95 % interval)" for score in SCORES.values())]
+    header += ["p against best", "Parameters", "Speed, MPT = 1", "*Paper's accuracy*", "*Paper's F1*"]
+    header += ["Tuned", "Remark"]
     lines = []
     for row in rows:
-        cells = [row["system"], "yes" if row["rationales"] else "no", row["num_runs"]]
+        cells = [row["title"], row["num_runs"]]
         for name in SCORES:
             low, high = row[name]["interval"]
             spread = "" if row[name]["std"] is None else f" ± {row[name]['std']:.4f}"
@@ -119,8 +141,8 @@ def comparison_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
             ("published_f1_weighted", "*{:.4f}*"),
         ):
             cells.append(None if row[name] is None else form.format(row[name]))
-        lines.append([*cells, row["remark"]])
-    return markdown_table(header, lines, "ll" + "r" * (len(header) - 3) + "l") + "\n"
+        lines.append([*cells, row["tuned"], row["remark"]])
+    return markdown_table(header, lines, "l" + "r" * (len(header) - 3) + "ll") + "\n"
 
 
 def write_comparison_csv(path: str | os.PathLike[str], rows: Sequence[Mapping[str, Any]]) -> Path:
@@ -149,14 +171,13 @@ def plot_comparison(path: str | os.PathLike[str], rows: Sequence[Mapping[str, An
     with readable_text([title]) as (title,):
         figure, axes = figure_with_axes(8.5, 1.6 + 0.32 * len(ordered))
         for height, row in enumerate(ordered):
-            score, colour = row["f1_weighted"], ORANGE if row["rationales"] else BLUE
+            score, colour = row["f1_weighted"], ORANGE if row["arm"] == "with" else BLUE
             axes.plot(score["interval"], [height, height], color=colour, linewidth=2, alpha=0.5)
             axes.plot(score["mean"], height, "o", color=colour, markersize=6)
             if row["published_f1_weighted"] is not None:
                 axes.plot(row["published_f1_weighted"], height, "D", color=GREY, markerfacecolor="none", markersize=6)
-        names = [row["system"] + (" + rationales" if row["rationales"] else "") for row in ordered]
-        axes.set_yticks(range(len(ordered)), names)
-        for label, colour, marker in (("without rationales", BLUE, "o"), ("with", ORANGE, "o"), ("paper", GREY, "D")):
+        axes.set_yticks(range(len(ordered)), [row["title"] for row in ordered])
+        for label, colour, marker in (("with rationales", ORANGE, "o"), ("other", BLUE, "o"), ("paper", GREY, "D")):
             face = "none" if marker == "D" else colour
             axes.plot([], [], marker, color=colour, markerfacecolor=face, label=label)
         axes.legend(fontsize=9, loc="lower right", edgecolor="none")

@@ -6,6 +6,7 @@ import yaml
 from modeling_mpt import SYSTEMS
 from modeling_mpt.systems import BASELINES
 from mpt_sentiment import recipe
+from mpt_sentiment.protocol import Protocol
 from mpt_sentiment.recipe import parse_training, training_setup
 
 
@@ -19,7 +20,7 @@ def test_the_command_line_overrides_a_recipe_found_by_name():
 def test_a_named_encoder_replaces_the_encoder_of_the_recipe():
     setup = parse_training(["sample", "--text_model_name_or_path", "x"])
     assert setup.model.text_config is None and setup.model.vision_config is not None
-    setup = parse_training(["sample"], base="mvsa_single")
+    setup = training_setup(["mvsa_single", "sample"], {})
     assert setup.model.text_model_name_or_path is None and setup.model.cnn_model_name_or_path is not None
 
 
@@ -36,7 +37,9 @@ def test_python_fields_override_recipes_and_reach_every_part():
 
 @pytest.mark.parametrize("name", recipe.recipe_names())
 def test_every_recipe_parses(name):
-    setup = parse_training([name])
+    setup = (
+        parse_training([name]) if name != "comparison" else Protocol.of_command([name], "compare").setup("mpt", "", {})
+    )
     assert setup.training.output_dir == f"outputs/{name.removeprefix('baselines/')}"
 
 
@@ -59,6 +62,27 @@ def test_recipes_hold_table_2_of_the_paper(name, rate, batch):
     assert (setup.training.learning_rate, setup.training.per_device_train_batch_size) == (rate, batch)
     assert setup.training.num_train_epochs == 20 and setup.model.hidden_size == 768
     assert setup.training.optim.startswith("adamw")
+
+
+def test_the_literal_recipe_differs_from_the_default_in_its_switches_alone():
+    default, literal = (
+        yaml.safe_load((recipe.RECIPES / f"{name}.yaml").read_text(encoding="utf-8"))
+        for name in ("mvsa_single", "mvsa_single_literal")
+    )
+    switches = {
+        "contrastive_temperature": 1.0,
+        "model_options": {
+            "contrastive_reduction": "sum",
+            "fusion": "literal",
+            "cnn_variant": "authors",
+            "cnn_channels": [16, 32, 64],
+        },
+    }
+    changed = ("output_dir", "cnn_model_name_or_path", *switches)
+    assert {name: literal[name] for name in switches} == switches and "cnn_model_name_or_path" not in literal
+    same = [{name: value for name, value in each.items() if name not in changed} for each in (default, literal)]
+    assert same[0] == same[1]
+    SYSTEMS["mpt"][0](**parse_training(["mvsa_single_literal"]).model.config_fields())
 
 
 @pytest.mark.parametrize(

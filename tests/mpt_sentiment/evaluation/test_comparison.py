@@ -31,9 +31,9 @@ def predictions(share: float, runs: int = 2, seed: int = 1) -> np.ndarray:
 @pytest.fixture(scope="module")
 def rows():
     entries = [
-        Entry("mpt", True, LABELS, predictions(0.9), parameters=1000, speed=50.0),
-        Entry("bert", False, LABELS, predictions(0.9), parameters=500, speed=100.0),
-        Entry("majority", False, LABELS, np.zeros((1, len(LABELS)), dtype=int), remark="a floor"),
+        Entry("mpt", "with", LABELS, predictions(0.9), parameters=1000, speed=50.0, tuned={"dropout": 0.1, "head_learning_rate": 3e-4}),
+        Entry("bert", "without", LABELS, predictions(0.9), parameters=500, speed=100.0),
+        Entry("majority", "without", LABELS, np.zeros((1, len(LABELS)), dtype=int), remark="a floor"),
     ]
     return compare(entries, 3, "mvsa_single")
 
@@ -52,7 +52,7 @@ def test_scores_are_the_means_over_the_reports_of_the_runs(rows):
 
 def test_interval_and_p_value_of_single_runs_equal_those_of_their_own_reports():
     better, worse = predictions(0.8, runs=1), predictions(0.65, runs=1, seed=5)
-    rows = compare([Entry("a", False, LABELS, worse), Entry("b", False, LABELS, better)], 3, "memotion")
+    rows = compare([Entry("a", "without", LABELS, worse), Entry("b", "without", LABELS, better)], 3, "memotion")
     report = evaluate_predictions(np.eye(3)[better[0]], LABELS, NAMES, num_resamples=10_000, seed=3)
     np.testing.assert_allclose(rows[1]["f1_macro"]["interval"], report["intervals"]["f1_macro"], atol=0.012)
     pair = paired_bootstrap(LABELS, worse[0], better[0], 3)["f1_weighted"]
@@ -64,6 +64,7 @@ def test_the_papers_numbers_are_in_columns_of_their_own(rows):
     assert rows[2]["published_accuracy"] is None
     text = comparison_markdown(rows)
     assert "*0.7795*" in text and "*Paper's accuracy*" in text and "a floor" in text
+    assert "| mpt + rationales |" in text and "dropout 0.1, head_learning_rate 0.0003" in text
     assert {line.count("|") for line in text.splitlines()} == {text.splitlines()[0].count("|")}
 
 
@@ -71,6 +72,13 @@ def test_table_4_has_three_systems_with_rationales_and_table_3_none():
     assert published("clmlf", "mvsa_multiple", True) == (0.7228, 0.7019)
     assert published("clmlf", "mvsa_multiple", False) == (0.7200, 0.6983)
     assert published("clmlf", "ch_mits", True) is None and published("mpt", "ch_mits", False) is None
+
+
+def test_the_paper_has_no_number_for_shuffled_rationales_and_that_of_the_plain_system_for_static_words():
+    entries = [Entry("mvan", arm, LABELS, predictions(0.9)) for arm in ("shuffled", "words")]
+    shuffled, words = compare(entries, 3, "mvsa_single")
+    assert (shuffled["title"], shuffled["published_accuracy"]) == ("mvan + shuffled rationales", None)
+    assert (words["title"], words["published_accuracy"]) == ("mvan, static words", 0.7298)
 
 
 def test_csv_and_chart_are_written(rows, tmp_path):
@@ -83,4 +91,4 @@ def test_csv_and_chart_are_written(rows, tmp_path):
 
 def test_entries_over_other_posts_are_refused():
     with pytest.raises(ValueError, match="same posts"):
-        compare([Entry("a", False, LABELS, predictions(1)), Entry("b", False, LABELS[::-1], predictions(1))], 3, "")
+        compare([Entry("a", "without", LABELS, predictions(1)), Entry("b", "without", LABELS[::-1], predictions(1))], 3, "")
