@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Dataset, DatasetDict, Image
+from datasets import ClassLabel, Dataset, DatasetDict, Image
 
 from dataset_scripts.duplicates import group_ids
 from dataset_scripts.reading.id_lists import SPLITS, id_list_files, read_id_list, split_of_name
@@ -160,6 +160,7 @@ def labelled_posts(
         ValueError: a post has no label, unless skipped.
     """
     check_on_error(on_error)
+    check_label_type(posts, "The dataset" if split is None else f"The split {split!r}")
     unlabelled = sorted(null_rows(posts, ["label"]))
     if not unlabelled:
         return posts
@@ -175,6 +176,20 @@ def labelled_posts(
         report.skip_kept("no label", len(unlabelled), message)
     left_out = set(unlabelled)
     return posts.select([row for row in range(len(posts)) if row not in left_out])
+
+
+def check_label_type(posts: Dataset, name: str) -> None:
+    """Check that labels are class indices with names.
+
+    Raises:
+        ValueError: another type, such as the texts that `label_as_text` keeps.
+    """
+    label = posts.features["label"]
+    if not isinstance(label, ClassLabel):
+        raise ValueError(
+            f"{name} has a column 'label' of the type {str(label)[:80]}, not ClassLabel. Leave out "
+            f"{option_name('label_as_text')} if it was given, or convert it: posts.class_encode_column('label')."
+        )
 
 
 def check_labels(posts: Dataset, split: str) -> None:

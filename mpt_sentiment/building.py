@@ -12,7 +12,7 @@ from dataset_scripts.output import check_writable
 from dataset_scripts.rationales.transfer import store_provenance
 from dataset_scripts.registry import FACTS
 from dataset_scripts.schema import GROUP
-from dataset_scripts.splits import DEFAULT_PROTOCOL, check_split_options, labelled_posts
+from dataset_scripts.splits import DEFAULT_PROTOCOL, check_label_type, check_split_options, labelled_posts
 from dataset_scripts.writing.publish import MAX_FILE_SIZE, SavedPosts, save_posts
 from mpt_sentiment.training_data import warn_of_unused_split
 
@@ -97,6 +97,8 @@ def build_dataset(
     posts, report = load_posts_with_report(name, data_dir, rationales=rationales, on_error=on_error, **options)
     if isinstance(posts, DatasetDict):
         warn_of_unused_split(posts, split, split_options)
+        for part, each in posts.items():
+            check_label_type(each, f"The split {part!r}")
         splits, protocol = posts, {}
     else:
         split = split or DEFAULT_PROTOCOL

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from datasets import ClassLabel, Dataset, DatasetDict, Image
+from datasets import Dataset, DatasetDict, Image
 
 from dataset_scripts.schema import features, rationale_column
+from dataset_scripts.splits import check_label_type
 
 _PREFIX = rationale_column("")
 
@@ -66,9 +67,7 @@ class AuditRows:
                 f"{name} lacks the columns {', '.join(missing)} (it has {', '.join(part.column_names)}). "
                 "load_posts gives a table or a dataset all columns."
             )
-        label = part.features["label"]
-        if not isinstance(label, ClassLabel):
-            raise ValueError(f"{name}: the column 'label' is {label}. Use dataset.class_encode_column('label').")
+        check_label_type(part, name)
         if part.features != self._parts[0].features:
             raise ValueError(
                 f"{name} has other columns or class names than split {self.splits[0]!r}. Cast one to the features of "
