@@ -202,6 +202,7 @@ def entry_of(cells: Sequence[Cell], labels: np.ndarray, predictions: np.ndarray)
     first = cells[0]
     metrics = [json.loads((cell.folder / METRICS_FILE).read_text(encoding="utf-8")) for cell in cells]
     speeds = sorted(run["train_posts_per_second"] for run in metrics if run.get("train_posts_per_second"))
+    updates = [run["updates"] for run in metrics if run.get("updates")]
     remarks = [SYSTEMS[first.system][0].remark] if first.system in SYSTEMS else []
     providers = metrics[0].get("system", {}).get("providers", {})
     remarks += [f"{part}: {provider}" for part, provider in providers.items() if provider]
@@ -211,6 +212,9 @@ def entry_of(cells: Sequence[Cell], labels: np.ndarray, predictions: np.ndarray)
         labels=labels,
         predictions=predictions,
         parameters=metrics[0].get("parameters"),
+        trainable_parameters=metrics[0].get("trainable_parameters"),
+        updates=round(sum(updates) / len(updates)) if updates else None,
+        optimizer=metrics[0].get("optimizer"),
         speed=speeds[len(speeds) // 2] if speeds else None,
         tuned=first.values,
         remark="; ".join(filter(None, remarks)),

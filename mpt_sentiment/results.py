@@ -72,7 +72,12 @@ def write_results(
     results = {
         "test": evaluate_predictions(probabilities, prediction.label_ids, names),
         "validation": {name.removeprefix("eval_"): value for name, value in validation.items()},
-        "system": {"name": config.title, "modalities": config.modalities, "providers": config.providers},
+        "system": {
+            "name": config.title,
+            "modalities": config.modalities,
+            "providers": config.providers,
+            "untrained_images": config.untrained_images,
+        },
         "parameters": parameters,
         "trainable_parameters": trainable,
         "updates": trainer.state.global_step,

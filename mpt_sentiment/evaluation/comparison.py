@@ -36,7 +36,9 @@ class Entry:
         arm: `"without"` or `"with"` rationales, `"shuffled"` for those of other posts, `"words"` for static words.
         labels (`np.ndarray` of shape `(num_posts,)`): true class indices, the same for all entries.
         predictions (`np.ndarray` of shape `(num_runs, num_posts)`): predicted class indices, one row per seed.
-        parameters: number of parameters; `None` if the system is not a network.
+        parameters, trainable_parameters: numbers of parameters; `None` if the system is not a network.
+        updates: steps of the optimizer, the mean over the runs.
+        optimizer: name of the optimizer.
         speed: training posts per second, for the ratio to MPT's; `None` if it was not measured.
         tuned: values that were chosen on validation, by the name of the argument.
         remark: a note for the reader, e.g. the source of the visual inputs.
@@ -47,6 +49,9 @@ class Entry:
     labels: np.ndarray
     predictions: np.ndarray
     parameters: int | None = None
+    trainable_parameters: int | None = None
+    updates: int | None = None
+    optimizer: str | None = None
     speed: float | None = None
     tuned: Mapping[str, Any] | None = None
     remark: str = ""
@@ -76,8 +81,8 @@ def compare(entries: Sequence[Entry], num_classes: int, dataset: str, seed: int 
 
     Returns:
         One row per entry, in the given order: `title`, `system`, `arm`, `num_runs`, for each score its `mean`, `std`
-        and `interval`, `p_value`, `parameters`, `relative_speed`, `published_accuracy`, `published_f1_weighted`,
-        `tuned` and `remark`.
+        and `interval`, `p_value`, `parameters`, `trainable_parameters`, `updates`, `optimizer`, `relative_speed`,
+        `published_accuracy`, `published_f1_weighted`, `tuned` and `remark`.
 
     Raises:
         ValueError: There is no entry, or the entries have different labels.
@@ -111,6 +116,9 @@ def compare(entries: Sequence[Entry], num_classes: int, dataset: str, seed: int 
                 if index == best
                 else paired_p_value(resampled[index]["f1_weighted"], resampled[best]["f1_weighted"]),
                 "parameters": entry.parameters,
+                "trainable_parameters": entry.trainable_parameters,
+                "updates": entry.updates,
+                "optimizer": entry.optimizer,
                 "relative_speed": entry.speed / mpt_speed if entry.speed and mpt_speed else None,
                 "published_accuracy": paper[0],
                 "published_f1_weighted": paper[1],
@@ -124,7 +132,8 @@ def compare(entries: Sequence[Entry], num_classes: int, dataset: str, seed: int 
 def comparison_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     """Format the rows as a Markdown table, with the paper's numbers in columns of their own."""
     header = ["System", "Runs", *(f"{score.heading} (95 % interval)" for score in SCORES.values())]
-    header += ["p against best", "Parameters", "Speed, MPT = 1", "*Paper's accuracy*", "*Paper's F1*"]
+    header += ["p against best", "Parameters", "Trainable", "Updates", "Optimizer", "Speed, MPT = 1"]
+    header += ["*Paper's accuracy*", "*Paper's F1*"]
     header += ["Tuned", "Remark"]
     lines = []
     for row in rows:
@@ -136,6 +145,9 @@ def comparison_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
         cells.append("best" if row["p_value"] is None else f"{row['p_value']:.3f}")
         for name, form in (
             ("parameters", "{:,}"),
+            ("trainable_parameters", "{:,}"),
+            ("updates", "{:,}"),
+            ("optimizer", "{}"),
             ("relative_speed", "{:.2f}"),
             ("published_accuracy", "*{:.4f}*"),
             ("published_f1_weighted", "*{:.4f}*"),

@@ -58,7 +58,12 @@ def test_rows_hold_the_results_of_the_runs(compared):
     assert int(row["parameters"]) == runs[0]["parameters"] > int(table["vit", "without"]["parameters"])
     assert float(row["relative_speed"]) == 1.0 and float(table["vit", "without"]["relative_speed"]) > 0
     assert "image: vit_patches" in table["vit", "without"]["remark"]
-    assert table["majority", "without"]["parameters"] == ""
+    posts, batch = runs[0]["split"]["sizes"]["train"], runs[0]["settings"]["training"]["per_device_train_batch_size"]
+    assert int(row["updates"]) == runs[0]["updates"] == -(-posts // batch)
+    assert int(row["trainable_parameters"]) == runs[0]["trainable_parameters"]
+    assert row["optimizer"] == "adamw_torch_fused"
+    names = ("parameters", "trainable_parameters", "updates", "optimizer")
+    assert {table["majority", "without"][name] for name in names} == {""}
 
 
 def test_a_failed_cell_is_reported_and_the_others_are_trained(compared):

@@ -31,8 +31,26 @@ def predictions(share: float, runs: int = 2, seed: int = 1) -> np.ndarray:
 @pytest.fixture(scope="module")
 def rows():
     entries = [
-        Entry("mpt", "with", LABELS, predictions(0.9), parameters=1000, speed=50.0, tuned={"dropout": 0.1, "head_learning_rate": 3e-4}),
-        Entry("bert", "without", LABELS, predictions(0.9), parameters=500, speed=100.0),
+        Entry(
+            "mpt",
+            "with",
+            LABELS,
+            predictions(0.9),
+            parameters=1000,
+            speed=50.0,
+            tuned={"dropout": 0.1, "head_learning_rate": 3e-4},
+        ),
+        Entry(
+            "bert",
+            "without",
+            LABELS,
+            predictions(0.9),
+            parameters=500,
+            trainable_parameters=400,
+            updates=1250,
+            optimizer="rmsprop",
+            speed=100.0,
+        ),
         Entry("majority", "without", LABELS, np.zeros((1, len(LABELS)), dtype=int), remark="a floor"),
     ]
     return compare(entries, 3, "mvsa_single")
@@ -65,6 +83,7 @@ def test_the_papers_numbers_are_in_columns_of_their_own(rows):
     text = comparison_markdown(rows)
     assert "*0.7795*" in text and "*Paper's accuracy*" in text and "a floor" in text
     assert "| mpt + rationales |" in text and "dropout 0.1, head_learning_rate 0.0003" in text
+    assert "| 500 | 400 | 1,250 | rmsprop | 2.00 |" in text
     assert {line.count("|") for line in text.splitlines()} == {text.splitlines()[0].count("|")}
 
 
@@ -91,4 +110,6 @@ def test_csv_and_chart_are_written(rows, tmp_path):
 
 def test_entries_over_other_posts_are_refused():
     with pytest.raises(ValueError, match="same posts"):
-        compare([Entry("a", "without", LABELS, predictions(1)), Entry("b", "without", LABELS[::-1], predictions(1))], 3, "")
+        compare(
+            [Entry("a", "without", LABELS, predictions(1)), Entry("b", "without", LABELS[::-1], predictions(1))], 3, ""
+        )
