@@ -258,6 +258,7 @@ def test_a_baseline_leaves_a_folder_that_predicts(posts, name, use_rationales, t
     card = ModelCard.load(tmp_path / "README.md")
     assert mpt.SYSTEMS[name][0].title in card.text
     assert ("vit_patches" in card.text) == (name == "late_fusion")
+    assert system["untrained_images"] == ("Untrained images" in card.text) == (name == "late_fusion")
     assert result.pipeline({"text": "what a day"})["label"] in ("positive", "neutral", "negative")
 
 

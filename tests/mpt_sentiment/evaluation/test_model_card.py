@@ -135,6 +135,11 @@ def test_a_baseline_is_described_with_its_providers_and_remark(tmp_path):
     assert "text `encoder`, image `cnn_grid`" in text and "as in MPT" in text
 
 
+def test_the_card_says_that_no_encoder_of_images_was_pretrained(tmp_path):
+    assert "- Untrained images: all its encoders" in write(tmp_path, config=config(untrained_images=True)).read_text()
+    assert "Untrained" not in write(tmp_path, config=config(untrained_images=False)).read_text()
+
+
 def test_the_card_lists_the_adapters_of_a_lora_training(tmp_path):
     lora = {"r": 8, "alpha": 16, "dropout": 0.1, "target_modules": r".*\.(query|value)", "merged": True}
     text = write(tmp_path, lora=lora).read_text()
