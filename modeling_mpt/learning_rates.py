@@ -26,7 +26,7 @@ def kinds_of_parameters(model: nn.Module, random_encoders: list[str]) -> dict[st
 
 
 def rates_of_kinds(args: MPTTrainingArguments) -> dict[str, float]:
-    """Map each kind of [`kinds_of_parameters`] to its learning rate, the one that is logged first."""
+    """Map each kind of [`kinds_of_parameters`] to its learning rate."""
     head = args.head_learning_rate or args.learning_rate
     return {
         "text": args.learning_rate,

@@ -128,7 +128,7 @@ def training_setup(recipes: Sequence[str | Path], fields: Mapping[str, Any]) -> 
 
 
 def kept_in_comparison(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """Select the fields of a system's recipe that a comparison keeps: structure, sizes, losses and dropout.
+    """Select what a comparison keeps of a system's recipe: structure, sizes, losses, dropout.
 
     The recipe of the comparison sets all others for every system alike, or leaves them at their defaults: posts,
     lengths, encoders, frozen layers, epochs, batch, optimizer, schedule, clipping, and the choice of the best epoch.
