@@ -100,6 +100,11 @@ class SentimentPreTrainedModel(PreTrainedModel):
     _supports_flex_attn = True
     _supports_attention_backend = True
 
+    @classmethod
+    def _can_set_attn_implementation(cls) -> bool:
+        """Return `True`, where transformers guesses by the names of the classes in the file."""
+        return True
+
     def post_init(self) -> None:
         """Initialize new layers, and declare what the network reads and supports."""
         inputs = {"text": "input_ids", "image": "pixel_values", "rationales": "rationale_input_ids"}

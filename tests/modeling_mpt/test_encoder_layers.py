@@ -49,6 +49,15 @@ def test_every_returned_layer_gets_a_gradient(name):
 
 
 @every_system
+def test_the_advice_for_attentions_can_be_followed(name):
+    model, batch = build(name), tiny.batch()
+    with pytest.raises(ValueError, match=r"Call `model\.set_attn_implementation\('eager'\)`"):
+        model(**batch, output_attentions=True)
+    model.set_attn_implementation("eager")
+    assert model(**batch, output_attentions=True).rationale_attentions
+
+
+@every_system
 def test_a_list_chooses_the_layers(name):
     model, batch = build(name), tiny.batch()
     every = layers(model(**batch, output_hidden_states=True))

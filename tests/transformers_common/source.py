@@ -70,10 +70,13 @@ def skip_not_applicable(reasons: Mapping[str, str]) -> Callable[[type], type]:
     """Return a class decorator that skips tests by name, each with its reason."""
 
     def decorate(tester: type) -> type:
+        unknown = set(reasons)
         for name in filter(re.compile("test_").match, dir(tester)):
-            reason = reasons.get(name) or reasons.get(re.sub(r"_\d+(_\w*)?$", "", name))
-            if reason:
-                setattr(tester, name, unittest.skip(reason)(getattr(tester, name)))
+            known = {name, re.sub(r"_\d+(_\w*)?$", "", name)} & reasons.keys()
+            unknown -= known
+            for each in known:
+                setattr(tester, name, unittest.skip(reasons[each])(getattr(tester, name)))
+        assert not unknown, f"{tester.__name__} has no tests {sorted(unknown)}: remove them from the reasons"
         return tester
 
     return decorate
