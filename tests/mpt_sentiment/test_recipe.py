@@ -53,6 +53,13 @@ def test_the_recipe_of_a_baseline_sets_only_fields_it_has_and_no_dataset(name):
     assert config.modalities and "rationales" not in config.modalities
 
 
+@pytest.mark.parametrize("name", ["text_cnn", "bilstm", "clstm", "co_mem", "mvan", "mgnns"])
+def test_static_words_have_a_rate_of_their_own_and_a_text_encoder_that_of_encoders(name):
+    training = parse_training([f"baselines/{name}"]).training
+    rate = 5e-4 if name == "mgnns" else 1e-3  # of its code
+    assert (training.learning_rate, training.word_learning_rate, training.head_learning_rate) == (2e-5, rate, rate)
+
+
 @pytest.mark.parametrize(
     ("name", "rate", "batch"),
     [("mvsa_single", 1e-5, 16), ("mvsa_multiple", 5e-6, 8), ("memotion", 1e-5, 16), ("ch_mits", 5e-5, 16)],
