@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from .baselines_attention_mpt import TransformerLayer, check_heads
 from .baselines_configuration_mpt import BaselineOutput
 from .baselines_modeling_mpt import BaselineConfig, BaselineForSentimentClassification, Tokens
-from .loss_mpt import classification_loss, instance_contrastive_loss
+from .loss_mpt import classification_loss, instance_contrastive_loss, matching_loss
 from .packing_mpt import masked_mean
 from .pretrained_mpt import ignored_at_inference
 
@@ -22,10 +22,12 @@ class CiteNetOutput(BaselineOutput):
     """Output of CiteNet.
 
     Args:
-        loss_alignment, loss_unimodal (`torch.Tensor` of shape `()`): contrastive loss of texts and images, and mean
-            cross-entropy of the two unimodal classifiers.
+        loss_alignment, loss_unimodal (`torch.Tensor` of shape `()`): contrastive loss of texts and images, of their
+            vectors and of their distributions, and mean cross-entropy of the two unimodal classifiers.
         aligned_text_embeds, aligned_image_embeds (`torch.Tensor` of shape `(batch, alignment_size)`): L2-normalized
             vectors in the common space of text and image.
+        text_normal, image_normal (`torch.Tensor` of shape `(batch, 2, distribution_size)`): mean and deviation of the
+            normal distributions of text and image.
         text_logits, image_logits (`torch.Tensor` of shape `(batch, num_labels)`): logits of the unimodal classifiers.
         incongruity (`torch.Tensor` of shape `(batch,)`): score in [0, 1); 0 for a post with one modality.
     """
@@ -34,6 +36,8 @@ class CiteNetOutput(BaselineOutput):
     loss_unimodal: torch.Tensor | None = None
     aligned_text_embeds: torch.Tensor | None = None
     aligned_image_embeds: torch.Tensor | None = None
+    text_normal: torch.Tensor | None = None
+    image_normal: torch.Tensor | None = None
     text_logits: torch.Tensor | None = None
     image_logits: torch.Tensor | None = None
     incongruity: torch.Tensor | None = None
@@ -48,9 +52,9 @@ class CiteNetSentimentConfig(BaselineConfig):
         head_size (`int`, defaults to 32): size of an attention head; divides `hidden_size`.
         alignment_size (`int`, defaults to 128): size of the common space of text and image.
         distribution_size (`int`, defaults to 64): dimensions of the normal distributions that are compared.
-        loss_weight_alignment (`float`, defaults to 0.1): weight of the contrastive loss.
+        loss_weight_alignment (`float`, defaults to 0.1): weight of the contrastive losses.
         loss_weight_unimodal (`float`, defaults to 0.5): weight of the unimodal classifiers' loss.
-        contrastive_temperature (`float`, defaults to 0.07): temperature τ of the contrastive loss.
+        contrastive_temperature (`float`, defaults to 0.07): temperature τ of the contrastive losses.
         kwargs: other fields of [`BaselineConfig`].
     """
 
@@ -96,20 +100,21 @@ class CiteNetSentimentConfig(BaselineConfig):
         check_heads(self.hidden_size, self.head_size)
 
 
-def normal_divergence(mean: torch.Tensor, deviation: torch.Tensor) -> torch.Tensor:
-    r"""Compute the symmetric KL divergence of two diagonal normal distributions.
+def normal_divergence(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    r"""Compute the symmetric KL divergence of diagonal normal distributions, per dimension.
 
-    It is ½ [KL(p‖q) + KL(q‖p)], in which the logarithms cancel:
+    It is ½ [KL(p‖q) + KL(q‖p)] divided by the number D of dimensions. The logarithms cancel:
 
-    $$\frac14 \sum_d \frac{\sigma_{p,d}^2 + (\mu_{p,d} - \mu_{q,d})^2}{\sigma_{q,d}^2}
+    $$\frac1{4D} \sum_d \frac{\sigma_{p,d}^2 + (\mu_{p,d} - \mu_{q,d})^2}{\sigma_{q,d}^2}
       + \frac{\sigma_{q,d}^2 + (\mu_{p,d} - \mu_{q,d})^2}{\sigma_{p,d}^2} - 2$$
 
-    `mean` and `deviation` `(2, batch, dimensions)` are those of p and of q; the result is `(batch,)`, at least 0.
+    p and q are `(…, 2, D)`, mean and deviation, and broadcast; the result is `(…)`, at least 0.
     """
-    square = (mean[0] - mean[1]) ** 2
-    variance_p, variance_q = deviation[0] ** 2, deviation[1] ** 2
+    (mean_p, deviation_p), (mean_q, deviation_q) = first.unbind(dim=-2), second.unbind(dim=-2)
+    square = (mean_p - mean_q) ** 2
+    variance_p, variance_q = deviation_p**2, deviation_q**2
     both = (variance_p + square) / variance_q + (variance_q + square) / variance_p
-    return (both - 2).sum(dim=-1) / 4
+    return (both - 2).mean(dim=-1) / 4
 
 
 class CiteNetForSentimentClassification(BaselineForSentimentClassification):
@@ -122,8 +127,10 @@ class CiteNetForSentimentClassification(BaselineForSentimentClassification):
     The use of the score follows Chen et al., *Cross-modal Ambiguity Learning for Multimodal Fake News Detection*
     (CAFE): a higher score gives less weight to the unimodal and more to the multimodal part. CAFE estimates the
     divergence from one sample of each distribution, and its score is the sigmoid, at least ½; here the divergence is
-    in closed form and the score is 1 - exp(-divergence), which uses all of [0, 1). CAFE has an encoder to a
-    distribution per modality; here both share one, on the aligned vectors, so that equal vectors score 0.
+    in closed form and per dimension, and the score is 1 - exp(-divergence), which uses all of [0, 1). As in CAFE, each
+    modality has its encoder to a distribution, on the aligned vectors. The classification alone does not teach them
+    which texts and images belong together. The contrastive loss is therefore over the divergences too: a text diverges
+    less from its own image than from those of other posts.
     """
 
     config_class = CiteNetSentimentConfig
@@ -132,6 +139,8 @@ class CiteNetForSentimentClassification(BaselineForSentimentClassification):
         "logits",
         "aligned_text_embeds",
         "aligned_image_embeds",
+        "text_normal",
+        "image_normal",
         "text_logits",
         "image_logits",
         "modality_mask",
@@ -156,7 +165,7 @@ class CiteNetForSentimentClassification(BaselineForSentimentClassification):
         self.text_alignment, self.image_alignment = two_layers(size, aligned), two_layers(size, aligned)
         self.words_to_regions, self.regions_to_words = layers(), layers()
         self.integration = nn.Linear(2 * size, size)
-        self.distribution = two_layers(aligned, 2 * dimensions)
+        self.text_distribution, self.image_distribution = (two_layers(aligned, 2 * dimensions) for _ in range(2))
         self.text_classifier = nn.Linear(size, config.num_labels)
         self.image_classifier = nn.Linear(size, config.num_labels)
         classifier = nn.Sequential(
@@ -175,25 +184,30 @@ class CiteNetForSentimentClassification(BaselineForSentimentClassification):
         has_text, has_image = text.mask.any(dim=1), image.mask.any(dim=1)
         text_vector = self.text_projection(text.summary) * has_text.unsqueeze(-1)
         image_vector = self.image_projection(image.summary) * has_image.unsqueeze(-1)
-        aligned = torch.stack([self.text_alignment(text_vector), self.image_alignment(image_vector)])
-        aligned = F.normalize(aligned.float(), dim=-1)
-        score = self.incongruity(aligned) * (has_text & has_image)
+        text_aligned = F.normalize(self.text_alignment(text_vector).float(), dim=-1)
+        image_aligned = F.normalize(self.image_alignment(image_vector).float(), dim=-1)
+        text_normal = self.distribution(self.text_distribution, text_aligned)
+        image_normal = self.distribution(self.image_distribution, image_aligned)
+        score = (1 - torch.exp(-normal_divergence(text_normal, image_normal))) * (has_text & has_image)
         share = score.to(text_vector.dtype).unsqueeze(-1)
         integrated = self.integrate(text, image)
         fused = torch.cat([(1 - share) * text_vector, (1 - share) * image_vector, share * integrated], dim=-1)
         return fused, {
-            "aligned_text_embeds": aligned[0],
-            "aligned_image_embeds": aligned[1],
+            "aligned_text_embeds": text_aligned,
+            "aligned_image_embeds": image_aligned,
+            "text_normal": text_normal,
+            "image_normal": image_normal,
             "text_logits": self.text_classifier(text_vector),
             "image_logits": self.image_classifier(image_vector),
             "incongruity": score,
         }
 
-    def incongruity(self, aligned: torch.Tensor) -> torch.Tensor:
-        """Score aligned texts and images, `(2, batch, alignment_size)`: `(batch,)`, in [0, 1)."""
-        dtype = next(self.distribution.parameters()).dtype
-        mean, deviation = self.distribution(aligned.to(dtype)).float().chunk(2, dim=-1)
-        return 1 - torch.exp(-normal_divergence(mean, F.softplus(deviation) + MIN_DEVIATION))
+    def distribution(self, encoder: nn.Sequential, aligned: torch.Tensor) -> torch.Tensor:
+        """Map aligned vectors to mean and deviation, `(batch, 2, distribution_size)`."""
+        # The entries of a normalized vector are small: scaled to unit variance, they give distributions that differ.
+        scaled = (aligned * aligned.shape[-1] ** 0.5).to(encoder[0].weight.dtype)
+        mean, deviation = encoder(scaled).float().chunk(2, dim=-1)
+        return torch.stack([mean, F.softplus(deviation) + MIN_DEVIATION], dim=1)
 
     def integrate(self, text: Tokens, image: Tokens) -> torch.Tensor:
         """Let words and regions attend to each other and project both means, `(batch, hidden)`."""
@@ -207,20 +221,25 @@ class CiteNetForSentimentClassification(BaselineForSentimentClassification):
         labels: torch.LongTensor,
         aligned_text_embeds: torch.Tensor,
         aligned_image_embeds: torch.Tensor,
+        text_normal: torch.Tensor,
+        image_normal: torch.Tensor,
         text_logits: torch.Tensor,
         image_logits: torch.Tensor,
         modality_mask: torch.Tensor,
     ) -> dict[str, torch.Tensor]:
         """Compute the alignment loss and the unimodal loss.
 
-        The alignment loss is contrastive, over the posts with both modalities, and the mean of both directions. The
-        unimodal loss is the mean of two cross-entropies, each over the posts that have the modality.
+        The alignment loss is contrastive, over the posts with both modalities, and the mean of both directions: the
+        loss of the cosines of aligned vectors plus that of the negative divergences of the distributions. The unimodal
+        loss is the mean of two cross-entropies, each over the posts that have the modality.
         """
         has_text, has_image = modality_mask[:, 0], modality_mask[:, 1]
-        texts, images = (embeds[has_text & has_image] for embeds in (aligned_text_embeds, aligned_image_embeds))
-        temperature = self.config.contrastive_temperature
+        both, temperature = has_text & has_image, self.config.contrastive_temperature
+        texts, images = aligned_text_embeds[both], aligned_image_embeds[both]
         text_to_image = instance_contrastive_loss(texts, images, temperature)
         image_to_text = instance_contrastive_loss(images, texts, temperature)
+        scores = -normal_divergence(text_normal[both].unsqueeze(1), image_normal[both].unsqueeze(0)) / temperature
+        text_to_image, image_to_text = text_to_image + matching_loss(scores), image_to_text + matching_loss(scores.T)
         text_loss = self._unimodal_loss(text_logits[has_text], labels[has_text])
         image_loss = self._unimodal_loss(image_logits[has_image], labels[has_image])
         return {"alignment": (text_to_image + image_to_text) / 2, "unimodal": (text_loss + image_loss) / 2}

@@ -66,9 +66,13 @@ def instance_contrastive_loss(queries: torch.Tensor, keys: torch.Tensor, tempera
 
     with cosines s between query i and key j, both `(batch, hidden)`. The loss of an empty batch is 0.
     """
-    similarity = _cosines(queries, keys) / temperature
-    own = torch.arange(len(queries), device=queries.device)
-    return F.cross_entropy(similarity, own, reduction="sum") / max(len(queries), 1)
+    return matching_loss(_cosines(queries, keys) / temperature)
+
+
+def matching_loss(scores: torch.Tensor) -> torch.Tensor:
+    """Compute InfoNCE of scores `(batch, batch)`, whose diagonal has the positives; 0 for none."""
+    own = torch.arange(len(scores), device=scores.device)
+    return F.cross_entropy(scores, own, reduction="sum") / max(len(scores), 1)
 
 
 def classification_loss(
