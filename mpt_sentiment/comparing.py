@@ -39,7 +39,7 @@ from mpt_sentiment.evaluation.comparison import (
 from mpt_sentiment.linear import BASELINES
 from mpt_sentiment.protocol import Protocol
 from mpt_sentiment.run_identity import METRICS_FILE
-from mpt_sentiment.searching import SearchResult
+from mpt_sentiment.searching import SearchResult, search_file
 from mpt_sentiment.training import train_runs
 from mpt_sentiment.training_data import as_splits, dataset_name
 
@@ -141,7 +141,7 @@ def run_comparison(
     state = PartialState()
     notes = [] if tuned is None else tuned.notes(cells, posts)
     result = tabulate(finished, failed, posts, data, output_dir, notes, write=state.is_main_process)
-    if tuned is not None and state.is_main_process:
+    if tuned is not None and state.is_main_process and not search_file(search).parent.samefile(output_dir):
         tuned.write(output_dir)
     state.wait_for_everyone()  # a launcher stops all processes when the first one ends with an error
     return result
@@ -204,8 +204,10 @@ def entry_of(cells: Sequence[Cell], labels: np.ndarray, predictions: np.ndarray)
     speeds = sorted(run["train_posts_per_second"] for run in metrics if run.get("train_posts_per_second"))
     updates = [run["updates"] for run in metrics if run.get("updates")]
     remarks = [SYSTEMS[first.system][0].remark] if first.system in SYSTEMS else []
-    providers = metrics[0].get("system", {}).get("providers", {})
-    remarks += [f"{part}: {provider}" for part, provider in providers.items() if provider]
+    facts = metrics[0].get("system", {})
+    remarks += [f"{part}: {provider}" for part, provider in facts.get("providers", {}).items() if provider]
+    untrained_images = facts.get("untrained_images") if "image" in facts.get("modalities", []) else None
+    remarks += ["untrained images"] * bool(untrained_images)
     return Entry(
         system=first.system,
         arm=first.arm,
@@ -217,5 +219,6 @@ def entry_of(cells: Sequence[Cell], labels: np.ndarray, predictions: np.ndarray)
         optimizer=metrics[0].get("optimizer"),
         speed=speeds[len(speeds) // 2] if speeds else None,
         tuned=first.values,
+        untrained_images=untrained_images,
         remark="; ".join(filter(None, remarks)),
     )

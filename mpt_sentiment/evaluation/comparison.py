@@ -41,6 +41,7 @@ class Entry:
         optimizer: name of the optimizer.
         speed: training posts per second, for the ratio to MPT's; `None` if it was not measured.
         tuned: values that were chosen on validation, by the name of the argument.
+        untrained_images: whether no encoder of its images was pretrained; `None` if it reads no images.
         remark: a note for the reader, e.g. the source of the visual inputs.
     """
 
@@ -54,6 +55,7 @@ class Entry:
     optimizer: str | None = None
     speed: float | None = None
     tuned: Mapping[str, Any] | None = None
+    untrained_images: bool | None = None
     remark: str = ""
 
     @property
@@ -71,7 +73,8 @@ def compare(entries: Sequence[Entry], num_classes: int, dataset: str, seed: int 
 
     The interval covers the entry's mean over seeds if the posts were drawn again; `std` gives the spread over seeds.
     `p_value` is two-sided, compares weighted F1 with that of the best entry (`None` for the best entry) and is not
-    corrected for the number of rows.
+    corrected for the number of rows. An entry with untrained images is not ranked beside entries with pretrained ones:
+    it cannot be the best, and has no `p_value`.
 
     Args:
         entries (`Sequence[Entry]`): at least one, all with the same labels.
@@ -80,9 +83,9 @@ def compare(entries: Sequence[Entry], num_classes: int, dataset: str, seed: int 
         seed (`int`, defaults to 0): seed of the bootstrap.
 
     Returns:
-        One row per entry, in the given order: `title`, `system`, `arm`, `num_runs`, for each score its `mean`, `std`
-        and `interval`, `p_value`, `parameters`, `trainable_parameters`, `updates`, `optimizer`, `relative_speed`,
-        `published_accuracy`, `published_f1_weighted`, `tuned` and `remark`.
+        One row per entry, in the given order: `title`, `system`, `arm`, `ranked`, `num_runs`, for each score its
+        `mean`, `std` and `interval`, `p_value`, `parameters`, `trainable_parameters`, `updates`, `optimizer`,
+        `relative_speed`, `published_accuracy`, `published_f1_weighted`, `tuned` and `remark`.
 
     Raises:
         ValueError: There is no entry, or the entries have different labels.
@@ -92,7 +95,9 @@ def compare(entries: Sequence[Entry], num_classes: int, dataset: str, seed: int 
     labels = entries[0].labels
     resampled = resampled_scores(labels, [entry.predictions for entry in entries], num_classes, NUM_RESAMPLES, seed)
     scores = [_scores_of_runs(labels, entry.predictions, num_classes) for entry in entries]
-    best = int(np.argmax([values["f1_weighted"].mean() for values in scores]))
+    pretrained = any(entry.untrained_images is False for entry in entries)
+    ranked = [not (pretrained and entry.untrained_images) for entry in entries]
+    best = max(np.flatnonzero(ranked), key=lambda index: scores[index]["f1_weighted"].mean())
     mpt_speed = next((entry.speed for entry in entries if entry.system == "mpt" and entry.arm == "with"), None)
     rows = []
     for index, entry in enumerate(entries):
@@ -103,6 +108,7 @@ def compare(entries: Sequence[Entry], num_classes: int, dataset: str, seed: int 
                 "title": entry.title,
                 "system": entry.system,
                 "arm": entry.arm,
+                "ranked": ranked[index],
                 "num_runs": len(entry.predictions),
                 **{
                     name: {
@@ -113,7 +119,7 @@ def compare(entries: Sequence[Entry], num_classes: int, dataset: str, seed: int 
                     for name, values in scores[index].items()
                 },
                 "p_value": None
-                if index == best
+                if index == best or not ranked[index]
                 else paired_p_value(resampled[index]["f1_weighted"], resampled[best]["f1_weighted"]),
                 "parameters": entry.parameters,
                 "trainable_parameters": entry.trainable_parameters,
@@ -142,7 +148,8 @@ def comparison_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
             low, high = row[name]["interval"]
             spread = "" if row[name]["std"] is None else f" ± {row[name]['std']:.4f}"
             cells.append(f"{row[name]['mean']:.4f}{spread} ({low:.3f}–{high:.3f})")
-        cells.append("best" if row["p_value"] is None else f"{row['p_value']:.3f}")
+        best = "best" if row["ranked"] else "not ranked"
+        cells.append(best if row["p_value"] is None else f"{row['p_value']:.3f}")
         for name, form in (
             ("parameters", "{:,}"),
             ("trainable_parameters", "{:,}"),
@@ -178,8 +185,8 @@ def write_comparison_csv(path: str | os.PathLike[str], rows: Sequence[Mapping[st
 
 
 def plot_comparison(path: str | os.PathLike[str], rows: Sequence[Mapping[str, Any]], title: str) -> Path:
-    """Draw weighted F1 with its interval, best at the top, and the paper's numbers."""
-    ordered = sorted(rows, key=lambda row: row["f1_weighted"]["mean"])
+    """Draw weighted F1 with its interval, best at the top and unranked below, and the paper's numbers."""
+    ordered = sorted(rows, key=lambda row: (row["ranked"], row["f1_weighted"]["mean"]))
     with readable_text([title]) as (title,):
         figure, axes = figure_with_axes(8.5, 1.6 + 0.32 * len(ordered))
         for height, row in enumerate(ordered):
@@ -188,7 +195,8 @@ def plot_comparison(path: str | os.PathLike[str], rows: Sequence[Mapping[str, An
             axes.plot(score["mean"], height, "o", color=colour, markersize=6)
             if row["published_f1_weighted"] is not None:
                 axes.plot(row["published_f1_weighted"], height, "D", color=GREY, markerfacecolor="none", markersize=6)
-        axes.set_yticks(range(len(ordered)), [row["title"] for row in ordered])
+        names = [row["title"] + ("" if row["ranked"] else " (not ranked)") for row in ordered]
+        axes.set_yticks(range(len(ordered)), names)
         for label, colour, marker in (("with rationales", ORANGE, "o"), ("other", BLUE, "o"), ("paper", GREY, "D")):
             face = "none" if marker == "D" else colour
             axes.plot([], [], marker, color=colour, markerfacecolor=face, label=label)

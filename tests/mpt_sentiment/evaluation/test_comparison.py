@@ -77,6 +77,25 @@ def test_interval_and_p_value_of_single_runs_equal_those_of_their_own_reports():
     assert rows[1]["p_value"] is None and rows[0]["p_value"] == pytest.approx(pair["p_value"], abs=0.02)
 
 
+def test_untrained_images_are_not_ranked_beside_pretrained_ones(tmp_path):
+    def table(images_of_mpt: bool) -> list[dict]:
+        entries = [
+            Entry("vit", "without", LABELS, predictions(0.9), untrained_images=True),
+            Entry("mpt", "without", LABELS, predictions(0.7), untrained_images=images_of_mpt),
+            Entry("bert", "without", LABELS, predictions(0.5)),
+        ]
+        return compare(entries, 3, "mvsa_single")
+
+    rows = table(images_of_mpt=False)
+    assert [row["ranked"] for row in rows] == [False, True, True]
+    assert rows[0]["p_value"] is None and rows[1]["p_value"] is None and rows[2]["p_value"] is not None
+    lines = comparison_markdown(rows).splitlines()[2:]
+    assert ["not ranked" in line for line in lines] == [True, False, False] and "| best |" in lines[1]
+    assert Image.open(plot_comparison(tmp_path / "chart.png", rows, "MVSA-Single")).size[0] > 500
+    rows = table(images_of_mpt=True)  # all alike
+    assert all(row["ranked"] for row in rows) and rows[0]["p_value"] is None and rows[1]["p_value"] is not None
+
+
 def test_the_papers_numbers_are_in_columns_of_their_own(rows):
     assert (rows[0]["published_accuracy"], rows[0]["published_f1_weighted"]) == (0.7795, 0.7562)
     assert rows[2]["published_accuracy"] is None
