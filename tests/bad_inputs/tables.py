@@ -243,8 +243,8 @@ ROWS_OF_TABLES = [
              {"mine_train.txt": "1\n", "mine_dev.json": '[{"id": 1.5e18}]', "mine_test.txt": "2\n"}),
     BadInput("tables ids of a split in another encoding", split_by_lists, ("mine_train.txt, line 2: the byte 0xe9",),
              {"mine_train.txt": b"1\n\xe9\n", "mine_dev.txt": "3\n", "mine_test.txt": "2\n"}),
-    BadInput("tables rationales in another encoding", joined("r.csv"), ("line 2: the byte 0xe9 is not UTF-8; it may be "
-             "cp1252; save it as UTF-8.",), {"r.csv": "id,rationale_positive\n1,café\n".encode("cp1252")}),
+    BadInput("tables rationales in another encoding", joined("r.csv"),
+             ("line 2: the byte 0xe9 is not UTF-8; it may be cp1252; save it as UTF-8.",), {"r.csv": "id,rationale_positive\n1,café\n".encode("cp1252")}),
     BadInput("tables rationales on two sheets", joined("r.xlsx"), ("2 sheets with rows", "save one of them as CSV"),
              lambda folder: workbook(A=[["id"], ["1"]], B=[["id"], ["2"]])(folder).rename(folder / "r.xlsx")),
     BadInput("tables labels of Memotion in another encoding", lambda folder: load_posts("memotion", folder),
