@@ -67,7 +67,7 @@ def with_layers_of(encoder: str, model_class: type) -> type:
     return OneEncoder
 
 
-class Tester:
+class ModelTester:
     """Inputs and sizes of a tiny network, under the names of transformers' testers."""
 
     is_training = True
@@ -182,7 +182,7 @@ class MPTTest(SentimentModelTest, unittest.TestCase):
 
     def setUp(self):
         super().setUp()
-        self.model_tester = Tester(lambda: tiny.config(cnn_config=tiny.timm_config()))
+        self.model_tester = ModelTester(lambda: tiny.config(cnn_config=tiny.timm_config()))
 
 
 class BaselineTest(SentimentModelTest):
@@ -191,7 +191,7 @@ class BaselineTest(SentimentModelTest):
     def setUp(self):
         super().setUp()
         changes = {"text_provider": "encoder", "use_rationales": True, "share_text_encoder": False}
-        self.model_tester = Tester(lambda: tiny_baselines.config(self.name, **changes))
+        self.model_tester = ModelTester(lambda: tiny_baselines.config(self.name, **changes))
 
 
 @skip_not_applicable(NOT_APPLICABLE | NOT_APPLICABLE_TO_BASELINES)
