@@ -67,7 +67,7 @@ class SearchResult:
         Raises:
             ValueError: no such file, or not the result of a search.
         """
-        path = Path(path) / SEARCH_FILE if Path(path).is_dir() else Path(path)
+        path = search_file(path)
         try:
             return cls(**json.loads(path.read_text(encoding="utf-8")))
         except FileNotFoundError:
@@ -137,6 +137,11 @@ class SearchResult:
         return f"# Search, seed {self.seed}\n\n{table}\n"
 
 
+def search_file(path: str | Path) -> Path:
+    """Return the file of a search, given the file or its folder."""
+    return Path(path) / SEARCH_FILE if Path(path).is_dir() else Path(path)
+
+
 def search(
     posts: Dataset | DatasetDict,
     systems: Sequence[str] | str = "all",
@@ -203,9 +208,11 @@ def run_search(
     cells = make_cells(networks, arms, [seed], protocol, dataset_name(posts), folder, lambda system, arm: points)
     metric = (cells[0].setup.training.metric_for_best_model or "loss").removeprefix("eval_")
     result = SearchResult(seed, metric, {**grid}, shared_settings(cells[0].setup, posts, grid), [], {})
-    earlier = earlier_rows(result, output_dir, overwrite=cells[0].setup.run.overwrite)
+    overwrite = cells[0].setup.run.overwrite
+    earlier_rows(result, output_dir, overwrite=overwrite)
     failed = unusable_cells(cells, posts)
     failed |= run_cells([cell for cell in cells if cell not in failed], lambda cell: validate_cell(cell, posts, data))
+    earlier = earlier_rows(result, output_dir, overwrite=overwrite)  # another process may have searched other systems
     rows = {(row["system"], row["arm"]): row for row in earlier}
     groups: dict[tuple[str, str], list[Cell]] = {}
     for cell in cells:
