@@ -67,8 +67,8 @@ class SentimentConfig(PreTrainedConfig):
             Label smoothing of the cross-entropy.
         random_encoders (`list[str]`, defaults to none):
             Encoders that started at random, of text, vision, cnn, scene. `MPTTrainer` trains them at the rate of new
-            layers, also in a resumed run or when a saved model is trained further. `from_backbones` sets it; without,
-            all count as pretrained.
+            layers, also in a resumed run or when a saved model is trained further. `from_backbones` sets it; a model
+            that is built in another way counts as pretrained.
         kwargs:
             `id2label`, `label2id`, `num_labels` and the arguments of [`PreTrainedConfig`]. The labels default to
             positive, neutral, negative; with `num_labels` other than 3, to LABEL_0, LABEL_1, … One of `id2label` and
