@@ -29,7 +29,8 @@ from helpers import tiny_baselines
         ("clmlf", {"head_size": 5}, "`head_size` must divide `hidden_size` 16, e.g. 16, got 5"),
         ("clmlf", {"view_deletion": 1.0}, "`view_deletion` must be .* below 1, got 1.0"),
         ("clmlf", {"loss_weight_dbcl": -1.0}, "`loss_weight_dbcl` must be at least 0.* got -1.0"),
-        ("cgaft", {"visual_provider": "cnn_grid"}, r"one of \['vit_patches'\]"),
+        ("cgaft", {"visual_provider": "detector"}, r"one of \['vit_patches', 'cnn_grid'\]"),
+        ("vit", {"visual_provider": "cnn_grid", "head_size": 5}, r"`head_size` must divide `hidden_size`"),
         ("citenet", {"contrastive_temperature": -1.0}, "`contrastive_temperature` must be positive, got -1.0"),
     ],
 )
