@@ -1,4 +1,4 @@
-"""Cells of a comparison or search: one run of one system, trained once, in a folder of its own."""
+"""Cells of a comparison or search: single runs of systems, each in its own folder."""
 
 import contextlib
 import dataclasses
@@ -96,7 +96,10 @@ def check_arms(arms: Sequence[str] | str, posts: DatasetDict) -> list[str]:
 
 
 def has_arm(system: str, arm: str) -> bool:
-    """Return whether a system has an arm: MPT, TF-IDF, and baselines of text and image read rationales."""
+    """Return whether a system has an arm.
+
+    MPT, TF-IDF, and the baselines of text and image read rationales.
+    """
     if arm == "without":
         return True
     if arm == "words":
@@ -154,7 +157,7 @@ def make_cells(
 
 
 def unusable_cells(cells: Sequence[Cell], posts: DatasetDict) -> dict[Cell, str]:
-    """Check all runs before the first one is trained; return and print the faults of unusable ones."""
+    """Check all runs before the first is trained; return and print the faults."""
     faults: dict[str, str | None] = {}
     for cell in cells:
         if cell.setup is not None and cell.title not in faults:
@@ -206,7 +209,7 @@ def setup_of_cell(cell: Cell) -> TrainingSetup:
 
 
 def posts_of_cell(cell: Cell, posts: DatasetDict) -> DatasetDict:
-    """Return the posts that a cell reads; the arm `"shuffled"` permutes their rationales by the cell's seed."""
+    """Return the posts that a cell reads, for `"shuffled"` with permuted rationales."""
     return shuffled_rationales(posts, cell.seed) if cell.arm == "shuffled" else posts
 
 

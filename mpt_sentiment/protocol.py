@@ -1,4 +1,4 @@
-"""Protocol of a comparison: arguments of all systems alike, over each system's own sizes and losses."""
+"""Protocol of a comparison: arguments that all systems have alike."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence

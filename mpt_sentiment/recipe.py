@@ -84,7 +84,7 @@ def parse_training(argv: Sequence[str]) -> TrainingSetup:
 
 
 def command_layers(argv: Sequence[str], parser: HfArgumentParser) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Parse `[RECIPE] [--name value …]` into the arguments of the recipe and those that are named.
+    """Parse `[RECIPE] [--name value …]` into arguments of the recipe and named ones.
 
     Raises:
         ValueError: a recipe that does not exist, or an unknown or unusable argument.

@@ -293,7 +293,7 @@ def earlier_rows(result: SearchResult, output_dir: Path, *, overwrite: bool) -> 
 
 
 def shared_settings(setup: Any, posts: DatasetDict, grid: Mapping[str, Any]) -> dict[str, Any]:
-    """Collect the settings that all points of a search share: digests of the posts, and training arguments."""
+    """Collect the settings of all points: digests of the posts, and training arguments."""
     settings = run_settings(setup, posts)
     training = {name: value for name, value in settings["training"].items() if name not in grid}
     return json.loads(without_paths(json.dumps({"data": settings["data"], "training": training})))

@@ -25,7 +25,7 @@ print(result.pipeline({"text": "what a day", "image": posts["test"][0]["image"]}
 answers = mpt.generate_rationales(posts["test"], "rationales", engine="fake")
 mpt.predict("outputs/mine", posts["test"], "predictions.parquet")
 table = mpt.compare(
-    posts, ["majority", "bert"], seeds=[1], output_dir="outputs/comparison", num_train_epochs=1, thinking="without"
+    posts, ["majority", "bert"], seeds=[1], output_dir="outputs/comparison", num_train_epochs=1, arms=["without"]
 )
 print(table)
 """

@@ -73,7 +73,7 @@ def compare(entries: Sequence[Entry], num_classes: int, dataset: str, seed: int 
 
     The interval covers the entry's mean over seeds if the posts were drawn again; `std` gives the spread over seeds.
     `p_value` is two-sided, compares weighted F1 with that of the best entry (`None` for the best entry) and is not
-    corrected for the number of rows. An entry with untrained images is not ranked beside entries with pretrained ones:
+    corrected for the number of rows. An entry with untrained images is not ranked among entries with pretrained ones:
     it cannot be the best, and has no `p_value`.
 
     Args:
@@ -185,7 +185,7 @@ def write_comparison_csv(path: str | os.PathLike[str], rows: Sequence[Mapping[st
 
 
 def plot_comparison(path: str | os.PathLike[str], rows: Sequence[Mapping[str, Any]], title: str) -> Path:
-    """Draw weighted F1 with its interval, best at the top and unranked below, and the paper's numbers."""
+    """Draw weighted F1 with its interval, best at the top, and the paper's numbers."""
     ordered = sorted(rows, key=lambda row: (row["ranked"], row["f1_weighted"]["mean"]))
     with readable_text([title]) as (title,):
         figure, axes = figure_with_axes(8.5, 1.6 + 0.32 * len(ordered))

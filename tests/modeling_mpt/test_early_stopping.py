@@ -1,4 +1,4 @@
-"""Early stopping: patience counted from the log, so that a resumed run ends as an uninterrupted one."""
+"""Early stopping: patience counted from the log, also in resumed runs."""
 
 import pytest
 from transformers import TrainerControl, TrainerState

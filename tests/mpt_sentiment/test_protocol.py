@@ -26,11 +26,11 @@ def test_budget_optimizer_and_encoders_of_all_systems_are_alike(system):
 
 @pytest.mark.parametrize("system", ["mgnns", "clstm", "itin"])  # with accumulation, RMSprop, clipping of their own
 def test_what_a_recipe_leaves_out_is_the_default_for_all_and_never_a_systems_own(system):
-    small = Protocol.of_command(["comparison_small", "--data_dir", "x"], "compare")
-    mine, mpt = (small.setup(name, "mvsa_single", {}) for name in (system, "mpt"))
+    protocol = Protocol.of_command(["sample", "--freeze_text_layers", "1"], "compare")
+    mine, mpt = (protocol.setup(name, "mvsa_single", {}) for name in (system, "mpt"))
     assert mine.training.to_dict() == mpt.training.to_dict()
     assert (mine.data, mine.run, mine.lora) == (mpt.data, mpt.run, mpt.lora)
-    assert mine.model.max_length == mpt.model.max_length and mine.model.freeze_text_layers == 4
+    assert mine.model.max_length == mpt.model.max_length and mine.model.freeze_text_layers == 1
 
 
 def test_a_system_keeps_its_sizes_losses_and_options():

@@ -1,4 +1,4 @@
-"""Search of hyperparameters: chosen on validation alone, resumed by run, and taken by a comparison."""
+"""Search of hyperparameters: choice on validation, resumption, use by a comparison."""
 
 import json
 from pathlib import Path
