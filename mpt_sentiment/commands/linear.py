@@ -34,7 +34,7 @@ def main(argv: Sequence[str]) -> None:
         ValueError: unusable arguments or posts.
     """
     args, data_args = parse((LinearArguments, DataArguments), argv, command="linear")
-    set_up_logging()
+    set_up_logging(verbose=True)
     posts, data = load_splits(data_args)
     results = score_linear_baselines(posts, args.text_model_name_or_path, args.max_length, args.text_preprocessing)
     majority = next(iter(results.values()))["majority"]
