@@ -164,7 +164,8 @@ class MGNNSForSentimentClassification(BaselineForSentimentClassification):
       Classification*. The share η of a word's own state is computed from its state by a trained layer; the published
       code resets it to zero in each pass.
     - Words. In the published code, a repeated word is one node with the neighbors of all its positions. Here each
-      position is a node.
+      position is a node. With `text_provider="encoder"`, the state of a node depends on the whole text; the edges stay
+      those of the pairs of token ids.
     - The published code's heads that read the memories have a width of 128; here they share the size of the vectors.
     - Object and scene graph have separate weights, and the vector before the classifier has a ReLU.
     - All layers are trained. The published code leaves its classifier and projections out of the optimizer.

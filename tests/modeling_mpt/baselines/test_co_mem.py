@@ -1,12 +1,13 @@
 """Co-Mem against a plain computation, one post and one memory entry at a time."""
 
+import pytest
 import torch
 
 from helpers import plain_layers, tiny, tiny_baselines
 
 
 def pooled_post(model, words: torch.Tensor, regions: torch.Tensor) -> torch.Tensor:
-    """Compute [q_t; q_v] of one post from its word embeddings and region states."""
+    """Compute [q_t; q_v] of one post from the states of its words and regions."""
     empty = torch.zeros(0, model.config.hidden_size)
     words = model.lstm(words.unsqueeze(0))[0][0] if len(words) else empty
     regions = [torch.tanh(plain_layers.linear(model.region_memory, region)) for region in regions]
@@ -22,11 +23,14 @@ def pooled_post(model, words: torch.Tensor, regions: torch.Tensor) -> torch.Tens
     return torch.cat([text_query, image_query])
 
 
+@pytest.mark.parametrize("text_provider", ["embeddings", "encoder"])
 @torch.no_grad()
-def test_each_memory_is_read_with_the_query_of_the_other():
-    model, batch = tiny_baselines.model("co_mem", num_hops=3, visual_provider="cnn_grid"), tiny.batch()
+def test_each_memory_is_read_with_the_query_of_the_other(text_provider):
+    model = tiny_baselines.model("co_mem", num_hops=3, visual_provider="cnn_grid", text_provider=text_provider)
+    batch = tiny.batch()
     fused, image = model(**batch).fused_embeds, tiny_baselines.encode(model, batch)["image"]
     for row in range(5):
-        regions = image.states[row, image.mask[row]]
-        expected = pooled_post(model, tiny_baselines.words(model, batch, row), regions)
+        ids = batch["input_ids"][row, batch["attention_mask"][row].bool()]
+        words = model.text_encoder(input_ids=ids.unsqueeze(0)).last_hidden_state[0] if len(ids) else torch.zeros(0, 32)
+        expected = pooled_post(model, words, image.states[row, image.mask[row]])
         torch.testing.assert_close(fused[row], expected, atol=1e-5, rtol=1e-4)

@@ -2,6 +2,7 @@
 
 import math
 
+import pytest
 import torch
 from transformers import ViTConfig
 
@@ -72,7 +73,7 @@ def guided(module, query: torch.Tensor, memory: list[torch.Tensor]) -> torch.Ten
 
 def pooled_post(model, ids: torch.Tensor, regions: torch.Tensor, scene: torch.Tensor) -> torch.Tensor:
     """Compute the pooled vector of one post from word ids, regions and scene regions."""
-    states = model.text_encoder.embeddings(ids)
+    states = model.text_encoder(input_ids=ids.unsqueeze(0)).last_hidden_state[0] if len(ids) else torch.zeros(0, 32)
     absent = torch.zeros(model.config.hidden_size)
     text = text_vector(model.text_graph, list(states), ids.tolist()) if len(ids) else absent
     objects = image_vector(model.object_graph, model.object_sentiments, regions) if len(regions) else absent
@@ -96,10 +97,13 @@ def observed(**changes):
 # --- equations ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("text_provider", ["embeddings", "encoder"])
 @torch.no_grad()
-def test_graphs_and_attention_follow_the_equations():
+def test_graphs_and_attention_follow_the_equations(text_provider):
     scene = {"scene_provider": "cnn_grid", "scene_config": tiny.timm_config()}
-    model = observed(window=2, num_heads=2, neighbor_share=0.5, object_threshold=0.6, **scene)
+    model = observed(
+        window=2, num_heads=2, neighbor_share=0.5, object_threshold=0.6, text_provider=text_provider, **scene
+    )
     batch, train_posts = tiny.batch(), tiny_baselines.posts(8)
     batch["input_ids"][0, :8] = train_posts["input_ids"][train_posts["attention_mask"].all(dim=1)][0]
     assert (model.text_graph.edge_weights(batch["input_ids"][0, :7], batch["input_ids"][0, 1:8]) != 1).any()
