@@ -1,4 +1,4 @@
-"""Learning rates of the parts of a network: encoders, static word embeddings, and new layers."""
+"""Learning rates of the parts of a network: encoders, static words, and new layers."""
 
 from torch import nn
 from transformers import PreTrainedModel
