@@ -1,4 +1,4 @@
-"""CGAFT baseline: per-post mixing of tuned and frozen layers of a ViT or CNN (Xiao et al., 2023)."""
+"""CGAFT baseline: per-post mixing of tuned and frozen image layers (Xiao et al., 2023)."""
 
 import copy
 from dataclasses import dataclass
@@ -108,9 +108,9 @@ class AdaptiveVit(VitPatches):
 
 
 class AdaptiveCnn(CnnGrid):
-    """CNN that mixes each stage with a frozen copy from before training, as [`AdaptiveVit`] mixes layers.
+    """CNN that mixes each stage with a frozen copy from before training.
 
-    Stem and final layers are those of the tuned network.
+    The mixture is that of [`AdaptiveVit`]. Stem and final layers are those of the tuned network.
     """
 
     def __init__(self, encoder: PreTrainedModel, config: CGAFTSentimentConfig) -> None:

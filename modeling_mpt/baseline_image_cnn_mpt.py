@@ -44,7 +44,7 @@ class ImageCNNSentimentConfig(BaselineConfig):
 
 
 class FlattenedCnn(CnnGrid):
-    """Plain CNN of the authors' code, see [`authors_convnet`], whose vector is the only region of an image."""
+    """CNN of the authors' code, see [`authors_convnet`]. Its vector is the only region."""
 
     def __init__(self, config: ImageCNNSentimentConfig) -> None:
         nn.Module.__init__(self)

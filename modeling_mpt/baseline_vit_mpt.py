@@ -79,7 +79,7 @@ class ViTForSentimentClassification(BaselineForSentimentClassification):
 
 
 def positions(count: int, size: int) -> torch.Tensor:
-    """Compute sines and cosines of positions, `(count, size)` (Vaswani et al., *Attention Is All You Need*)."""
+    """Compute sines and cosines of positions, `(count, size)`, as in the first Transformer."""
     rates = torch.exp(torch.arange(0, size, 2) * (-math.log(10_000.0) / size))
     angles = torch.arange(count).unsqueeze(1) * rates
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)[:, :size]

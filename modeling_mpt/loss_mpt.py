@@ -44,10 +44,10 @@ def cross_modal_contrastive_loss(
 def supervised_contrastive_loss(
     embeds: torch.Tensor, labels: torch.Tensor, temperature: float = 1.0, reduction: str = "mean"
 ) -> torch.Tensor:
-    """Compute the supervised contrastive loss, averaged over the batch or with `reduction="sum"` summed.
+    """Compute the supervised contrastive loss, averaged or summed over the batch.
 
-    L_out of Khosla et al., *Supervised Contrastive Learning*, of vectors `(batch, hidden)`. A post without another one
-    of its label adds 0. The loss of an empty batch is 0.
+    L_out of Khosla et al., *Supervised Contrastive Learning*, of vectors `(batch, hidden)`, with the `reduction`
+    `"mean"` or `"sum"`. A post without another one of its label adds 0. The loss of an empty batch is 0.
     """
     similarity = _cosines(embeds, embeds) / temperature
     own = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
@@ -109,6 +109,6 @@ def _cosines(rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
 
 
 def _mean_over_positives(log_probability: torch.Tensor, positives: torch.Tensor, reduction: str) -> torch.Tensor:
-    """Average over the positives of each column (0 without any), average or sum over columns, and negate."""
+    """Average over the positives of each column (0 without any) and reduce, negated."""
     per_column = torch.where(positives, log_probability, 0.0).sum(dim=0) / positives.sum(dim=0).clamp(min=1)
     return -per_column.sum() / (1 if reduction == "sum" else max(positives.shape[1], 1))
