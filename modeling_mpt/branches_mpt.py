@@ -87,7 +87,8 @@ class TextBranches(nn.Module):
 class ConvNet(nn.Module):
     """Plain CNN with global average pooling.
 
-    It is not that of the authors' code, which is [`authors_convnet`]. Each layer has a 3×3 convolution of stride 2, group normalization (no batch statistics), ReLU and max pooling.
+    It is not that of the authors' code, which is [`authors_convnet`]. Each layer has a 3×3 convolution of stride 2,
+    group normalization (no batch statistics), ReLU and max pooling.
     """
 
     def __init__(self, channels: list[int]) -> None:
