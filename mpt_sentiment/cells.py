@@ -109,13 +109,21 @@ def has_arm(system: str, arm: str) -> bool:
     return system == "mpt" or {"text", "image"} <= set(SYSTEMS[system][0].reads)
 
 
-def arm_fields(system: str, arm: str) -> dict[str, Any]:
-    """Build the fields that select an arm of a network; a linear baseline has none."""
+def arm_fields(system: str, arm: str, modalities: Sequence[str] | None = None) -> dict[str, Any]:
+    """Build the fields that select an arm of a network; a linear baseline has none.
+
+    Args:
+        system, arm (`str`): names.
+        modalities (sequence of `str`, *optional*): of MPT in all arms; the arm decides about rationales.
+    """
     if system in BASELINES:
         return {}
     rationales = arm in ("with", "shuffled")
     if system == "mpt":
-        return {} if rationales else {"modalities": ["text", "image"]}
+        if rationales and modalities is None:
+            return {}  # all that the posts have
+        others = [name for name in modalities or ("text", "image") if name != "rationales"]
+        return {"modalities": [*others, "rationales"] if rationales else others}
     provider = {"text_provider": "embeddings" if arm == "words" else "encoder"} if system in STATIC_WORDS else {}
     return {"use_rationales": rationales} | provider
 
@@ -150,7 +158,7 @@ def make_cells(
                     name = f"seed-{seed}"
                     if len(several) > 1:
                         name = ",".join([name, *(f"{field}={value}" for field, value in values.items())])
-                    own = arm_fields(system, arm) | values
+                    own = arm_fields(system, arm, protocol.argument("modalities")) | values
                     setup = protocol.setup(system, dataset, own) if system in SYSTEMS else None
                     cells.append(Cell(system, arm, seed, row / name, setup, dict(values)))
     return cells

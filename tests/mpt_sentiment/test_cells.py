@@ -50,4 +50,10 @@ def test_a_memory_network_reads_encoder_states_in_all_arms_but_that_of_static_wo
         "shuffled": (True, "encoder"),
         "words": (False, "embeddings"),
     }
+
+
+def test_the_arm_decides_about_the_rationales_of_mpt_and_the_user_about_its_other_modalities():
     assert arm_fields("mpt", "without") == {"modalities": ["text", "image"]} and arm_fields("mpt", "with") == {}
+    for modalities in (["image"], ["image", "rationales"]):
+        assert arm_fields("mpt", "without", modalities) == {"modalities": ["image"]}
+        assert arm_fields("mpt", "shuffled", modalities) == {"modalities": ["image", "rationales"]}
