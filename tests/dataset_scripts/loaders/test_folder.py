@@ -240,7 +240,7 @@ def test_one_of_several_tables_must_be_named(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("posts.csv", b"text\ncaf\xe9\n", 'line 2: .*not UTF-8; save .*encoding="cp1252"'),
+        ("posts.csv", b"text\ncaf\xe9\n", 'line 2: .*not UTF-8; name .*encoding="cp1252".*save it as UTF-8'),
         ("posts.csv", b"", "is empty; its first line must name the columns"),
         ("posts.jsonl", b'{"text": "x"}\n{"text": \n', "line 2: invalid JSON"),
         ("posts.jsonl", b'["x"]\n', "line 1: .*got list"),
