@@ -75,21 +75,33 @@ def check_systems(systems: Sequence[str] | str) -> list[str]:
     return list(systems)
 
 
-def check_arms(arms: Sequence[str] | str, posts: DatasetDict) -> list[str]:
-    """Return the arms that the posts allow; `"all"` names every one.
+def check_arms(arms: Sequence[str] | str) -> list[str]:
+    """Return the names of the arms to compare; `"all"` names every one.
 
     Raises:
-        ValueError: an unknown arm, or one with rationales for posts without.
+        ValueError: an unknown name.
     """
-    everything = arms in ("all", ["all"])
-    names = list(ARMS) if everything else list(arms)
-    for name in names:
+    if arms in ("all", ["all"]):
+        return list(ARMS)
+    for name in arms:
         if name not in ARMS:
-            raise ValueError(f"`arms` must be all, or some of {', '.join(ARMS)}, got {name!r}.")
+            raise ValueError(
+                f"Unknown arm {name!r}; use all, or some of {', '.join(ARMS)}." + did_you_mean(name, ARMS)
+            )
+    return list(arms)
+
+
+def arms_of_posts(arms: Sequence[str] | str, posts: DatasetDict) -> list[str]:
+    """Return the names of the arms that the posts allow.
+
+    Raises:
+        ValueError: an unknown name, or a named arm with rationales for posts without.
+    """
+    names = check_arms(arms)
     reading = [name for name in names if name in ("with", "shuffled")]
     if not reading or "rationales" in modalities_of(posts):
         return names
-    if not everything:
+    if arms not in ("all", ["all"]):
         raise ValueError(f"`arms` has {reading[0]!r}, but no post has a rationale; join some with --rationales FILE.")
     print("No post has a rationale: systems are trained without.", file=sys.stderr)
     return [name for name in names if name not in reading]

@@ -18,7 +18,7 @@ from dataset_scripts.output import check_writable, write_text_atomically
 from modeling_mpt import SYSTEMS
 from mpt_sentiment.cells import (
     Cell,
-    check_arms,
+    arms_of_posts,
     check_systems,
     make_cells,
     posts_of_cell,
@@ -124,7 +124,7 @@ def run_comparison(
         data ([`TrainingData`]): account of the posts.
         output_dir (`Path`): folder of the results.
     """
-    systems, arms = check_systems(systems), check_arms(arms, posts)
+    systems, arms = check_systems(systems), arms_of_posts(arms, posts)
     protocol.check(systems)
     check_writable(output_dir)
     tuned = None if search is None else SearchResult.read(search)

@@ -19,7 +19,7 @@ from modeling_mpt import SYSTEMS
 from modeling_mpt.trainer_mpt import last_complete_checkpoint
 from mpt_sentiment.cells import (
     Cell,
-    check_arms,
+    arms_of_posts,
     check_systems,
     make_cells,
     posts_of_cell,
@@ -197,10 +197,7 @@ def run_search(
         data ([`TrainingData`]): account of the posts.
         output_dir (`Path`): folder of the results.
     """
-    networks = [name for name in check_systems(systems) if name in SYSTEMS]
-    arms = check_arms(arms, posts)
-    if not networks:
-        raise ValueError("The linear baselines choose their regularization on validation; name a network to search.")
+    networks, arms = check_networks(systems), arms_of_posts(arms, posts)
     check_grid(grid)
     protocol.check(networks)
     check_writable(output_dir)
@@ -227,6 +224,18 @@ def run_search(
         print(f"\n{result}\nThe chosen values are in {output_dir / SEARCH_FILE}")
     state.wait_for_everyone()
     return result
+
+
+def check_networks(systems: Sequence[str] | str) -> list[str]:
+    """Return the networks among the named systems.
+
+    Raises:
+        ValueError: an unknown name, or no network.
+    """
+    networks = [name for name in check_systems(systems) if name in SYSTEMS]
+    if not networks:
+        raise ValueError("The linear baselines choose their regularization on validation; name a network to search.")
+    return networks
 
 
 def check_grid(grid: Any) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from datasets import DatasetDict
 
 from mpt_sentiment.arguments import argument, make_parser
-from mpt_sentiment.cells import KNOWN_SYSTEMS, check_systems
+from mpt_sentiment.cells import KNOWN_SYSTEMS, check_arms, check_systems
 from mpt_sentiment.commands.logs import set_up_logging
 from mpt_sentiment.comparing import run_comparison
 from mpt_sentiment.evaluation import TrainingData
@@ -51,13 +51,14 @@ def main(argv: Sequence[str]) -> int:
         return 0
     parser = make_parser([CompareArguments], "compare", add_help=False)
     args, rest = parser.parse_args_into_dataclasses(list(argv), return_remaining_strings=True)
-    systems = check_systems(args.models)
+    check_systems(args.models)
+    check_arms(args.arms)
     set_up_logging()
     protocol = Protocol.of_command(rest, "compare")
     common, posts, data = load_posts_of(protocol)
     seeds = common.run.seeds or [common.training.seed]
     output_dir = Path(common.training.output_dir)
-    result = run_comparison(systems, args.arms, seeds, protocol, posts, data, output_dir, args.search)
+    result = run_comparison(args.models, args.arms, seeds, protocol, posts, data, output_dir, args.search)
     return 1 if result.failed else 0
 
 

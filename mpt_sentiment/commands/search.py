@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mpt_sentiment.arguments import JSON, argument, make_parser
-from mpt_sentiment.cells import KNOWN_SYSTEMS
+from mpt_sentiment.cells import KNOWN_SYSTEMS, check_arms
 from mpt_sentiment.commands.compare import load_posts_of
 from mpt_sentiment.commands.logs import set_up_logging
 from mpt_sentiment.evaluation.comparison import ARMS
 from mpt_sentiment.protocol import Protocol
 from mpt_sentiment.recipe import TRAINING_CLASSES
-from mpt_sentiment.searching import GRID, run_search
+from mpt_sentiment.searching import GRID, check_grid, check_networks, run_search
 
 DESCRIPTION = "Choose hyperparameters on validation, from the same grid for every system. [RECIPE] is that of compare."
 
@@ -47,6 +47,9 @@ def main(argv: Sequence[str]) -> int:
         return 0
     parser = make_parser([SearchArguments], "search", add_help=False)
     args, rest = parser.parse_args_into_dataclasses(list(argv), return_remaining_strings=True)
+    check_networks(args.models)
+    check_arms(args.arms)
+    check_grid(args.grid)
     set_up_logging()
     protocol = Protocol.of_command(rest, "search")
     common, posts, data = load_posts_of(protocol)

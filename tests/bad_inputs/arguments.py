@@ -54,6 +54,11 @@ ROWS = [
     train("options that are no object", "--split_options [1]", "split_options", "JSON object"),
     train("repeated seeds", "--seeds 1 1", "--seeds", "distinct"),
     BadInput("unknown system to compare", ["compare", "--models", "brt"], ("brt", "Did you mean 'bert'")),
+    BadInput("unknown arm to compare", ["compare", "--arms", "shufled"], ("'shufled'", "Did you mean 'shuffled'")),
+    BadInput("unknown arm to search", ["search", "--arms", "both"], ("'both'", "without, with, shuffled, words")),
+    BadInput("search of a linear baseline", ["search", "--models", "tfidf"], ("linear baselines", "name a network")),
+    BadInput("grid of single values", ["search", "--grid", '{"dropout": 0.1}'], ("`grid`", "lists of values")),
+    train("no patience", "--early_stopping_patience 0", "`early_stopping_patience` must be at least 1"),
     # Recipes.
     BadInput("missing recipe", ["train", "mvsa_singel"], ("does not exist", "Did you mean 'mvsa_single'")),
     recipe("recipe that is no YAML", "model: mpt\nseeds: [1,\nlora: true\n", "line 2", "is not YAML"),
