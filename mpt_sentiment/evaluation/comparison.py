@@ -139,8 +139,7 @@ def comparison_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     """Format the rows as a Markdown table, with the paper's numbers in columns of their own."""
     header = ["System", "Runs", *(f"{score.heading} (95 % interval)" for score in SCORES.values())]
     header += ["p against best", "Parameters", "Trainable", "Updates", "Optimizer", "Speed, MPT = 1"]
-    header += ["*Paper's accuracy*", "*Paper's F1*"]
-    header += ["Tuned", "Remark"]
+    header += ["*Paper's accuracy*", "*Paper's F1*", "Tuned", "Remark"]
     lines = []
     for row in rows:
         cells = [row["title"], row["num_runs"]]
