@@ -18,8 +18,8 @@ def kinds_of_parameters(model: nn.Module, random_encoders: list[str]) -> dict[st
         random_encoders (`list[str]`): of `"text"`, `"vision"`, `"cnn"` and `"scene"`, see [`SentimentConfig`].
 
     Returns:
-        `"text"` or `"vision"` for a pretrained encoder, `"words"` for static word embeddings, and `"head"` for all that
-        starts at random: new layers, the plain CNNs, and the `random_encoders`.
+        `"text"` or `"vision"` for a pretrained encoder, `"words"` for static word embeddings, and `"head"` for all
+        that starts at random: new layers, the plain CNNs, and the `random_encoders`.
     """
     modules = dict(model.named_modules())
     return {name: _kind(name.split("."), modules, random_encoders) for name, _ in model.named_parameters()}
