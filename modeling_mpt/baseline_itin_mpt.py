@@ -18,7 +18,8 @@ class ITINSentimentConfig(BaselineConfig):
     Args:
         hidden_size (`int`, defaults to 1024): size d of aligned regions and words.
         num_heads (`int`, defaults to 4): number of attention heads over the regions, which are averaged.
-        context_size (`int`, defaults to 64): size of the fused vectors.
+        context_size (`int`, defaults to 64): size of the fused vectors. With `use_rationales`, r' has `hidden_size`,
+            and is fused with them in that size.
         visual_share (`float`, defaults to 0.2): weight λ of the visual context; the textual context has the rest.
         dropout (`float`, defaults to 0.25): dropout between the layers of the GRU.
         kwargs: other fields of [`BaselineConfig`].
@@ -82,7 +83,9 @@ class ITINForSentimentClassification(BaselineForSentimentClassification):
         self.scorer = nn.Sequential(nn.Linear(size, size), nn.ReLU(), nn.Linear(size, config.num_heads))
         self.in_image = nn.Linear(size + self.scene_size, config.context_size)
         self.in_text = nn.Linear(2 * size, config.context_size)
-        self.add_head(config.context_size, nn.Linear(config.context_size, config.num_labels))
+        # 64 dimensions suit layers that are trained for them, but r' comes from an encoder that its recipe freezes.
+        fused_size = size if config.use_rationales else config.context_size
+        self.add_head(config.context_size, nn.Linear(fused_size, config.num_labels), fusion_size=size)
 
     def pool(self, text: Tokens, image: Tokens, scene: Tokens) -> tuple[torch.Tensor, dict]:
         """Return λ·ReLU(W_v [c; v]) + (1 - λ)·ReLU(W_s [c; s]), `(batch, context_size)`.

@@ -111,21 +111,30 @@ class BaselineForSentimentClassification(SentimentPreTrainedModel):
         """Return the size of a scene token's state."""
         return (self.scene or self.visual).size
 
-    def add_head(self, pooled_size: int, classifier: nn.Module | None = None) -> None:
+    def add_head(self, pooled_size: int, classifier: nn.Module | None = None, fusion_size: int | None = None) -> None:
         """Add the classifier and the fusion with rationales, then initialize all new layers.
 
         Args:
             pooled_size (`int`): size of the vector that `pool` returns.
-            classifier (`nn.Module`, *optional*): maps that size to `num_labels`; by default dropout and one layer.
+            classifier (`nn.Module`, *optional*): maps that size, or with rationales `fusion_size`, to `num_labels`; by
+                default dropout and one layer.
+            fusion_size (`int`, *optional*): with rationales, size of r' and of the fused vector; by default that of
+                the pooled vector.
         """
         config = self.config
+        self.fusion_size = fusion_size or pooled_size
         if classifier is None:
-            classifier = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(pooled_size, config.num_labels))
+            fused_size = self.fusion_size if config.use_rationales else pooled_size
+            classifier = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(fused_size, config.num_labels))
         self.classifier = classifier
         if config.use_rationales:
             rationale_size = config.text_config.hidden_size
-            self.perspective_attention = PerspectiveAttention(len(config.perspectives), rationale_size, pooled_size)
-            self.rationale_fusion = LightweightAttentionFusion(2, pooled_size)
+            self.perspective_attention = PerspectiveAttention(
+                len(config.perspectives), rationale_size, self.fusion_size
+            )
+            self.rationale_fusion = LightweightAttentionFusion(
+                2, self.fusion_size, input_sizes=(pooled_size, self.fusion_size)
+            )
         self.freeze()
         self.post_init()
 
@@ -260,10 +269,11 @@ class BaselineForSentimentClassification(SentimentPreTrainedModel):
         attention_mask: torch.Tensor | None,
         layers: EncoderLayers,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return r' `(batch, pooled_size)`, its weights, and the mask of posts with rationales."""
+        """Return r' `(batch, fusion_size)`, its weights, and the mask of posts with rationales."""
         shape = (pooled.shape[0], len(self.config.perspectives))
         if input_ids is None:
-            return torch.zeros_like(pooled), pooled.new_zeros(shape), pooled.new_zeros(shape[0], dtype=torch.bool)
+            embeds = pooled.new_zeros(shape[0], self.fusion_size)
+            return embeds, pooled.new_zeros(shape), pooled.new_zeros(shape[0], dtype=torch.bool)
         dropout = self.config.rationale_dropout if self.training else 0.0
         input_ids, mask, order = compact_rationales(input_ids, attention_mask, self.config.perspectives, dropout)
         encoder = self.rationale_encoder or self.text_encoder

@@ -15,17 +15,22 @@ class LightweightAttentionFusion(nn.Module):
 
     Each modality has its own tanh(linear) into a common space (Hu et al., *Lightweight Attentional Feature Fusion*,
     the paper's source). With `literal`, the vectors themselves are scored and summed, as Eq. 6 is written.
+
+    The `input_sizes` are those of the vectors; by default all have the size of the common space.
     """
 
-    def __init__(self, num_inputs: int, hidden_size: int, literal: bool = False) -> None:
+    def __init__(
+        self, num_inputs: int, hidden_size: int, literal: bool = False, input_sizes: tuple[int, ...] | None = None
+    ) -> None:
         super().__init__()
+        sizes = input_sizes or (hidden_size,) * num_inputs
         self.transforms = None
         if not literal:
-            self.transforms = nn.ModuleList(nn.Linear(hidden_size, hidden_size) for _ in range(num_inputs))
+            self.transforms = nn.ModuleList(nn.Linear(size, hidden_size) for size in sizes)
         self.scorer = nn.Linear(hidden_size, 1, bias=False)  # a bias would cancel in the softmax
 
     def forward(self, vectors: list[torch.Tensor], mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Fuse the M vectors `(batch, hidden)` of each post.
+        """Fuse the M vectors `(batch, input_size)` of each post.
 
         A vector that `mask` `(batch, M)` excludes gets no weight.
 

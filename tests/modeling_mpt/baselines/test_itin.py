@@ -54,3 +54,17 @@ def test_regions_are_aligned_with_words_gated_and_fused_with_both_contexts():
         states, regions = (tokens[name].states[row, tokens[name].mask[row]] for name in ("text", "image"))
         expected = pooled_post(model, states, regions, tokens["scene"].summary[row])
         torch.testing.assert_close(fused[row], expected, atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_rationales_are_fused_in_the_size_of_the_words_and_not_in_that_of_the_contexts():
+    model, batch = tiny_baselines.model("itin", use_rationales=True, context_size=4), tiny.batch()
+    output, pooled = model(**batch), model.pool(**tiny_baselines.encode(model, batch))[0]
+    assert pooled.shape == (5, 4) and output.rationale_embeds.shape == output.fused_embeds.shape == (5, 16)
+    own, rationales = model.rationale_fusion.transforms
+    for row in range(5):
+        system = linear(own, pooled[row]).tanh() * output.system_weights[row, 0]
+        rationale = linear(rationales, output.rationale_embeds[row]).tanh() * output.system_weights[row, 1]
+        torch.testing.assert_close(output.fused_embeds[row], system + rationale, atol=1e-5, rtol=1e-4)
+    del batch["rationale_input_ids"], batch["rationale_attention_mask"]
+    torch.testing.assert_close(model(**batch).fused_embeds, own(pooled).tanh(), atol=1e-5, rtol=1e-4)
