@@ -70,7 +70,8 @@ def write_model_card(
 ) -> Path:
     """Write the model card `README.md` into `output_dir`.
 
-    Text and fields that a person wrote on an earlier card are kept. Absolute paths are reduced to their last component.
+    Text and fields that a person wrote on an earlier card are kept. Absolute paths are reduced to their last
+    component.
 
     Args:
         output_dir: The folder with the saved model; the card shows the figures named in `FIGURES` that it contains.
