@@ -205,7 +205,7 @@ class CiteNetForSentimentClassification(BaselineForSentimentClassification):
     def distribution(self, encoder: nn.Sequential, aligned: torch.Tensor) -> torch.Tensor:
         """Map aligned vectors to mean and deviation, `(batch, 2, distribution_size)`."""
         # The entries of a normalized vector are small: scaled to unit variance, they give distributions that differ.
-        scaled = (aligned * aligned.shape[-1] ** 0.5).to(encoder[0].weight.dtype)
+        scaled = (aligned * aligned.shape[-1] ** 0.5).to(next(encoder.parameters()).dtype)
         mean, deviation = encoder(scaled).float().chunk(2, dim=-1)
         return torch.stack([mean, F.softplus(deviation) + MIN_DEVIATION], dim=1)
 
