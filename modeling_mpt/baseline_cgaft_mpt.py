@@ -63,7 +63,22 @@ class CGAFTSentimentConfig(BaselineConfig):
         check_heads(self.hidden_size, self.head_size)
 
 
-class AdaptiveVit(VitPatches):
+class FrozenSource:
+    """Part of an image encoder that keeps `source`, a copy from before training, frozen."""
+
+    source: nn.Module
+
+    def train(self, mode: bool = True) -> nn.Module:
+        super().train(mode)
+        self.source.eval()  # the frozen copy has no dropout
+        return self
+
+    def freeze(self, config: CGAFTSentimentConfig) -> None:
+        super().freeze(config)
+        self.source.requires_grad_(False)
+
+
+class AdaptiveVit(FrozenSource, VitPatches):
     r"""Vision Transformer that mixes each layer with a frozen copy from before training.
 
     $$x_{l+1} = w_l\, \Phi^{\mathrm{tuned}}_l(x_l) + (1 - w_l)\, \Phi^{\mathrm{frozen}}_l(x_l)$$
@@ -75,15 +90,6 @@ class AdaptiveVit(VitPatches):
         super().__init__(encoder, config)
         self.num_layers = len(transformer_layers(encoder))
         self.source = VitPatches(copy.deepcopy(encoder), config)
-
-    def train(self, mode: bool = True) -> "AdaptiveVit":
-        super().train(mode)
-        self.source.eval()  # the frozen copy has no dropout
-        return self
-
-    def freeze(self, config: CGAFTSentimentConfig) -> None:
-        super().freeze(config)
-        self.source.requires_grad_(False)
 
     def encode_images(
         self, pixel_values: torch.Tensor, layers: EncoderLayers, weights: torch.Tensor
@@ -107,7 +113,7 @@ class AdaptiveVit(VitPatches):
         return as_tokens(states, self.first_patch), summary, None
 
 
-class AdaptiveCnn(CnnGrid):
+class AdaptiveCnn(FrozenSource, CnnGrid):
     """CNN that mixes each stage with a frozen copy from before training.
 
     The mixture is that of [`AdaptiveVit`]. Stem and final layers are those of the tuned network.
@@ -118,15 +124,6 @@ class AdaptiveCnn(CnnGrid):
         super().__init__(encoder, config)
         self.num_layers = num_layers
         self.source = CnnGrid(copy.deepcopy(encoder), config)
-
-    def train(self, mode: bool = True) -> "AdaptiveCnn":
-        super().train(mode)
-        self.source.eval()
-        return self
-
-    def freeze(self, config: CGAFTSentimentConfig) -> None:
-        super().freeze(config)
-        self.source.requires_grad_(False)
 
     def encode_images(
         self, pixel_values: torch.Tensor, layers: EncoderLayers, weights: torch.Tensor
