@@ -92,8 +92,10 @@ class Card:
     def render(self) -> str:
         """Return the text of README.md."""
         header = CardData(**self.fields).to_yaml()
-        generated = json.dumps(self.generated, sort_keys=True).replace(">", "\\u003e")
-        body = [self.before, _BEGIN, self.description, f"{_FIELDS[0]}{generated}{_FIELDS[1]}", _END, self.after]
+        body = [self.before, self.after]
+        if self.description:
+            generated = json.dumps(self.generated, sort_keys=True).replace(">", "\\u003e")
+            body[1:1] = [_BEGIN, self.description, f"{_FIELDS[0]}{generated}{_FIELDS[1]}", _END]
         return f"---\n{header}\n---\n\n" + "\n\n".join(filter(str.strip, body)) + "\n"
 
 

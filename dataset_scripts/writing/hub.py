@@ -11,7 +11,7 @@ from typing import Any
 
 from datasets.utils.py_utils import size_str
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
-from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from huggingface_hub.utils import filter_repo_objects, validate_repo_id
 
 from dataset_scripts.rationales.store.store import is_store
@@ -124,10 +124,13 @@ def difference(plan: PushPlan, token: str | None = None) -> str:
     api = HfApi(token=token)
     try:
         with _explained_errors(plan):
-            info = api.repo_info(plan.repo_id, repo_type=plan.repo_type)
+            try:
+                info = api.repo_info(plan.repo_id, repo_type=plan.repo_type)
+            except RepositoryNotFoundError:  # also of a private one, without a token that can read it
+                return f"{plan.repo_id} is not on the Hub yet, or cannot be read without another token."
             remote = {sibling.rfilename for sibling in info.siblings or []}
             if CARD not in remote or CARD not in plan.files:
-                return f"{plan.repo_id} has no card yet."
+                return f"No card to compare with on {plan.repo_id}."
             earlier = _download(api, plan, CARD, info.sha)
             merged = _merged_card(api, plan, remote, info.sha)
     except (ValueError, OSError) as error:

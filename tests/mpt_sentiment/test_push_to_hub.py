@@ -95,6 +95,7 @@ def test_the_launcher_lists_the_calls_and_sends_nothing_without_push(hub, python
     code, out, err = python(str(ROOT / "examples/push_to_hub.py"), str(folder), "me/posts", "--private", token=None)
     assert code == 0, err
     assert {method for method, _, _ in hub.log} == {"GET"} and hub.repositories == {}
+    assert "me/posts is not on the Hub yet" in out
     assert "create_repo('me/posts', repo_type='dataset', private=True" in out
     assert "sample/train-00000-of-" in out
     assert f"mpt-sentiment push {folder} me/posts --private --push" in out
@@ -190,7 +191,7 @@ def model(tmp_path) -> Path:
         "config.json": '{"model_type": "mpt_sentiment"}',
         "model.safetensors": "weights",
         "modeling_mpt.py": "code",
-        "README.md": "---\nlicense: apache-2.0\n---\n# Model\n",
+        "README.md": "---\nlicense: apache-2.0\n---\n\n# Model\n",
         "confusion_matrix.png": "figure",
         "metrics.json": "{}",
         "settings.json": '{"data": {"data_dir": "/home/someone"}}',
@@ -216,6 +217,8 @@ def test_a_model_is_pushed_without_checkpoints_and_files_with_local_paths(hub, p
         "model.safetensors",
         "modeling_mpt.py",
     ]
+    card = hub.repositories["model", "me/model"].files["README.md"]
+    assert card == (model / "README.md").read_bytes()  # written by hand: it has no generated part
     before = hub.received()
     assert push(model, "me/model", "--push")[0] == 0
     assert hub.received() == before
