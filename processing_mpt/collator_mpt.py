@@ -55,7 +55,29 @@ class MPTDataCollator:
                 label that is no class index, or rows of which only some have a label. The message names the rows by
                 their id.
         """
-        names = [f"{i} of the batch" if row.get("id") is None else repr(row["id"]) for i, row in enumerate(rows)]
+        names = row_names(rows)
+        inputs = self.inputs(rows)
+        if "images" in inputs:
+            inputs["images"] = [
+                None if image is None else checked_image(image, f"The image of post {name}")
+                for image, name in zip(inputs["images"], names, strict=True)
+            ]
+        batch = dict(self.processor(**inputs))
+        labels = labels_of(rows)
+        if labels is not None:
+            batch["labels"] = torch.tensor(labels)
+        return batch
+
+    def inputs(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, list]:
+        """
+        Check the texts of rows, and return the arguments of the processor.
+
+        Images are left as they are in the rows.
+
+        Raises:
+            ValueError: For a row with nothing to read, or a text that is no string.
+        """
+        names = row_names(rows)
         columns = columns_by_modality(self.processor.perspectives)
         read = [column for modality in self.modalities for column in columns[modality]]
         for row, name in zip(rows, names, strict=True):
@@ -65,17 +87,14 @@ class MPTDataCollator:
                     "Trainer needs `remove_unused_columns=False` to keep them."
                 )
         # Checked here to name the post by its id; the processor would name it by its place in the batch.
-        inputs = {}
+        inputs: dict[str, list] = {}
         if "text" in self.modalities:
             inputs["text"] = [
                 checked_text(row.get("text"), f"The text of post {name}")
                 for row, name in zip(rows, names, strict=True)
             ]
         if "image" in self.modalities:
-            inputs["images"] = [
-                None if row.get("image") is None else checked_image(row["image"], f"The image of post {name}")
-                for row, name in zip(rows, names, strict=True)
-            ]
+            inputs["images"] = [row.get("image") for row in rows]
         if "rationales" in self.modalities:
             named = list(zip(self.processor.perspectives, columns["rationales"], strict=True))
             inputs["rationales"] = [
@@ -85,20 +104,33 @@ class MPTDataCollator:
                 }
                 for row, name in zip(rows, names, strict=True)
             ]
-        batch = dict(self.processor(**inputs))
-        labels = [row.get("label") for row in rows]
-        unlabeled = [name for name, label in zip(names, labels, strict=True) if label is None]
-        if len(unlabeled) < len(rows):
-            if unlabeled:
-                raise ValueError(
-                    f"All posts of a batch or none must have a label; missing for {', '.join(unlabeled)}. Label or "
-                    "remove them."
-                )
-            for name, label in zip(names, labels, strict=True):
-                if not isinstance(label, Integral):
-                    raise ValueError(
-                        f"The label of post {name} must be a class index, got {label!r}. "
-                        "`dataset.class_encode_column('label')` converts names to indices."
-                    )
-            batch["labels"] = torch.tensor(labels)
-        return batch
+        return inputs
+
+
+def row_names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Name rows by their id, or by their place in the batch."""
+    return [f"{i} of the batch" if row.get("id") is None else repr(row["id"]) for i, row in enumerate(rows)]
+
+
+def labels_of(rows: Sequence[Mapping[str, Any]]) -> list[int] | None:
+    """
+    Return the labels of rows, or `None` if no row has one.
+
+    Raises:
+        ValueError: For a label that is no class index, or rows of which only some have a label.
+    """
+    names, labels = row_names(rows), [row.get("label") for row in rows]
+    unlabeled = [name for name, label in zip(names, labels, strict=True) if label is None]
+    if len(unlabeled) == len(rows):
+        return None
+    if unlabeled:
+        raise ValueError(
+            f"All posts of a batch or none must have a label; missing for {', '.join(unlabeled)}. Label or remove them."
+        )
+    for name, label in zip(names, labels, strict=True):
+        if not isinstance(label, Integral):
+            raise ValueError(
+                f"The label of post {name} must be a class index, got {label!r}. "
+                "`dataset.class_encode_column('label')` converts names to indices."
+            )
+    return labels

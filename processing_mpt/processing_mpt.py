@@ -272,6 +272,23 @@ class MPTProcessor(ProcessorMixin):
                 data[name] = in_form([values[start : start + count] for start in range(0, len(values), count)], form)
         return BatchFeature(data)
 
+    def token_ids(self, texts: Sequence[str | None], kind: str = "text") -> list[list[int]]:
+        """Tokenize texts without padding, as a call does.
+
+        Args:
+            texts: texts or rationales.
+            kind (`str`): `"text"` or `"rationale"`, which have limits of their own.
+
+        Returns:
+            The ids of each; an empty list for `None` or a blank text.
+        """
+        prepare = TEXT_PREPROCESSING[self.text_preprocessing] if kind == "text" else str
+        texts = [checked_text(value, f"The {kind} {index}", prepare) for index, value in enumerate(texts)]
+        if not any(texts):
+            return [[] for _ in texts]
+        text_kwargs, _ = self._kwargs_by_modality({"padding": False})
+        return self._tokenize(texts, kind, text_kwargs)[0]
+
     def _kwargs_by_modality(self, kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return the arguments of tokenizer and image processor, with the tokenizer's settings."""
         # Copies: transformers 5.11 empties the groups that it is given.
