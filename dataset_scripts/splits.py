@@ -5,16 +5,15 @@ import json
 import logging
 import random
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import ClassLabel, Dataset, DatasetDict, Image
+from datasets import ClassLabel, Dataset, DatasetDict
 
 from dataset_scripts.duplicates import group_ids
-from dataset_scripts.reading.id_lists import SPLITS, id_list_files, read_id_list, split_of_name
-from dataset_scripts.reading.images import image_digest
+from dataset_scripts.reading.id_lists import SPLITS, listed_splits, split_of_name
 from dataset_scripts.reading.option_names import option, option_name
 from dataset_scripts.reading.report import BuildReport, check_on_error, did_you_mean
 from dataset_scripts.schema import CONTENT, GROUP, null_rows
@@ -80,16 +79,70 @@ def split_posts(
     """
     options = {"fold": fold, "id_lists": id_lists, "on_missing": on_missing, "group_column": group_column}
     check_split_options(protocol, {name: value for name, value in options.items() if value != _DEFAULTS[name]})
+    if protocol == "folds":
+        if not isinstance(fold, int):
+            raise ValueError(f"{option_name('fold')} must be one number, got {fold!r}: one split has one test fold.")
+        return split_folds(dataset, seed, folds=[fold], group_column=group_column, on_error=on_error)[fold]
+    _check_columns(dataset)
+    if protocol == "consistent":
+        dataset = _with_agreeing_labels(dataset)
+    if protocol != "clmlf":
+        dataset = labelled_posts(dataset, on_error)
+    ids = _unique_ids(dataset)
+    if protocol == "clmlf":
+        return _named_splits(dataset, listed_splits(ids, id_lists, on_missing))
+    if protocol == "paper":
+        return _named_splits(dataset, _random_splits(ids, seed))
+    labels, groups = list(dataset["label"]), group_ids(dataset, groups_in(dataset, group_column))
+    sides = _assign_groups(ids, labels, groups, _tenth_quotas(labels, dataset), seed)
+    return _named_splits(dataset, sides, groups)
+
+
+def split_folds(
+    dataset: Dataset,
+    seed: int = 42,
+    *,
+    folds: Sequence[int] = range(NUM_FOLDS),
+    group_column: str | None = None,
+    on_error: str = "raise",
+) -> dict[int, DatasetDict]:
+    """Split posts into train, validation and test once per fold, for cross-validation.
+
+    Every post is in the test split of one of the ten folds. In fold i, the posts of fold i + 1 are validation (of fold
+    0 in the last one), and those of the other eight are train.
+
+    Args:
+        dataset, seed, group_column, on_error: see [`split_posts`].
+        folds (sequence of `int`, defaults to all ten): indices of the test folds.
+
+    Returns:
+        Index of the fold → its splits.
+
+    Raises:
+        ValueError: see [`split_posts`].
+    """
+    _check_columns(dataset)
+    dataset = labelled_posts(dataset, on_error)
+    ids, labels = _unique_ids(dataset), list(dataset["label"])
+    quotas, groups = _fold_quotas(labels, dataset), group_ids(dataset, groups_in(dataset, group_column))
+    fold_of_row = _assign_groups(ids, labels, groups, quotas, seed)
+    splits = {}
+    for fold in folds:
+        side_of_fold = {fold: 2, (fold + 1) % NUM_FOLDS: 1}
+        splits[fold] = _named_splits(dataset, [side_of_fold.get(row_fold, 0) for row_fold in fold_of_row], groups)
+    return splits
+
+
+def _check_columns(dataset: Dataset) -> None:
     missing = [column for column in ("id", "label", *CONTENT) if column not in dataset.column_names]
     if missing:
         raise ValueError(
             f"The posts have no column {' and '.join(map(repr, missing))}; their columns are "
             f"{', '.join(dataset.column_names)}. load_posts gives a table or a dataset all columns."
         )
-    if protocol == "consistent":
-        dataset = _with_agreeing_labels(dataset)
-    if protocol != "clmlf":
-        dataset = labelled_posts(dataset, on_error)
+
+
+def _unique_ids(dataset: Dataset) -> list[str]:
     ids = list(dataset["id"])
     repeated = [post_id for post_id, count in Counter(ids).items() if count > 1]
     if repeated:
@@ -97,26 +150,16 @@ def split_posts(
             f"{len(repeated):,} ids occur more than once (first: {repeated[:3]}); ids must be unique. Correct them or "
             f"number the posts with {option('id_column', '')}."
         )
+    return ids
 
-    labels = list(dataset["label"])
-    if protocol == "clmlf":
-        split_of_row = _listed_splits(ids, id_lists, on_missing)
-    elif protocol == "paper":
-        split_of_row = _random_splits(ids, seed)
-    else:
-        quotas = _fold_quotas(labels, dataset) if protocol == "folds" else _tenth_quotas(labels, dataset)
-        groups = group_ids(dataset, _group_column(dataset, group_column))
-        split_of_row = _assign_groups(ids, labels, groups, quotas, seed)
-        if protocol == "folds":
-            split_of_fold = {fold: 2, (fold + 1) % NUM_FOLDS: 1}
-            split_of_row = [split_of_fold.get(row_fold, 0) for row_fold in split_of_row]
 
+def _named_splits(dataset: Dataset, split_of_row: Sequence[int], groups: Sequence[int] | None = None) -> DatasetDict:
     rows_of = {name: np.flatnonzero(np.equal(split_of_row, side)).tolist() for side, name in enumerate(SPLITS)}
     empty = [name for name, rows in rows_of.items() if not rows]
-    if empty and protocol not in ("paper", "clmlf"):
+    if empty and groups is not None:
         raise ValueError(
             f"No post is left for {' and '.join(empty)}: duplicates and posts of one group stay in one split, and the "
-            f"largest such set has {max(Counter(groups).values()):,} of {len(ids):,} posts. Add posts, or use "
+            f"largest such set has {max(Counter(groups).values()):,} of {len(dataset):,} posts. Add posts, or use "
             f"{option('protocol', 'paper')}, which ignores duplicates."
         )
     return DatasetDict({name: dataset.select(rows) for name, rows in rows_of.items()})
@@ -140,9 +183,21 @@ def check_split_options(protocol: str, options: Mapping[str, Any]) -> None:
             hint = hint or did_you_mean(name, PROTOCOLS[protocol]) or did_you_mean(name, _DEFAULTS)
             listed = ", ".join(PROTOCOLS[protocol]) or "(none)"
             raise ValueError(f"The split {protocol!r} has no option {name!r}; its options are {listed}.{hint}")
-    fold = options.get("fold", 0)
-    if isinstance(fold, bool) or not isinstance(fold, int) or not 0 <= fold < NUM_FOLDS:
-        raise ValueError(f"{option_name('fold')} must be 0 to {NUM_FOLDS - 1}, got {fold!r}.")
+    folds_of(options)
+
+
+def folds_of(options: Mapping[str, Any]) -> list[int]:
+    """Return the test folds that the options of `"folds"` name: one, several, or by default all ten.
+
+    Raises:
+        ValueError: a value that is not 0 to 9 or a list of such numbers.
+    """
+    given = options.get("fold", list(range(NUM_FOLDS)))
+    folds = list(given) if isinstance(given, list | tuple) else [given]
+    valid = all(isinstance(fold, int) and not isinstance(fold, bool) and 0 <= fold < NUM_FOLDS for fold in folds)
+    if not folds or not valid or len(set(folds)) < len(folds):
+        raise ValueError(f"{option_name('fold')} must be 0 to {NUM_FOLDS - 1}, got {given!r}.")
+    return folds
 
 
 def labelled_posts(
@@ -226,7 +281,7 @@ def complete_splits(posts: DatasetDict, seed: int = 42) -> DatasetDict:
         train = named["train"]
         check_labels(train, "train")
         labels = list(train["label"])
-        groups = group_ids(train, _group_column(train, None))
+        groups = group_ids(train, groups_in(train, None))
         sides = _assign_groups(list(train["id"]), labels, groups, _tenth_quotas(labels, train, parts=2), seed)
         rows_of = [np.flatnonzero(np.equal(sides, side)).tolist() for side in (0, 1)]
         named["train"], named["validation"] = (train.select(rows) for rows in rows_of)
@@ -240,35 +295,8 @@ def split_hash(splits: DatasetDict) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def content_hash(splits: DatasetDict) -> str:
-    """Hash everything that training reads to 16 hex digits.
-
-    These are, for each split and post in order: id, label, text, `rationale_*` columns and the bytes of the image.
-    Paths, cache files and the storage of the rows have no effect. Rows are read in small batches.
-
-    Raises:
-        ValueError: an image file of the posts cannot be read.
-    """
-    digest = hashlib.sha256()
-    for name, posts in splits.items():
-        columns = [name for name in ("id", "label", "text") if name in posts.column_names]
-        columns += sorted(column for column in posts.column_names if column.startswith("rationale_"))
-        label = posts.features.get("label")
-        digest.update(json.dumps([name, len(posts), columns, getattr(label, "names", None)]).encode())
-        has_image = isinstance(posts.features.get("image"), Image)
-        if has_image:
-            posts = posts.cast_column("image", Image(decode=False))
-        for batch in posts.select_columns(columns + ["image"] * has_image).with_format(None).iter(batch_size=64):
-            for row in zip(*(batch[column] for column in columns), strict=True):
-                digest.update(json.dumps(row).encode())
-            if has_image:
-                for image, post_id in zip(batch["image"], batch["id"], strict=True):
-                    digest.update(bytes(32) if image is None else image_digest(image, post_id))
-    return digest.hexdigest()[:16]
-
-
-def _group_column(dataset: Dataset, given: str | None) -> str | None:
-    """Return the column of groups, by default `group` if there is one."""
+def groups_in(dataset: Dataset, given: str | None) -> str | None:
+    """Return the column of groups that stay in one split, by default `group` if there is one."""
     if given is None:
         return GROUP if GROUP in dataset.column_names else None
     if given not in dataset.column_names:
@@ -363,35 +391,3 @@ def _with_agreeing_labels(dataset: Dataset) -> Dataset:
         )
     logger.info("consistent: kept %d of %d posts, whose text and image labels agree", len(agreeing), len(dataset))
     return dataset.select(agreeing)
-
-
-def _listed_splits(
-    ids: list[str], id_lists: str | Path | Mapping[str, str | Path] | None, on_missing: str
-) -> list[int]:
-    """Return the index into `SPLITS` of each post, -1 for a post in no list."""
-    if on_missing not in ("raise", "skip"):
-        raise ValueError(f"{option_name('on_missing')} must be 'raise' or 'skip', got {on_missing!r}.")
-    split_of_id: dict[str, int] = {}
-    for split, file in enumerate(id_list_files(id_lists)):
-        for post_id in read_id_list(file):
-            if post_id in split_of_id:
-                raise ValueError(
-                    f"{file}: id {post_id!r} is listed twice (also in {SPLITS[split_of_id[post_id]]}); remove one."
-                )
-            split_of_id[post_id] = split
-    present = set(ids)
-    without_post = [post_id for post_id in split_of_id if post_id not in present]
-    if len(without_post) == len(split_of_id):
-        raise ValueError("clmlf: no listed id has a post; are these the lists of another dataset?")
-    unlisted = [post_id for post_id in ids if post_id not in split_of_id]
-    for problem, post_ids in (("listed ids have no post", without_post), ("posts are in no list", unlisted)):
-        if not post_ids:
-            continue
-        message = f"clmlf: {len(post_ids):,} {problem} (first: {', '.join(post_ids[:3])})"
-        if on_missing == "raise":
-            raise ValueError(
-                f"{message}. Load the whole download and its lists, or leave them out with "
-                f"{option('on_missing', 'skip')}."
-            )
-        logger.warning("%s; left out", message)
-    return [split_of_id.get(post_id, -1) for post_id in ids]

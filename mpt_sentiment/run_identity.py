@@ -10,8 +10,9 @@ from typing import Any
 
 from datasets import DatasetDict
 
+from dataset_scripts.content import content_hash
 from dataset_scripts.output import write_text_atomically
-from dataset_scripts.splits import content_hash, split_hash
+from dataset_scripts.splits import split_hash
 from modeling_mpt.trainer_mpt import last_complete_checkpoint
 from mpt_sentiment.recipe import TrainingSetup
 

@@ -2,6 +2,7 @@
 
 import glob
 import json
+import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +11,8 @@ from dataset_scripts.reading.option_names import option, option_name
 from dataset_scripts.reading.post_ids import DAMAGED_ID, read_id
 from dataset_scripts.reading.report import shown
 from dataset_scripts.reading.text_files import text_lines
+
+logger = logging.getLogger(__name__)
 
 _WORDS_IN_FILE_NAMES = {"train": {"train"}, "validation": {"validation", "valid", "val", "dev"}, "test": {"test"}}
 SPLITS = tuple(_WORDS_IN_FILE_NAMES)
@@ -86,3 +89,43 @@ def id_list_files(id_lists: str | Path | Mapping[str, str | Path] | None) -> lis
             )
         files += matches
     return files
+
+
+def listed_splits(
+    ids: list[str], id_lists: str | Path | Mapping[str, str | Path] | None, on_missing: str
+) -> list[int]:
+    """Return the index into `SPLITS` of each post, -1 for a post in no list.
+
+    Args:
+        ids (`list[str]`): ids of the posts.
+        id_lists, on_missing: see `split_posts`.
+
+    Raises:
+        ValueError: an id is listed twice, or lists and posts differ, unless skipped.
+    """
+    if on_missing not in ("raise", "skip"):
+        raise ValueError(f"{option_name('on_missing')} must be 'raise' or 'skip', got {on_missing!r}.")
+    split_of_id: dict[str, int] = {}
+    for split, file in enumerate(id_list_files(id_lists)):
+        for post_id in read_id_list(file):
+            if post_id in split_of_id:
+                raise ValueError(
+                    f"{file}: id {post_id!r} is listed twice (also in {SPLITS[split_of_id[post_id]]}); remove one."
+                )
+            split_of_id[post_id] = split
+    present = set(ids)
+    without_post = [post_id for post_id in split_of_id if post_id not in present]
+    if len(without_post) == len(split_of_id):
+        raise ValueError("clmlf: no listed id has a post; are these the lists of another dataset?")
+    unlisted = [post_id for post_id in ids if post_id not in split_of_id]
+    for problem, post_ids in (("listed ids have no post", without_post), ("posts are in no list", unlisted)):
+        if not post_ids:
+            continue
+        message = f"clmlf: {len(post_ids):,} {problem} (first: {', '.join(post_ids[:3])})"
+        if on_missing == "raise":
+            raise ValueError(
+                f"{message}. Load the whole download and its lists, or leave them out with "
+                f"{option('on_missing', 'skip')}."
+            )
+        logger.warning("%s; left out", message)
+    return [split_of_id.get(post_id, -1) for post_id in ids]

@@ -8,10 +8,11 @@ import pytest
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
 from dataset_scripts import group_ids, load_posts, split_hash, split_posts
+from dataset_scripts.content import content_hash
 from dataset_scripts.reading.id_lists import read_id_list
 from dataset_scripts.reading.report import BuildReport
 from dataset_scripts.schema import LABELS, features
-from dataset_scripts.splits import complete_splits, content_hash, labelled_posts
+from dataset_scripts.splits import complete_splits, labelled_posts
 
 # Posts of the full MVSA-Single that MultiSentiNet's rule keeps, by (text label, image label, label).
 FULL_KEPT = {
