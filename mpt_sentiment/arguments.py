@@ -111,6 +111,7 @@ USAGES = {
     "train": "train [RECIPE]",
     "compare": "compare [RECIPE]",
     "search": "search [RECIPE]",
+    "serve": "serve FOLDER",
     "predict": "predict FOLDER",
     "build-dataset": "build-dataset NAME",
 }

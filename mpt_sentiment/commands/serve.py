@@ -1,0 +1,38 @@
+"""Command `serve`: answer posts over HTTP with a trained model.
+
+    mpt-sentiment serve FOLDER --port 8000
+    curl -F text="What a day" -F image=@beach.jpg http://127.0.0.1:8000/predict
+
+FOLDER is the output_dir of `train`. Its code is run: use only folders that you trust.
+"""
+
+import argparse
+from collections.abc import Sequence
+
+from transformers.utils.logging import disable_progress_bar
+
+from mpt_sentiment.arguments import make_parser
+from mpt_sentiment.commands.logs import set_up_logging
+from mpt_sentiment.serving_arguments import ServeArguments
+
+
+def main(argv: Sequence[str]) -> None:
+    """Run the command.
+
+    Raises:
+        ValueError: unusable arguments or model.
+        ImportError: the extra `serve` is not installed.
+    """
+    parser = make_parser([ServeArguments], "serve", __doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("folder", metavar="FOLDER", help="Folder of a trained model.")
+    values = vars(parser.parse_args(list(argv)))
+    folder = values.pop("folder")
+    (args,) = parser.parse_dict(values)
+    set_up_logging()
+    disable_progress_bar()
+    try:
+        from mpt_sentiment.serving.running import serve
+    except ImportError as error:
+        raise ImportError(f"`serve` needs {error.name}: pip install 'mpt-sentiment[serve]'", name=error.name) from None
+    serve(folder, args)

@@ -1,0 +1,58 @@
+"""Arguments of the server and of the demo."""
+
+import dataclasses
+import ipaddress
+import os
+
+from mpt_sentiment.arguments import argument
+
+API_KEY = "MPT_API_KEY"
+
+
+@dataclasses.dataclass
+class ServeArguments:
+    """Address and limits of the server.
+
+    Raises:
+        ValueError: a limit that is not positive, a port out of range, or an address beyond loopback without a key.
+    """
+
+    host: str = argument(f"Address; beyond loopback, the environment variable {API_KEY} must hold a key.", "127.0.0.1")
+    port: int = argument("Port; 0 for any free one.", 8000)
+    device: str | None = argument("E.g. cpu or cuda:1; by default an accelerator if there is one.")
+    max_batch_size: int = argument("Posts per forward pass.", 32)
+    max_queue: int = argument("Posts and requests in work at a time; more are answered 429.", 256)
+    max_posts: int = argument("Posts per request.", 64)
+    max_body_mb: float = argument("Size of a request in MiB; more is answered 413.", 16.0)
+    max_megapixels: float = argument("Pixels of an image, in millions.", 50.0)
+    max_text_length: int = argument("Characters of a text or a rationale.", 20_000)
+    timeout: float = argument("Seconds until a request is answered 408.", 30.0)
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name.startswith("max_") or field.name == "timeout":
+                if not 0 < value < float("inf"):
+                    raise ValueError(f"--{field.name} must be positive, got {value}.")
+        if not 0 <= self.port < 65536:
+            raise ValueError(f"--port must be between 0 and 65535, got {self.port}.")
+        if self.max_posts > self.max_queue:
+            raise ValueError(f"--max_queue must be at least --max_posts, {self.max_posts}, got {self.max_queue}.")
+        if not is_loopback(self.host) and not api_key():
+            raise ValueError(
+                f"--host {self.host} accepts requests from other machines: set the environment variable {API_KEY} to "
+                "a key that clients send, or use --host 127.0.0.1."
+            )
+
+
+def api_key() -> str | None:
+    """Return the key that clients must send, from the environment."""
+    return os.environ.get(API_KEY, "").strip() or None
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether an address is reached from this machine alone."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name
+        return False
