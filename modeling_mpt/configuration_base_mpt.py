@@ -81,7 +81,7 @@ class SentimentConfig(PreTrainedConfig):
     # Name in tables and cards, paper, and a reservation that a table must print next to the scores.
     title = source = remark = ""
     # Names of the fields that hold a number, an integer, a switch. Subclasses extend them.
-    numbers = ("dropout", "rationale_dropout", "label_smoothing")
+    numbers = ("dropout", "rationale_dropout", "label_smoothing", "calibration_temperature")
     counts = ("hidden_size", "freeze_text_layers", "freeze_vision_layers")
     switches = ("share_text_encoder", "freeze_cnn", "freeze_batch_norm")
 
@@ -106,6 +106,7 @@ class SentimentConfig(PreTrainedConfig):
         class_weights: list[float] | tuple[float, ...] | None = None,
         label_smoothing: float = 0.0,
         random_encoders: list[str] | tuple[str, ...] = (),
+        calibration_temperature: float = 1.0,
         **kwargs: Any,
     ) -> None:
         _check_names(type(self).__name__, kwargs, known=self.field_names())
@@ -128,6 +129,7 @@ class SentimentConfig(PreTrainedConfig):
         self.class_weights = class_weights if class_weights is None else as_list("class_weights", class_weights)
         self.label_smoothing = label_smoothing
         self.random_encoders = as_list("random_encoders", random_encoders)
+        self.calibration_temperature = calibration_temperature
         _complete_labels(kwargs)
         kwargs.setdefault("auto_map", self.own_auto_map())
         kwargs.setdefault("custom_pipelines", copy.deepcopy(CUSTOM_PIPELINES))
@@ -251,9 +253,11 @@ class SentimentConfig(PreTrainedConfig):
             raise ValueError(
                 f"`cnn_channels` must be positive integers, e.g. [64, 128, 256], got {self.cnn_channels}."
             )
-        for name in SentimentConfig.numbers:
+        for name in ("dropout", "rationale_dropout", "label_smoothing"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise ValueError(f"`{name}` must be at least 0 and below 1, got {getattr(self, name)}.")
+        if not 0.0 < self.calibration_temperature < float("inf"):
+            raise ValueError(f"`calibration_temperature` must be positive, got {self.calibration_temperature}.")
         if self.class_weights is not None and (
             len(self.class_weights) != self.num_labels or min(self.class_weights) < 0 or sum(self.class_weights) == 0
         ):

@@ -2,15 +2,20 @@
 
 import dataclasses
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import torch
-from datasets import Dataset
-from scipy.special import softmax
+from datasets import Dataset, DatasetDict
 from torch import nn
+from transformers.trainer_utils import PredictionOutput
 
+from dataset_scripts.duplicates import group_ids
+from dataset_scripts.splits import groups_in
 from modeling_mpt import SYSTEMS
 from modeling_mpt.trainer_mpt import MPTTrainer, MPTTrainingArguments
 from mpt_sentiment.adapters import adapter_facts
@@ -19,15 +24,24 @@ from mpt_sentiment.evaluation import (
     environment,
     evaluate_predictions,
     plot_confusion_matrix,
+    plot_reliability,
+    plot_risk_coverage,
     plot_training_curve,
     prediction_table,
     write_model_card,
     write_predictions,
 )
+from mpt_sentiment.evaluation.abstention import abstention_scores, risk_coverage
+from mpt_sentiment.evaluation.calibration import calibration_report, scaled, validation_temperature
 from mpt_sentiment.evaluation.model_card import without_paths
 from mpt_sentiment.evaluation.scores import SCORES
 from mpt_sentiment.recipe import TrainingSetup
 
+logger = logging.getLogger(__name__)
+
+PREDICTIONS_FILES = {"validation": "validation_predictions.parquet", "test": "predictions.parquet"}
+# Entries of the metrics that describe the calibration.
+CALIBRATION_ENTRIES = ("temperature", "temperature_note", "validation_posts", "uncalibrated", "abstention")
 # Training arguments that the model card lists.
 CARD_FIELDS = (
     "num_train_epochs max_steps per_device_train_batch_size gradient_accumulation_steps learning_rate "
@@ -36,42 +50,67 @@ CARD_FIELDS = (
 ).split()
 
 
+def calibrate(config: Any, validation: PredictionOutput) -> str | None:
+    """Fit the temperature of a trained model on its validation posts, and store it in the configuration.
+
+    Args:
+        config ([`SentimentConfig`]): configuration of the trained model; `calibration_temperature` is set.
+        validation (`PredictionOutput`): logits and labels of the validation posts.
+
+    Returns:
+        The reason if no temperature could be fitted; the temperature is then 1.
+    """
+    config.calibration_temperature, note = validation_temperature(_logits(validation), validation.label_ids)
+    if note is not None:
+        logger.warning("The probabilities are not calibrated: %s.", note)
+    return note
+
+
 def write_results(
     output_dir: Path,
     trainer: MPTTrainer,
-    prediction: Any,
-    test: Dataset,
+    outputs: Mapping[str, PredictionOutput],
+    posts: DatasetDict,
     data: TrainingData,
     setup: TrainingSetup,
     settings: Mapping[str, Any],
     train_posts_per_second: float,
+    temperature_note: str | None = None,
 ) -> dict[str, Any]:
     """Write predictions, figures and card of a trained model, and return its metrics.
 
     Args:
         output_dir (`Path`): folder of the run.
-        trainer ([`MPTTrainer`]): after training, with the best weights loaded.
-        prediction (`PredictionOutput`): logits of the test posts `(num_posts, num_labels)` and the model's weights.
-        test (`Dataset`): the test posts.
+        trainer ([`MPTTrainer`]): after training, with the best weights loaded and the temperature in its config.
+        outputs (mapping): of `"validation"` and `"test"`, logits `(num_posts, num_labels)` and the model's weights.
+        posts (`DatasetDict`): the posts of these splits.
         data ([`TrainingData`]): account of the posts.
         setup ([`TrainingSetup`]): arguments of the run.
         settings (mapping): identity of the run, with its seed.
         train_posts_per_second (`float`): for ratios between runs on one machine.
+        temperature_note (`str`, *optional*): result of [`calibrate`].
 
     Returns:
         The content of `metrics.json`, which the caller writes once the model is saved.
     """
     model = trainer.accelerator.unwrap_model(trainer.model)
-    config = model.config
+    config, test = model.config, posts["test"]
     names = list(config.id2label.values())
-    outputs = prediction.predictions if isinstance(prediction.predictions, tuple) else (prediction.predictions,)
-    logits, weights = outputs[0], dict(zip(config.weights_returned, outputs[1:], strict=False))
-    probabilities = softmax(logits, axis=-1)
+    scored = {
+        split: (scaled(_logits(output), config.calibration_temperature), output.label_ids)
+        for split, output in outputs.items()
+    }
+    groups = group_ids(test, groups_in(test, None))
     parameters, trainable = count_parameters(model)
-    validation = best_evaluation(trainer.state.log_history, trainer.args)
+    evaluation = best_evaluation(trainer.state.log_history, trainer.args)
     results = {
-        "test": evaluate_predictions(probabilities, prediction.label_ids, names),
-        "validation": {name.removeprefix("eval_"): value for name, value in validation.items()},
+        "test": evaluate_predictions(*scored["test"], names, groups=groups),
+        "uncalibrated": calibration_report(scaled(_logits(outputs["test"]), 1.0), outputs["test"].label_ids, groups),
+        "temperature": config.calibration_temperature,
+        "temperature_note": temperature_note,
+        "validation_posts": len(posts["validation"]),
+        "abstention": abstention_scores(scored["validation"], scored["test"]),
+        "validation": {name.removeprefix("eval_"): value for name, value in evaluation.items()},
         "system": {
             "name": config.title,
             "modalities": config.modalities,
@@ -89,12 +128,16 @@ def write_results(
         "split": dataclasses.asdict(data),
         "environment": environment(),
     }
-    table = prediction_table(
-        test["id"], names, probabilities, prediction.label_ids, perspectives=config.perspectives, **weights
-    )
-    write_predictions(output_dir / "predictions.parquet", table)
+    for split, output in outputs.items():
+        table = _table(posts[split], output, scored[split][0], config)
+        write_predictions(output_dir / PREDICTIONS_FILES[split], table)
     plot_confusion_matrix(output_dir / "confusion_matrix.png", results["test"]["confusion_matrix"], names)
-    plot_training_curve(output_dir / "training_curve.png", trainer.state.log_history, validation.get("epoch"))
+    plot_training_curve(output_dir / "training_curve.png", trainer.state.log_history, evaluation.get("epoch"))
+    plot_reliability(
+        output_dir / "reliability.png", results["test"]["reliability"], results["uncalibrated"]["reliability"]
+    )
+    _, *curve = risk_coverage(*scored["test"])
+    plot_risk_coverage(output_dir / "risk_coverage.png", {config.title: curve})
     write_card(output_dir, results, config=config)
     return results
 
@@ -126,6 +169,7 @@ def write_card(
         aggregate=aggregate,
         lora=results["lora"],
         best_epoch=results["validation"].get("epoch"),
+        calibration={name: results[name] for name in CALIBRATION_ENTRIES} if "temperature" in results else None,
         language=results["languages"],
     )
 
@@ -154,3 +198,19 @@ def scores_line(metrics: Mapping[str, Any]) -> str:
             low, high = metrics["intervals"][score]
             parts.append(f"{score} {value:.4f} [{low:.4f}, {high:.4f}]")
     return ", ".join(parts)
+
+
+def _logits(output: PredictionOutput) -> np.ndarray:
+    return output.predictions[0] if isinstance(output.predictions, tuple) else output.predictions
+
+
+def _table(posts: Dataset, output: PredictionOutput, probabilities: np.ndarray, config: Any) -> pa.Table:
+    weights = output.predictions[1:] if isinstance(output.predictions, tuple) else ()
+    return prediction_table(
+        posts["id"],
+        list(config.id2label.values()),
+        probabilities,
+        output.label_ids,
+        perspectives=config.perspectives,
+        **dict(zip(config.weights_returned, weights, strict=False)),
+    )

@@ -22,7 +22,7 @@ from mpt_sentiment.backbones import build_model, build_processor, encoder_source
 from mpt_sentiment.encoder_sources import first_sentence
 from mpt_sentiment.evaluation import TrainingData, aggregate_runs, write_metrics
 from mpt_sentiment.recipe import DEFAULT_RECIPE, TrainingSetup, system_recipe, training_setup
-from mpt_sentiment.results import count_parameters, scores_line, write_card, write_results
+from mpt_sentiment.results import calibrate, count_parameters, scores_line, write_card, write_results
 from mpt_sentiment.run_identity import METRICS_FILE, finished_metrics, run_settings
 from mpt_sentiment.training_checks import check_posts, check_setup
 from mpt_sentiment.training_data import as_splits, dataset_name, modalities_of
@@ -193,13 +193,15 @@ def run_seed(
     training = trainer.train(resume_from_checkpoint=last_complete_checkpoint(output_dir))
     config = trainer.accelerator.unwrap_model(trainer.model).config
     ignored = [name for name in config.keys_to_ignore_at_inference if name not in config.weights_returned]
+    outputs = {"validation": trainer.predict(posts["validation"], ignore_keys=ignored)}
+    note = calibrate(config, outputs["validation"])
     if not setup.lora.lora or not setup.lora.lora_merge:
         trainer.save_model()
-    prediction = trainer.predict(posts["test"], ignore_keys=ignored)
+    outputs["test"] = trainer.predict(posts["test"], ignore_keys=ignored)
     metrics = {}
     if trainer.is_world_process_zero():
         speed = training.metrics["train_samples_per_second"]
-        metrics = write_results(output_dir, trainer, prediction, posts["test"], data, setup, settings, speed)
+        metrics = write_results(output_dir, trainer, outputs, posts, data, setup, settings, speed, note)
         if setup.lora.lora:
             save_adapted(trainer, output_dir, merge=setup.lora.lora_merge)
         write_metrics(output_dir / METRICS_FILE, metrics)  # last: the file marks the run as finished

@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset, DatasetDict, concatenate_datasets
-from scipy.special import softmax
 
 from dataset_scripts.output import atomic_path, check_writable
 from dataset_scripts.rationales.engines.base import Engine
@@ -26,7 +25,7 @@ from mpt_sentiment.evaluation import (
     write_metrics,
     write_predictions,
 )
-from mpt_sentiment.evaluation.calibration import calibration_scores, fit_temperature
+from mpt_sentiment.evaluation.calibration import CALIBRATION_SCORES, calibration_report, fit_temperature, scaled
 from mpt_sentiment.evaluation.model_card import without_paths
 from mpt_sentiment.generating import engine_fields, request_answers, run_settings
 from mpt_sentiment.generation_arguments import EngineArguments, ZeroShotArguments, arguments_of
@@ -156,16 +155,15 @@ def write_results(
     prior = prior / prior.sum()
 
     def probabilities(temperature: float) -> np.ndarray:
-        return np.where(answered["test"][:, None], softmax(mean["test"] / temperature, axis=-1), prior)
+        return np.where(answered["test"][:, None], scaled(mean["test"], temperature), prior)
 
     calibrated = probabilities(temperature)
     table = prediction_table(splits["test"]["id"], question.labels, calibrated, splits["test"]["label"])
     write_predictions(output_dir / "predictions.parquet", table)
     labeled = labels["test"] >= 0
     results = {
-        "test": evaluate_predictions(calibrated[labeled], labels["test"][labeled], question.labels)
-        | calibration_scores(calibrated[labeled], labels["test"][labeled]),
-        "uncalibrated": calibration_scores(probabilities(1.0)[labeled], labels["test"][labeled]),
+        "test": evaluate_predictions(calibrated[labeled], labels["test"][labeled], question.labels),
+        "uncalibrated": calibration_report(probabilities(1.0)[labeled], labels["test"][labeled]),
         "temperature": temperature,
         "validation_posts": int(fitting.sum()),
         "answers": count_answers(store, question, log_probs["test"], set(splits["test"]["id"])),
@@ -226,7 +224,7 @@ def describe(metrics: dict[str, Any]) -> str:
         f"macro {test['f1_macro']:.4f} (majority label {test['majority']['accuracy']:.4f})",
         "Recall: " + ", ".join(f"{name} {scores['recall']:.4f}" for name, scores in test["per_class"].items()),
         f"Temperature {metrics['temperature']:.3g}, fitted on {metrics['validation_posts']:,} validation posts: "
-        + ", ".join(f"{name} {value:.4f} → {test[name]:.4f}" for name, value in uncalibrated.items()),
+        + ", ".join(f"{name} {uncalibrated[name]:.4f} → {test[name]:.4f}" for name in CALIBRATION_SCORES),
         f"Answers: {answers['asked']:,} requested"
         + "".join(f", {name} {answers[name]:,}" for name in ("parsed", "bounded", "failed") if answers[name]),
     ]

@@ -37,7 +37,7 @@ class MPTPipeline(Pipeline):
 
     Its result is a dictionary with
 
-    - `label` (`str`) and `score` (`float`): the most probable label and its probability;
+    - `label` (`str`) and `score` (`float`): the most probable label and its calibrated probability;
     - `scores` (`dict[str, float]`): the probability of each label;
     - `modality_weights` (`dict[str, float]`): of text, image and rationales in the fused post; 0 where absent; `None`
       for a model that does not weigh them;
@@ -47,7 +47,7 @@ class MPTPipeline(Pipeline):
     Args:
         model ([`MPTForSentimentClassification`] or a baseline)
         processor ([`MPTProcessor`])
-        kwargs: what any [`Pipeline`] takes, e.g. `device`, `batch_size`.
+        kwargs: what any [`Pipeline`] takes, e.g. `device`, `batch_size`; and `calibrated`, see `__call__`.
 
     Raises:
         ValueError: For a model or processor of another package, or with other perspectives than the other.
@@ -85,10 +85,11 @@ class MPTPipeline(Pipeline):
             )
         self.model.eval()
 
-    def _sanitize_parameters(self, **kwargs: Any) -> tuple[dict, dict, dict]:
+    def _sanitize_parameters(self, calibrated: bool | None = None, **kwargs: Any) -> tuple[dict, dict, dict]:
         if kwargs:
-            raise ValueError(f"MPTPipeline has no options {sorted(kwargs)}, only `batch_size` and `num_workers`.")
-        return {}, {}, {}
+            known = "only `batch_size`, `num_workers` and `calibrated`"
+            raise ValueError(f"MPTPipeline has no options {sorted(kwargs)}, {known}.")
+        return {}, {}, {} if calibrated is None else {"calibrated": calibrated}
 
     def __call__(self, posts: Any, **kwargs: Any) -> dict[str, Any] | list[dict[str, Any]] | Iterator[dict[str, Any]]:
         """
@@ -98,6 +99,8 @@ class MPTPipeline(Pipeline):
             posts: one post, a list or tuple of them, or a dataset (of `datasets` or of PyTorch) or another iterable.
             batch_size (`int`, defaults to 1): posts per forward pass; it changes no result beyond rounding.
             num_workers (`int`, defaults to 0): processes that open images.
+            calibrated (`bool`, defaults to `True`): divide the logits by `calibration_temperature` of the model's
+                configuration, which was fitted on validation posts. It changes the probabilities and no label.
 
         Returns:
             One result, a list, or for datasets and iterables an iterator that reads posts as results are taken.
@@ -170,11 +173,15 @@ class MPTPipeline(Pipeline):
         names = ("logits", "modality_weights", "modality_mask", "perspective_weights")
         return {name: output.get(name) for name in names}
 
-    def postprocess(self, outputs: dict[str, torch.Tensor | None]) -> dict[str, Any]:
+    def postprocess(self, outputs: dict[str, torch.Tensor | None], calibrated: bool = True) -> dict[str, Any]:
         """Convert the outputs of one post to its result."""
         id2label = self.model.config.id2label
-        scores = outputs["logits"][0].float().softmax(dim=-1).tolist()
-        best = max(range(len(scores)), key=scores.__getitem__)
+        # Folders saved before the field existed bring a configuration without it.
+        temperature = getattr(self.model.config, "calibration_temperature", 1.0) if calibrated else 1.0
+        # In double precision no temperature makes two probabilities equal.
+        logits = outputs["logits"][0].double()
+        scores = (logits / temperature).softmax(dim=-1).tolist()
+        best = int(logits.argmax())
         perspective_weights = modality_weights = None
         if outputs["perspective_weights"] is not None and outputs["modality_mask"][0, MODALITIES.index("rationales")]:
             weights = outputs["perspective_weights"][0].tolist()

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from modeling_mpt.metrics import compute_metrics
 from mpt_sentiment.evaluation.bootstrap import paired_bootstrap
+from mpt_sentiment.evaluation.calibration_plots import plot_reliability, plot_risk_coverage
 from mpt_sentiment.evaluation.environment import environment
 from mpt_sentiment.evaluation.model_card import TrainingData, write_model_card
 from mpt_sentiment.evaluation.plots import plot_confusion_matrix, plot_training_curve
@@ -22,6 +23,8 @@ __all__ = [
     "evaluate_predictions",
     "paired_bootstrap",
     "plot_confusion_matrix",
+    "plot_reliability",
+    "plot_risk_coverage",
     "plot_training_curve",
     "prediction_table",
     "read_predictions",

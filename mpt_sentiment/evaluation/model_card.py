@@ -16,7 +16,17 @@ from mpt_sentiment.evaluation.predictions import MODALITIES
 from mpt_sentiment.evaluation.scores import SCORES
 
 TEMPLATE = Path(__file__).with_name("model_card_template.md")
-FIGURES: Mapping[str, str] = {"confusion_matrix.png": "Confusion matrix", "training_curve.png": "Training curve"}
+FIGURES: Mapping[str, str] = {
+    "confusion_matrix.png": "Confusion matrix",
+    "training_curve.png": "Training curve",
+    "reliability.png": "Reliability before and after temperature scaling",
+    "risk_coverage.png": "Risk and coverage",
+}
+CALIBRATION_HEADINGS = {
+    "nll": "Negative log-likelihood",
+    "brier": "Brier score",
+    "expected_calibration_error": "Expected calibration error",
+}
 FEW_POSTS = 30  # with fewer test posts, the card calls the scores of a class unreliable
 
 # An absolute path inside a text: of Unix (two components or more, so that "and/or" and URLs stay), or of Windows.
@@ -63,6 +73,7 @@ def write_model_card(
     aggregate: Mapping[str, Any] | None = None,
     lora: Mapping[str, Any] | None = None,
     best_epoch: float | None = None,
+    calibration: Mapping[str, Any] | None = None,
     model_name: str | None = None,
     base_model: Sequence[str] | None = None,
     language: str | Sequence[str] = "en",
@@ -85,6 +96,8 @@ def write_model_card(
         aggregate (`Mapping`, *optional*): [`~mpt_sentiment.evaluation.aggregate_runs`] over all seeds.
         lora (`Mapping`, *optional*): `r`, `alpha`, `dropout`, `target_modules` and `merged` of a LoRA training.
         best_epoch (`float`, *optional*): The epoch kept, if it was chosen by weighted F1 on validation.
+        calibration (`Mapping`, *optional*): `temperature`, `temperature_note`, `validation_posts`, `uncalibrated` and
+            `abstention` of the metrics of a run.
         model_name (`str`, *optional*): Title; by default the folder's name.
         base_model (`Sequence[str]`, *optional*): Hub ids of the encoders; by default those the config records.
         language (`str` or list of `str`, defaults to `"en"`): Language codes of the posts.
@@ -126,6 +139,8 @@ def write_model_card(
         figures={file: title for file, title in FIGURES.items() if (folder / file).is_file()},
         data=data,
         best_epoch=best_epoch,
+        calibration=calibration,
+        calibration_headings=CALIBRATION_HEADINGS,
         num_parameters=num_parameters,
         num_trainable_parameters=num_trainable_parameters,
         lora=lora,

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -146,7 +147,20 @@ def figure_with_axes(width: float, height: float, columns: int = 1) -> tuple[Fig
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
-    """Save a figure as PNG; a failure leaves the previous file."""
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=DPI, bbox_inches="tight", pad_inches=0.15)
-    return Path(path)
+    """Save a figure as PNG at `path`, and as SVG with the same name; a failure leaves the previous files.
+
+    Letters become paths in the SVG, which shows the same everywhere, and equal figures give equal files.
+    """
+    path = Path(path)
+    with matplotlib.rc_context({"svg.hashsalt": path.stem}):
+        for target in (path, path.with_suffix(".svg")):
+            with atomic_path(target) as temporary:
+                figure.savefig(
+                    temporary,
+                    format="svg" if target.suffix == ".svg" else "png",
+                    dpi=DPI,
+                    bbox_inches="tight",
+                    pad_inches=0.15,
+                    metadata={"Date": None} if target.suffix == ".svg" else None,
+                )
+    return path

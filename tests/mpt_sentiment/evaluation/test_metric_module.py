@@ -6,6 +6,8 @@ import evaluate
 import numpy as np
 import pytest
 from huggingface_hub import SpaceCard
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precision_recall_fscore_support
 
 from mpt_sentiment.evaluation import METRIC_PATH, evaluate_predictions
 
@@ -30,6 +32,47 @@ def test_it_loads_by_path_without_network_and_equals_the_report(metric):
     for key in ("accuracy", "f1_weighted", "f1_macro"):
         assert scores[key] == pytest.approx(report[key])
     assert scores["per_class"]["neutral"] == pytest.approx(report["per_class"]["neutral"])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_scores_of_random_posts_are_those_of_scikit_learn(metric, seed):
+    rng = np.random.default_rng(seed)
+    classes = int(rng.integers(2, 6))
+    probabilities = rng.dirichlet(np.ones(classes), 150)
+    references, predictions = rng.integers(classes, size=150), probabilities.argmax(axis=1)
+    names = [f"class {index}" for index in range(classes)]
+    scores = metric.compute(
+        predictions=predictions, references=references, label_names=names, probabilities=probabilities.tolist()
+    )
+    assert scores["accuracy"] == pytest.approx(accuracy_score(references, predictions))
+    for average in ("weighted", "macro"):
+        assert scores[f"f1_{average}"] == pytest.approx(f1_score(references, predictions, average=average))
+    assert scores["confusion_matrix"] == confusion_matrix(references, predictions, labels=range(classes)).tolist()
+    columns = precision_recall_fscore_support(references, predictions, labels=range(classes), zero_division=0)
+    for name, row in zip(names, zip(*columns, strict=True), strict=True):
+        assert list(scores["per_class"][name].values()) == pytest.approx(row)
+    # 150 posts of distinct confidence: all 15 bins of equal mass have 10 posts
+    shares, means = calibration_curve(
+        predictions == references, probabilities.max(axis=1), n_bins=15, strategy="quantile"
+    )
+    assert scores["expected_calibration_error"] == pytest.approx(np.abs(shares - means).mean())
+
+
+def test_intervals_are_those_of_the_report(metric):
+    rng = np.random.default_rng(1)
+    probabilities, labels = rng.dirichlet(np.ones(3), 90), rng.integers(3, size=90)
+    arguments = {"predictions": probabilities.argmax(axis=1), "references": labels, "label_names": NAMES}
+    scores = metric.compute(**arguments, probabilities=probabilities.tolist(), seed=4)
+    report = evaluate_predictions(probabilities, labels, NAMES, seed=4)
+    for name, interval in scores["intervals"].items():
+        assert interval == pytest.approx(report["intervals"][name])
+    assert set(scores["intervals"]) == {"accuracy", "f1_weighted", "f1_macro", "expected_calibration_error"}
+    assert "intervals" not in metric.compute(**arguments, num_resamples=0)
+
+
+def test_probabilities_of_other_posts_are_refused(metric):
+    with pytest.raises(ValueError, match=r"one list of class probabilities per post, 2 in all.*\(1, 3\)"):
+        metric.compute(predictions=[0, 1], references=[0, 1], probabilities=[[0.5, 0.3, 0.2]])
 
 
 def test_without_names_it_averages_over_the_classes_that_occur(metric):
