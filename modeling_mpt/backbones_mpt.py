@@ -1,4 +1,4 @@
-"""Uniform access to encoders of transformers and timm: pooling, sizes, pixels, freezing."""
+"""Uniform access to encoders of transformers and timm: pooling, sizes, pixels."""
 
 import json
 from pathlib import Path
@@ -111,33 +111,6 @@ def vision_hidden_size(encoder: PreTrainedModel) -> int:
         f"The configuration of a {type(encoder).__name__} has no size of its states. Use another vision encoder, or "
         "pass a timm model as `cnn_config`."
     )
-
-
-def freeze_first_layers(encoder: PreTrainedModel, count: int) -> None:
-    """Freeze the embeddings and the first `count` layers of an encoder, or all of it for -1.
-
-    Raises:
-        ValueError: For an encoder with fewer layers, or without a list of layers.
-    """
-    for name, parameter in encoder.named_parameters():
-        if name.split(".")[-1] == "mask_token":  # of DINOv2 and BEiT, used in their pretraining alone
-            parameter.requires_grad_(False)
-    if count == 0:
-        return
-    if count == -1:
-        encoder.requires_grad_(False)
-        return
-    # ConvNeXt has stages.
-    depth = getattr(encoder.config, "num_hidden_layers", None) or getattr(encoder.config, "num_stages", None)
-    layers = next((m for m in encoder.modules() if isinstance(m, nn.ModuleList) and len(m) == depth), None)
-    if layers is None or count > depth:
-        raise ValueError(
-            f"Cannot freeze {count} layers of a {type(encoder).__name__} with {depth or 'unknown'} layers. Use -1 to "
-            "freeze all of it."
-        )
-    embeddings = [module for name, module in encoder.named_modules() if name.split(".")[-1] == "embeddings"]
-    for module in (*embeddings, *layers[:count]):
-        module.requires_grad_(False)
 
 
 def remove_pooler(encoder: PreTrainedModel) -> None:

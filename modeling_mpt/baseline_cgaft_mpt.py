@@ -67,6 +67,7 @@ class FrozenSource:
     """Part of an image encoder that keeps `source`, a copy from before training, frozen."""
 
     source: nn.Module
+    reads_pixels_alone = False  # but the weights of the policy too
 
     def train(self, mode: bool = True) -> nn.Module:
         super().train(mode)
@@ -220,7 +221,7 @@ class CGAFTForSentimentClassification(BaselineForSentimentClassification):
 
         w = σ(policy([vector of the text; image vector of the frozen copy])).
         """
-        text = self.encode_text(posts.input_ids, posts.attention_mask, posts.layers)
+        text = self.encode_text(posts.texts, posts.attention_mask, posts.layers)
         context = torch.cat([text.summary, self.visual.source(posts.pixel_values, posts.image_mask).summary], dim=-1)
         weights = torch.sigmoid(self.policy(context)) * posts.image_mask.unsqueeze(-1)
         image = self.visual(posts.pixel_values, posts.image_mask, posts.layers, weights=weights)

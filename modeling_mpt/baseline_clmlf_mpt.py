@@ -152,6 +152,11 @@ class CLMLFForSentimentClassification(BaselineForSentimentClassification):
         pooled = (weights.unsqueeze(-1) * states).sum(dim=1)
         return pooled, {"contrastive_embeds": self.contrastive_head(pooled)}
 
+    @property
+    def reads_input_ids(self) -> bool:
+        """Return whether the network encodes thinned texts in training."""
+        return self.config.loss_weight_dbcl > 0
+
     def represent(self, posts: Posts) -> tuple[torch.Tensor, dict]:
         tokens = self.encode(posts)
         pooled, fields = self.pool(**tokens)

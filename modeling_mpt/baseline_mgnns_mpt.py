@@ -175,6 +175,7 @@ class MGNNSForSentimentClassification(BaselineForSentimentClassification):
     """
 
     config_class = MGNNSSentimentConfig
+    reads_input_ids = True
 
     def __init__(self, config: MGNNSSentimentConfig, **encoders: Any) -> None:
         super().__init__(config, **encoders)

@@ -12,6 +12,7 @@ from .baselines_modeling_mpt import BaselineConfig, BaselineForSentimentClassifi
 from .baselines_words_mpt import final_states, run_rnn
 from .branches_mpt import SelectiveKernel
 from .configuration_base_mpt import as_list
+from .frozen_mpt import FrozenEncoder
 from .fusion_mpt import LightweightAttentionFusion
 
 
@@ -95,6 +96,9 @@ class PEMNetForSentimentClassification(BaselineForSentimentClassification):
     def freeze(self) -> None:
         super().freeze()
         self.flattened.freeze(self.config)
+
+    def encoders(self) -> dict[str, FrozenEncoder | None]:
+        return super().encoders() | {"flattened": None}  # it ends with a layer that no field freezes
 
     def represent(self, posts: Posts) -> tuple[torch.Tensor, Mapping[str, Any]]:
         """Fuse the text vector [SKNet; LSTM] and the image vector W [CNN; ViT].

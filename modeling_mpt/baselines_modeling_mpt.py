@@ -1,18 +1,22 @@
 """Base model of the baselines: encoders, rationales, classifier, and losses."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 from transformers import AutoModel, PreTrainedModel
 
-from .backbones_mpt import freeze_first_layers, remove_pooler
+from .backbones_mpt import remove_pooler
 from .baselines_configuration_mpt import BaselineConfig, BaselineOutput
 from .baselines_visual_mpt import PROVIDERS, Tokens
 from .baselines_words_mpt import WordEmbeddings
 from .configuration_base_mpt import MODALITIES
+from .frozen_mpt import FrozenEncoder, frozen_text
 from .fusion_mpt import LightweightAttentionFusion, PerspectiveAttention
+from .inputs_mpt import STORED, stored_rationales
+from .layers_mpt import freeze_first_layers
 from .loss_mpt import classification_loss
 from .packing_mpt import NO_LAYERS, EncoderLayers, compact, compact_rationales, masked_mean
 from .pretrained_mpt import ENCODERS, SentimentPreTrainedModel
@@ -22,18 +26,31 @@ class Posts(NamedTuple):
     """Posts of a batch. Missing modalities are masked.
 
     Args:
-        input_ids (`torch.LongTensor` of shape `(batch, seq_len)`)
+        input_ids (`torch.LongTensor` of shape `(batch, seq_len)`): `None` if only stored outputs are given.
         attention_mask (`torch.BoolTensor` of shape `(batch, seq_len)`)
-        pixel_values (`torch.Tensor` of shape `(batch, 3, height, width)`): `None` if no post has an image.
+        pixel_values (`torch.Tensor` of shape `(batch, 3, height, width)`): `None` if no post has an image, or only
+            stored outputs are given.
         image_mask (`torch.BoolTensor` of shape `(batch,)`)
         layers ([`EncoderLayers`]): layers of the encoders that the output will contain.
+        stored (`Mapping[str, torch.Tensor]`): outputs of frozen encoders, see `frozen_encoders`.
     """
 
-    input_ids: torch.Tensor
+    input_ids: torch.Tensor | None
     attention_mask: torch.Tensor
     pixel_values: torch.Tensor | None
     image_mask: torch.Tensor
     layers: EncoderLayers = NO_LAYERS
+    stored: Mapping[str, torch.Tensor] = MappingProxyType({})
+
+    @property
+    def texts(self) -> torch.Tensor:
+        """Return the token ids, or the stored states in their place."""
+        return self.stored.get("text_states", self.input_ids)
+
+    def stored_images(self, name: str) -> dict[str, torch.Tensor]:
+        """Return the stored outputs of the provider of "image" or "scene"."""
+        prefix = f"{name}_"
+        return {key.removeprefix(prefix): value for key, value in self.stored.items() if key.startswith(prefix)}
 
 
 class BaselineForSentimentClassification(SentimentPreTrainedModel):
@@ -179,25 +196,54 @@ class BaselineForSentimentClassification(SentimentPreTrainedModel):
 
     # ---- Used and overridden by a system ----
 
+    def encoders(self) -> dict[str, FrozenEncoder | None]:
+        """Map the name of each encoder to its frozen part, see [`~SentimentPreTrainedModel.encoders`]."""
+        encoders = {}
+        if "text" in self.config.reads:
+            encoders["text"] = frozen_text("text", "text", self.text_encoder)
+        if self.config.use_rationales:
+            encoder = self.rationale_encoder or self.text_encoder
+            encoders["rationales"] = frozen_text("rationales", "rationales", encoder)
+        for name, provider in (("image", self.visual), ("scene", self.scene)):
+            if provider is not None:
+                encoders[name] = provider.frozen(name) if provider.reads_pixels_alone else None
+        return encoders
+
+    def stored_sizes(self) -> dict[str, int]:
+        config, sizes = self.config, {}
+        if "text" in config.reads and config.text_provider == "encoder":
+            sizes["text_states"] = config.text_config.hidden_size
+        if config.use_rationales:
+            sizes |= dict.fromkeys(("rationale_means", "rationale_states"), config.text_config.hidden_size)
+        for name, provider in (("image", self.visual), ("scene", self.scene)):
+            if provider is not None and provider.reads_pixels_alone:
+                sizes |= provider.stored_sizes(name)
+        return sizes
+
     def encode(self, posts: Posts) -> dict[str, Tokens]:
         """Encode the modalities that the system reads, as arguments of `pool`."""
         tokens = {}
         if "text" in self.config.reads:
-            tokens["text"] = self.encode_text(posts.input_ids, posts.attention_mask, posts.layers)
+            tokens["text"] = self.encode_text(posts.texts, posts.attention_mask, posts.layers)
         if "image" in self.config.reads:
-            tokens["image"] = self.visual(posts.pixel_values, posts.image_mask, posts.layers)
+            stored = posts.stored_images("image")
+            tokens["image"] = self.visual(posts.pixel_values, posts.image_mask, posts.layers, stored)
         if "scene" in self.config.reads:
             tokens["scene"] = tokens["image"]
             if self.scene is not None:
-                tokens["scene"] = self.scene(posts.pixel_values, posts.image_mask)
+                stored = posts.stored_images("scene")
+                tokens["scene"] = self.scene(posts.pixel_values, posts.image_mask, stored=stored)
         return tokens
 
     def encode_text(
-        self, input_ids: torch.LongTensor, attention_mask: torch.Tensor, layers: EncoderLayers = NO_LAYERS
+        self, texts: torch.Tensor, attention_mask: torch.Tensor, layers: EncoderLayers = NO_LAYERS
     ) -> Tokens:
-        """Encode texts. States are `(batch, seq_len, text_size)`, real tokens first."""
-        input_ids, mask, order = compact(input_ids, attention_mask.bool())
-        states = layers.token_states("text", self.text_encoder, input_ids, mask, order)
+        """Encode texts, token ids `(batch, seq_len)` or their stored states, with a further dimension.
+
+        States are `(batch, seq_len, text_size)`, real tokens first.
+        """
+        texts, mask, order = compact(texts, attention_mask.bool())
+        states = layers.token_states("text", self.text_encoder, texts, mask, order)
         return Tokens(states, mask, states[:, 0] if self.config.text_pooling == "cls" else masked_mean(states, mask))
 
     def represent(self, posts: Posts) -> tuple[torch.Tensor, Mapping[str, Any]]:
@@ -216,6 +262,7 @@ class BaselineForSentimentClassification(SentimentPreTrainedModel):
         output_attentions: bool | None = None,
         output_hidden_states: bool | list[int] | None = None,
         return_dict: bool | None = None,
+        encoder_outputs: Mapping[str, torch.Tensor] | None = None,
     ) -> BaselineOutput | tuple:
         """Classify posts. The arguments are those of [`MPTForSentimentClassification.forward`].
 
@@ -224,22 +271,31 @@ class BaselineForSentimentClassification(SentimentPreTrainedModel):
         config = self.config
         layers = self.requested_layers(output_hidden_states, output_attentions)
         batch, device = self.check_inputs(
+            layers,
             input_ids=input_ids,
             attention_mask=attention_mask,
             pixel_values=pixel_values,
             image_mask=image_mask,
             rationale_input_ids=rationale_input_ids,
             rationale_attention_mask=rationale_attention_mask,
+            encoder_outputs=encoder_outputs,
         )
-        if input_ids is None:
+        stored = dict(encoder_outputs or {})
+        states = stored.get("text_states")
+        if self.reads_input_ids and states is not None and input_ids is None:
+            raise ValueError(
+                f"`input_ids` are required with the `text_states` of `encoder_outputs`: {config.title} reads both."
+            )
+        if input_ids is None and states is None:
             input_ids = torch.zeros(batch, 1, dtype=torch.long, device=device)
             attention_mask = torch.zeros_like(input_ids)
         if attention_mask is None:
-            attention_mask = torch.ones_like(input_ids)
-        if image_mask is None or pixel_values is None:
-            constant = torch.zeros if pixel_values is None else torch.ones
+            attention_mask = torch.ones_like(input_ids) if states is None else states.new_ones(states.shape[:2])
+        has_images = pixel_values is not None or any(STORED[name][1] == "image_mask" for name in stored)
+        if image_mask is None or not has_images:
+            constant = torch.ones if has_images else torch.zeros
             image_mask = constant(batch, dtype=torch.bool, device=device)
-        posts = Posts(input_ids, attention_mask.bool(), pixel_values, image_mask.bool(), layers)
+        posts = Posts(input_ids, attention_mask.bool(), pixel_values, image_mask.bool(), layers, stored)
         fused, extras = self.represent(posts)
         outputs = dict(extras)
         present = dict.fromkeys(MODALITIES, torch.zeros(batch, dtype=torch.bool, device=device))
@@ -249,7 +305,7 @@ class BaselineForSentimentClassification(SentimentPreTrainedModel):
             present["image"] = posts.image_mask
         if config.use_rationales:
             embeds, weights, present["rationales"] = self._rationales(
-                fused, rationale_input_ids, rationale_attention_mask, layers
+                fused, stored_rationales(stored, rationale_input_ids), rationale_attention_mask, layers
             )
             mask = torch.stack([present["text"] | present["image"], present["rationales"]], dim=1)
             fused, outputs["system_weights"] = self.rationale_fusion([fused, embeds], mask)
@@ -265,19 +321,19 @@ class BaselineForSentimentClassification(SentimentPreTrainedModel):
     def _rationales(
         self,
         pooled: torch.Tensor,
-        input_ids: torch.Tensor | None,
+        inputs: torch.Tensor | None,
         attention_mask: torch.Tensor | None,
         layers: EncoderLayers,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return r' `(batch, fusion_size)`, its weights, and the mask of posts with rationales."""
         shape = (pooled.shape[0], len(self.config.perspectives))
-        if input_ids is None:
+        if inputs is None:
             embeds = pooled.new_zeros(shape[0], self.fusion_size)
             return embeds, pooled.new_zeros(shape), pooled.new_zeros(shape[0], dtype=torch.bool)
         dropout = self.config.rationale_dropout if self.training else 0.0
-        input_ids, mask, order = compact_rationales(input_ids, attention_mask, self.config.perspectives, dropout)
+        inputs, mask, order = compact_rationales(inputs, attention_mask, self.config.perspectives, dropout)
         encoder = self.rationale_encoder or self.text_encoder
-        states = layers.token_states("rationale", encoder, input_ids, mask, order)
+        states = layers.token_states("rationale", encoder, inputs, mask, order)
         present = mask.any(dim=1).view(shape)
         embeds, weights = self.perspective_attention(masked_mean(states, mask).view(*shape, -1), present)
         return embeds, weights, present.any(dim=1)

@@ -1,5 +1,6 @@
 """Visual providers: ViT patches, a CNN grid, detected objects, classified places."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -10,7 +11,6 @@ from transformers.utils import is_tracing
 from .backbones_mpt import (
     convert_pixels,
     freeze_batch_statistics,
-    freeze_first_layers,
     has_class_token,
     natural_pooling,
     pixel_conversion,
@@ -19,7 +19,12 @@ from .backbones_mpt import (
     vision_vector,
 )
 from .branches_mpt import ConvNet
+from .frozen_mpt import FrozenEncoder, frozen_images
+from .inputs_mpt import PIXELS_REQUIRED
+from .layers_mpt import freeze_first_layers
 from .packing_mpt import NO_LAYERS, EncoderLayers
+
+OUTPUTS = ("states", "summary", "scores")  # of a provider
 
 
 class Tokens(NamedTuple):
@@ -48,9 +53,11 @@ class VisualProvider(nn.Module):
     Attributes:
         size (`int`): size of a token's state.
         num_scores (`int`): number of classes that the provider predicts, 0 if none.
+        reads_pixels_alone (`bool`): whether the outputs depend on the image only, so that they can be stored.
     """
 
     num_scores = 0
+    reads_pixels_alone = True
 
     def __init__(self, encoder: PreTrainedModel | None, config) -> None:
         super().__init__()
@@ -85,13 +92,23 @@ class VisualProvider(nn.Module):
         pixel_values: torch.Tensor | None,
         image_mask: torch.Tensor,
         layers: EncoderLayers = NO_LAYERS,
+        stored: Mapping[str, torch.Tensor] | None = None,
         **by_post: torch.Tensor,
     ) -> Tokens:
         """Encode the images `(batch, 3, height, width)` of posts that have one by `image_mask`.
 
-        `by_post` `(batch, …)` are further inputs of `encode_images`.
+        Args:
+            stored: outputs "states", "summary" and "scores" of `encode_images`, with one row per post.
+            by_post: further inputs `(batch, …)` of `encode_images`.
+
+        Raises:
+            ValueError: For posts that have an image, but neither pixels nor stored outputs.
         """
         weight = next(self.parameters())
+        if stored:
+            return self._stored_tokens({name: values.to(weight.dtype) for name, values in stored.items()}, image_mask)
+        if pixel_values is None and not is_tracing() and image_mask.any():
+            raise ValueError(PIXELS_REQUIRED)
         if is_tracing() and pixel_values is not None:  # data-dependent shapes break the graph: encode all images
             states, summary, scores = self.encode_images(pixel_values.to(weight.dtype), layers, **by_post)
             present = image_mask.unsqueeze(-1)
@@ -109,6 +126,32 @@ class VisualProvider(nn.Module):
                 for part in self.encode_images(pixel_values[rows].to(weight.dtype), layers, **by_image)
             )
         return Tokens(states, image_mask.unsqueeze(1).expand(states.shape[:2]), summary, scores)
+
+    def _stored_tokens(self, stored: Mapping[str, torch.Tensor], image_mask: torch.Tensor) -> Tokens:
+        required = OUTPUTS if self.num_scores else OUTPUTS[:2]
+        if set(required) != stored.keys():
+            raise ValueError(
+                f"The `encoder_outputs` of an image must be its {', '.join(required)}, got {', '.join(stored)} alone."
+            )
+        parts = {name: values * image_mask.view(-1, *[1] * (values.dim() - 1)) for name, values in stored.items()}
+        return Tokens(mask=image_mask.unsqueeze(1).expand(parts["states"].shape[:2]), **parts)
+
+    def frozen(self, name: str) -> FrozenEncoder | None:
+        """Return this provider as a frozen encoder of the outputs `NAME_states`, …, `None` if it is trained."""
+
+        def run(pixel_values: torch.Tensor) -> dict[str, torch.Tensor]:
+            parts = zip(OUTPUTS, self.encode_images(pixel_values, NO_LAYERS), strict=True)
+            return {f"{name}_{output}": part for output, part in parts if part is not None}
+
+        settings = {key: value for key, value in vars(self).items() if not key.startswith("_")}
+        for unread in ("training", "freeze_batch_norm"):  # the same in evaluation mode
+            settings.pop(unread, None)
+        return frozen_images(name, self, settings | {"provider": type(self).__name__}, run)
+
+    def stored_sizes(self, name: str) -> dict[str, int]:
+        """Map the names of the stored outputs to their last dimension."""
+        scores = {f"{name}_scores": self.num_scores} if self.num_scores else {}
+        return {f"{name}_states": self.size, f"{name}_summary": self.size} | scores
 
 
 class VitPatches(VisualProvider):

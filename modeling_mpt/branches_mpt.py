@@ -1,6 +1,7 @@
 """Feature extractors of MPT: SKNet, LSTM and mean for the text, CNN and ViT for the image."""
 
 from collections import OrderedDict
+from collections.abc import Mapping
 
 import torch
 from torch import nn
@@ -15,6 +16,8 @@ from .backbones_mpt import (
     vision_hidden_size,
     vision_vector,
 )
+from .frozen_mpt import FrozenEncoder, frozen_images
+from .inputs_mpt import PIXELS_REQUIRED
 from .packing_mpt import NO_LAYERS, EncoderLayers, masked_mean
 
 
@@ -145,20 +148,20 @@ class ImageBranches(nn.Module):
         self.vision_encoder = vision_encoder
         self.cnn = cnn
         self.scale, self.shift = [1.0] * 3, [0.0] * 3
-        size = 0
-        if vision_encoder is not None:
-            self.natural_pooling = natural_pooling(vision_encoder, self.pooling)
-            size += vision_hidden_size(vision_encoder)
+        self.sizes: dict[str, int] = {}  # of the vectors of the branches, in the order of their outputs
         if cnn is not None:
             self.scale, self.shift = pixel_conversion(cnn, config)
-            size += cnn.timm_model.num_features
+            self.sizes["cnn"] = cnn.timm_model.num_features
         elif "cnn" in config.image_branches and config.cnn_variant == "authors":
             self.cnn = authors_convnet(config.cnn_channels, config.grid_size, config.hidden_size)
-            size += config.hidden_size
+            self.sizes["cnn"] = config.hidden_size
         elif "cnn" in config.image_branches:
             self.cnn = ConvNet(config.cnn_channels)
-            size += config.cnn_channels[-1]
-        self.projection = nn.Linear(size, config.hidden_size)
+            self.sizes["cnn"] = config.cnn_channels[-1]
+        if vision_encoder is not None:
+            self.natural_pooling = natural_pooling(vision_encoder, self.pooling)
+            self.sizes["vision"] = vision_hidden_size(vision_encoder)
+        self.projection = nn.Linear(sum(self.sizes.values()), config.hidden_size)
 
     def train(self, mode: bool = True) -> "ImageBranches":
         super().train(mode)
@@ -166,13 +169,50 @@ class ImageBranches(nn.Module):
             freeze_batch_statistics(self.cnn)
         return self
 
-    def forward(self, pixel_values: torch.Tensor, layers: EncoderLayers = NO_LAYERS) -> torch.Tensor:
-        """Extract v' `(batch, hidden)` from pixels `(batch, 3, height, width)`."""
-        features = []
-        if self.cnn is not None:
-            maps = self.cnn(convert_pixels(pixel_values, self.scale, self.shift))
-            features.append(maps if isinstance(maps, torch.Tensor) else pool_map(maps.last_hidden_state))
-        if self.vision_encoder is not None:
-            output = layers.run("vision", self.vision_encoder, pixel_values=pixel_values)
-            features.append(vision_vector(output, self.pooling, self.natural_pooling))
-        return self.projection(torch.cat(features, dim=-1))
+    def encoders(self) -> dict[str, FrozenEncoder | None]:
+        """Map "cnn" and "vision" to the frozen encoder, `None` if it is trained."""
+        encoders = {}
+        if "cnn" in self.sizes:
+            settings = {"scale": self.scale, "shift": self.shift}
+            encoders["cnn"] = frozen_images(
+                "cnn", self.cnn, settings, lambda pixels: {"cnn": self.cnn_vectors(pixels)}
+            )
+        if "vision" in self.sizes:
+            settings = {"pooling": self.pooling, "natural_pooling": self.natural_pooling}
+            encoders["vision"] = frozen_images(
+                "vision", self.vision_encoder, settings, lambda pixels: {"vision": self.vision_vectors(pixels)}
+            )
+        return encoders
+
+    def cnn_vectors(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Extract h3 `(images, size)`."""
+        maps = self.cnn(convert_pixels(pixel_values, self.scale, self.shift))
+        return maps if isinstance(maps, torch.Tensor) else pool_map(maps.last_hidden_state)
+
+    def vision_vectors(self, pixel_values: torch.Tensor, layers: EncoderLayers = NO_LAYERS) -> torch.Tensor:
+        """Extract h4 `(images, size)`."""
+        output = layers.run("vision", self.vision_encoder, pixel_values=pixel_values)
+        return vision_vector(output, self.pooling, self.natural_pooling)
+
+    def forward(
+        self,
+        pixel_values: torch.Tensor | None,
+        layers: EncoderLayers = NO_LAYERS,
+        stored: Mapping[str, torch.Tensor] | None = None,
+    ) -> torch.Tensor:
+        """Extract v' `(images, hidden)` from pixels `(images, 3, height, width)`.
+
+        `stored` has the vectors `(images, size)` of the branches "cnn" and "vision" that do not run.
+
+        Raises:
+            ValueError: For no pixels, if a branch runs.
+        """
+        features = dict(stored or {})
+        running = self.sizes.keys() - features.keys()
+        if running and pixel_values is None:
+            raise ValueError(PIXELS_REQUIRED)
+        if "cnn" in running:
+            features["cnn"] = self.cnn_vectors(pixel_values)
+        if "vision" in running:
+            features["vision"] = self.vision_vectors(pixel_values, layers)
+        return self.projection(torch.cat([features[name] for name in self.sizes], dim=-1))

@@ -1,9 +1,30 @@
 """Checks of the inputs of a network: shapes, types, and ids that its encoders have."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.utils import is_tracing
+
+# Number of dimensions of the outputs of frozen encoders that a forward takes, and the mask of their rows.
+STORED = {
+    "text_states": (3, "attention_mask"),
+    "rationale_states": (4, "rationale_attention_mask"),
+    "rationale_means": (3, "rationale_attention_mask"),
+    "cnn": (2, "image_mask"),
+    "vision": (2, "image_mask"),
+    "image_states": (3, "image_mask"),
+    "image_summary": (2, "image_mask"),
+    "image_scores": (2, "image_mask"),
+    "scene_states": (3, "image_mask"),
+    "scene_summary": (2, "image_mask"),
+    "scene_scores": (2, "image_mask"),
+}
+PIXELS_REQUIRED = (
+    "`pixel_values` are required with `encoder_outputs`: the network has an encoder of images whose outputs are not "
+    "among these."
+)
 
 
 def position_limit(encoder: PreTrainedModel) -> int | None:
@@ -25,6 +46,8 @@ def check_inputs(
     image_mask: torch.Tensor | None,
     rationale_input_ids: torch.Tensor | None,
     rationale_attention_mask: torch.Tensor | None,
+    encoder_outputs: Mapping[str, torch.Tensor] | None = None,
+    sizes: Mapping[str, int] | None = None,
 ) -> tuple[int, torch.device]:
     """Check the inputs of a batch. Values are not checked while a graph is traced.
 
@@ -32,6 +55,7 @@ def check_inputs(
         encoder (`nn.Module`, *optional*): text encoder.
         limit (`int`, *optional*): its [`position_limit`].
         input_ids, …: arguments of `forward`.
+        sizes (`dict[str, int]`, *optional*): last dimension of each of the `encoder_outputs` that the network takes.
 
     Returns:
         The number of posts and the device of the tensors.
@@ -52,16 +76,51 @@ def check_inputs(
             "`pixel_values` must be normalized floating-point numbers of the shape (batch, 3, height, width), as the "
             f"processor returns them, got {pixel_values.dtype} of the shape {tuple(pixel_values.shape)}."
         )
-    sizes = {name: value.shape[0] for name, value in given.items() if value is not None}
-    if not sizes:
-        raise ValueError("At least one of `input_ids`, `pixel_values`, `rationale_input_ids` is required.")
-    first = given[next(iter(sizes))]
+    stored = encoder_outputs or {}
+    for name, value in stored.items():
+        _check_stored(name, value, sizes or {})
+    given |= stored
+    rows = {name: value.shape[0] for name, value in given.items() if value is not None}
+    if not rows:
+        raise ValueError(
+            "At least one of `input_ids`, `pixel_values`, `rationale_input_ids` is required, or `encoder_outputs` in "
+            "their place."
+        )
+    first = given[next(iter(rows))]
     batch = first.shape[0]  # `shape`, not `len`: an exported model keeps it symbolic
-    if any(size != batch for size in sizes.values()):
-        raise ValueError(f"Each input must have one row per post, got {sizes}.")
+    if any(size != batch for size in rows.values()):
+        raise ValueError(f"Each input must have one row per post, got {rows}.")
     if image_mask is not None and (image_mask.dim() != 1 or image_mask.shape[0] != batch):
         raise ValueError(f"`image_mask` must have the shape (batch,), got {tuple(image_mask.shape)}.")
+    masks = {"attention_mask": attention_mask, "rationale_attention_mask": rationale_attention_mask}
+    for name, value in stored.items():
+        mask, shape = masks.get(STORED[name][1]), value.shape[: 2 if name == "rationale_means" else -1]
+        if mask is not None and mask.shape[: len(shape)] != shape:
+            raise ValueError(
+                f"`{name}` of the shape {tuple(value.shape)} needs a `{STORED[name][1]}` that begins with "
+                f"{tuple(shape)}, got {tuple(mask.shape)}."
+            )
     return batch, first.device
+
+
+def stored_rationales(stored: Mapping[str, torch.Tensor], input_ids: torch.Tensor | None) -> torch.Tensor | None:
+    """Return the stored states or means of rationales, or else their token ids."""
+    for name in ("rationale_means", "rationale_states"):
+        if name in stored:
+            return stored[name]
+    return input_ids
+
+
+def _check_stored(name: str, value: torch.Tensor, sizes: Mapping[str, int]) -> None:
+    """Check name, type and shape of an output of a frozen encoder."""
+    if name not in sizes:
+        raise ValueError(f"`encoder_outputs` may have {sorted(sizes)} in this network, got {name!r}.")
+    dimensions = STORED[name][0]
+    if value.dim() != dimensions or not value.is_floating_point() or value.shape[-1] != sizes[name]:
+        raise ValueError(
+            f"`{name}` must have floating-point numbers in {dimensions} dimensions, the last of size {sizes[name]}, "
+            f"got {value.dtype} of the shape {tuple(value.shape)}."
+        )
 
 
 def _check_tokens(

@@ -1,16 +1,21 @@
 """MPT: sentiment of image+text posts, with multi-perspective rationales as a third modality."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import nn
 from torch.nn import functional as F
 from transformers import AutoModel, PreTrainedModel
 from transformers.utils import is_tracing
 
-from .backbones_mpt import freeze_first_layers, remove_pooler
+from .backbones_mpt import remove_pooler
 from .branches_mpt import ImageBranches, TextBranches
 from .configuration_base_mpt import MODALITIES
 from .configuration_mpt import MPTConfig
+from .frozen_mpt import FrozenEncoder, frozen_text
 from .fusion_mpt import LightweightAttentionFusion, PerspectiveAttention
+from .inputs_mpt import stored_rationales
+from .layers_mpt import freeze_first_layers, is_frozen
 from .loss_mpt import classification_loss, cross_modal_contrastive_loss, supervised_contrastive_loss
 from .packing_mpt import compact, compact_rationales, masked_mean, token_states
 from .pretrained_mpt import MPTOutput, SentimentPreTrainedModel
@@ -99,6 +104,7 @@ class MPTModel(MPTPreTrainedModel):
         output_attentions: bool | None = None,
         output_hidden_states: bool | list[int] | None = None,
         return_dict: bool | None = None,
+        encoder_outputs: Mapping[str, torch.Tensor] | None = None,
     ) -> MPTOutput | tuple:
         r"""
         Compute the fused vector of each post.
@@ -117,6 +123,12 @@ class MPTModel(MPTPreTrainedModel):
                 on text and rationales and of the vision encoder. Attentions need `attn_implementation="eager"`. A
                 list such as `output_hidden_states=[0, -1]` keeps these layers and has `None` for the others.
             return_dict (`bool`, *optional*): `False` for a plain tuple.
+            encoder_outputs (`dict[str, torch.Tensor]`, *optional*): outputs of the encoders that `frozen_encoders()`
+                lists, which then do not run. `input_ids`, `rationale_input_ids` and `pixel_values` are required only
+                for the others, see `live_inputs()`; the masks stay. `text_states` `(batch, seq_len, dim)`,
+                `rationale_means` `(batch, num_perspectives, dim)`, or of an encoder whose first layers are frozen,
+                `rationale_states` `(batch, num_perspectives, rationale_len, dim)`; `cnn` and `vision` `(batch, dim)`,
+                with any values for a post without an image. Tokens come before padding.
 
         Raises:
             ValueError: For no input, inputs of other shapes, types or vocabularies, or attentions of another
@@ -125,17 +137,23 @@ class MPTModel(MPTPreTrainedModel):
         config = self.config
         layers = self.requested_layers(output_hidden_states, output_attentions)
         batch, device = self.check_inputs(
+            layers,
             input_ids=input_ids,
             attention_mask=attention_mask,
             pixel_values=pixel_values,
             image_mask=image_mask,
             rationale_input_ids=rationale_input_ids,
             rationale_attention_mask=rationale_attention_mask,
+            encoder_outputs=encoder_outputs,
         )
+        stored = dict(encoder_outputs or {})
+        texts = stored.get("text_states", input_ids)
+        rationales = stored_rationales(stored, rationale_input_ids)
+        images = {name: stored[name].to(self.dtype) for name in ("cnn", "vision") if name in stored}
         absent = torch.zeros(batch, dtype=torch.bool, device=device)
         embeds, masks = {}, dict.fromkeys(MODALITIES, absent)
 
-        text, rationales = self._tokens(input_ids, attention_mask, rationale_input_ids, rationale_attention_mask)
+        text, rationales = self._tokens(texts, attention_mask, rationales, rationale_attention_mask)
         text_states, rationale_states = self._states(text, rationales, layers)
         if text_states is not None:
             masks["text"] = text[1].any(dim=1)
@@ -147,9 +165,9 @@ class MPTModel(MPTPreTrainedModel):
             has_rationale = mask.any(dim=1).view(pooled.shape[:2])
             masks["rationales"] = has_rationale.any(dim=1)
             embeds["rationales"], perspective_weights = self.perspective_attention(pooled, has_rationale)
-        if pixel_values is not None and self.image_branches is not None:
+        if (pixel_values is not None or images) and self.image_branches is not None:
             masks["image"] = ~absent if image_mask is None else image_mask.bool()
-            embeds["image"] = self._image(pixel_values, masks["image"], layers)
+            embeds["image"] = self._image(pixel_values, masks["image"], layers, images)
 
         modality_mask = torch.stack([masks[name] for name in MODALITIES], dim=1)
         zero = torch.zeros(batch, config.hidden_size, dtype=self.dtype, device=device)
@@ -171,23 +189,39 @@ class MPTModel(MPTPreTrainedModel):
         )
         return output if (config.return_dict if return_dict is None else return_dict) else output.to_tuple()
 
-    def _tokens(self, input_ids, attention_mask, rationale_input_ids, rationale_attention_mask):
-        """Compact the text and the rationales that this network reads.
+    def encoders(self) -> dict[str, FrozenEncoder | None]:
+        """Map the name of each encoder to its frozen part, see [`~SentimentPreTrainedModel.encoders`]."""
+        encoders = {}
+        if self.text_branches is not None:
+            encoders["text"] = frozen_text("text", "text", self.text_encoder)
+        if self.perspective_attention is not None:
+            encoder = self.rationale_encoder or self.text_encoder
+            encoders["rationales"] = frozen_text("rationales", "rationales", encoder)
+        return encoders if self.image_branches is None else encoders | self.image_branches.encoders()
+
+    def stored_sizes(self) -> dict[str, int]:
+        size, sizes = self.config.text_config.hidden_size if self.text_encoder is not None else 0, {}
+        if self.text_branches is not None:
+            sizes["text_states"] = size
+        if self.perspective_attention is not None:
+            sizes |= {"rationale_means": size, "rationale_states": size}
+        return sizes if self.image_branches is None else sizes | self.image_branches.sizes
+
+    def _tokens(self, texts, attention_mask, rationales, rationale_attention_mask):
+        """Compact the text and the rationales that this network reads, ids or stored states.
 
         Returns:
-            For each `None`, or ids `(rows, len)`, mask `(rows, len)` and order, see [`compact`]. Rationales have
+            For each `None`, or inputs `(rows, len, …)`, mask `(rows, len)` and order, see [`compact`]. Rationales have
             `batch · num_perspectives` rows.
         """
-        text = rationales = None
-        if input_ids is not None and self.text_branches is not None:
-            mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-            text = compact(input_ids, mask.bool())
-        if rationale_input_ids is not None and self.perspective_attention is not None:
-            dropout = self.config.rationale_dropout if self.training else 0.0
-            rationales = compact_rationales(
-                rationale_input_ids, rationale_attention_mask, self.config.perspectives, dropout
-            )
-        return text, rationales
+        text = None
+        if texts is not None and self.text_branches is not None:
+            mask = texts.new_ones(texts.shape[:2]) if attention_mask is None else attention_mask
+            text = compact(texts, mask.bool())
+        if rationales is None or self.perspective_attention is None:
+            return text, None
+        dropout = self.config.rationale_dropout if self.training else 0.0
+        return text, compact_rationales(rationales, rationale_attention_mask, self.config.perspectives, dropout)
 
     def _states(self, text, rationales, layers):
         """Encode text and rationales, in one pass if they share the encoder.
@@ -200,29 +234,35 @@ class MPTModel(MPTPreTrainedModel):
         given = {name: part for name, part in parts.items() if part is not None}
         # A graph has no buckets, and widths that an export keeps symbolic.
         if self.rationale_encoder is None and len(given) == 2 and not layers.request and not is_tracing():
-            return self._encode([text, rationales])
+            stored = {part[0].is_floating_point() for part in given.values()}
+            if stored == {False} or (stored == {True} and not is_frozen(self.text_encoder)):
+                return self._encode([text, rationales])
         encoders = {"text": self.text_encoder, "rationale": self.rationale_encoder or self.text_encoder}
         states = {name: layers.token_states(name, encoders[name], *part) for name, part in given.items()}
         return states.get("text"), states.get("rationale")
 
     def _encode(self, parts):
         """Encode text and rationales in one pass, with length buckets over both."""
-        width = max(ids.shape[1] for ids, _, _ in parts)
+        width = max(mask.shape[1] for _, mask, _ in parts)
         pad = self.config.text_config.pad_token_id or 0
-        ids = torch.cat([F.pad(ids, (0, width - ids.shape[1]), value=pad) for ids, _, _ in parts])
+        inputs = [
+            F.pad(rows, (0, 0) * (rows.dim() - 2) + (0, width - rows.shape[1]), value=pad) for rows, _, _ in parts
+        ]
         mask = torch.cat([F.pad(mask, (0, width - mask.shape[1])) for _, mask, _ in parts])
-        states = token_states(self.text_encoder, ids, mask).split([ids.shape[0] for ids, _, _ in parts])
-        return [part[:, : ids.shape[1]] for part, (ids, _, _) in zip(states, parts, strict=True)]
+        states = token_states(self.text_encoder, torch.cat(inputs), mask).split([len(rows) for rows in inputs])
+        return [part[:, : mask.shape[1]] for part, (_, mask, _) in zip(states, parts, strict=True)]
 
-    def _image(self, pixel_values, mask, layers):
+    def _image(self, pixel_values, mask, layers, stored):
         """Return v' `(batch, hidden)`, zero without an image."""
-        pixel_values = pixel_values.to(self.dtype)
+        pixel_values = None if pixel_values is None else pixel_values.to(self.dtype)
         if is_tracing():  # the mask is unknown: all images are encoded
-            return self.image_branches(pixel_values, layers) * mask.unsqueeze(-1)
+            return self.image_branches(pixel_values, layers, stored) * mask.unsqueeze(-1)
         rows = mask.nonzero().squeeze(-1)
         if len(rows) == 0:
-            return pixel_values.new_zeros(len(mask), self.config.hidden_size)
-        embeds = self.image_branches(pixel_values[rows], layers)
+            return torch.zeros(len(mask), self.config.hidden_size, dtype=self.dtype, device=mask.device)
+        pixel_values = None if pixel_values is None else pixel_values[rows]
+        stored = {name: vectors[rows] for name, vectors in stored.items()}
+        embeds = self.image_branches(pixel_values, layers, stored)
         return embeds.new_zeros(len(mask), embeds.shape[-1]).index_copy(0, rows, embeds)
 
 
@@ -276,6 +316,7 @@ class MPTForSentimentClassification(MPTPreTrainedModel):
         output_attentions: bool | None = None,
         output_hidden_states: bool | list[int] | None = None,
         return_dict: bool | None = None,
+        encoder_outputs: Mapping[str, torch.Tensor] | None = None,
     ) -> MPTOutput | tuple:
         r"""
         Classify posts.
@@ -296,6 +337,7 @@ class MPTForSentimentClassification(MPTPreTrainedModel):
             output_attentions=output_attentions,
             output_hidden_states=output_hidden_states,
             return_dict=True,
+            encoder_outputs=encoder_outputs,
         )
         fields = dict(output.items())
         fields["logits"] = self.classifier(output.fused_embeds)

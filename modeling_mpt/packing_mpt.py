@@ -9,6 +9,8 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.utils import is_tracing
 
+from .layers_mpt import first_layers, frozen_depth, is_frozen, remaining_layers
+
 # Minimum length in a bucket: a share of the longest sequence, or this many tokens less. This keeps padding below about
 # a quarter of an encoder call, and the calls few.
 BUCKET_RATIO = 0.75
@@ -16,40 +18,53 @@ BUCKET_SLACK = 8
 AFTER_ALL_POSITIONS = 2**32
 
 
-def compact(input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def compact(inputs: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Move the real tokens of each row to its front, in order.
 
     Positions and results then depend neither on the side nor on the amount of padding.
 
+    Args:
+        inputs: token ids `(rows, seq_len)`, or stored states `(rows, seq_len, dim)`, which are compact already.
+
     Returns:
-        The moved ids and mask, and the order `(rows, seq_len)` with which `torch.gather` moved them.
+        The moved inputs and mask, and the order `(rows, seq_len)` with which `torch.gather` moved them.
     """
     # The keys differ, so that any sort keeps the order: ONNX has no stable one.
     positions = torch.arange(attention_mask.shape[1], device=attention_mask.device)
     order = (positions + ~attention_mask.bool() * AFTER_ALL_POSITIONS).argsort(dim=1)
-    return input_ids.gather(1, order), attention_mask.gather(1, order), order
+    moved = inputs if inputs.is_floating_point() else inputs.gather(1, order)
+    return moved, attention_mask.gather(1, order), order
 
 
 def compact_rationales(
-    input_ids: torch.Tensor, attention_mask: torch.Tensor | None, perspectives: list[str], dropout: float
+    inputs: torch.Tensor, attention_mask: torch.Tensor | None, perspectives: list[str], dropout: float
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Compact rationales `(batch, num_perspectives, len)` to `batch · num_perspectives` rows.
 
-    `dropout` is the probability that a post loses all its rationales. See [`compact`].
+    See [`compact`].
+
+    Args:
+        inputs: token ids `(batch, num_perspectives, len)`, their stored states, with a further dimension, or their
+            stored means `(batch, num_perspectives, dim)`, which become sequences of one state.
+        dropout: probability that a post loses all its rationales.
 
     Raises:
         ValueError: For another number of rationales than of perspectives.
     """
-    if input_ids.dim() != 3 or input_ids.shape[1] != len(perspectives):
+    stored = inputs.is_floating_point()
+    if stored and inputs.dim() == 3:
+        inputs = inputs.unsqueeze(2)
+        attention_mask = None if attention_mask is None else attention_mask.any(dim=2, keepdim=True)
+    if inputs.dim() != 3 + stored or inputs.shape[1] != len(perspectives):
         raise ValueError(
             f"`rationale_input_ids` must have the shape (batch, {len(perspectives)}, rationale_len) for "
-            f"{perspectives}, got {tuple(input_ids.shape)}."
+            f"{perspectives}, got {tuple(inputs.shape)}."
         )
-    mask = (torch.ones_like(input_ids) if attention_mask is None else attention_mask).bool()
+    mask = (inputs.new_ones(inputs.shape[:3]) if attention_mask is None else attention_mask).bool()
     if dropout > 0:
         kept = torch.rand(mask.shape[0], device=mask.device) >= dropout
         mask = mask & kept.view(-1, 1, 1)
-    return compact(input_ids.flatten(0, 1), mask.flatten(0, 1))
+    return compact(inputs.flatten(0, 1), mask.flatten(0, 1))
 
 
 def undo_compact(states: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
@@ -82,27 +97,51 @@ def length_buckets(lengths: list[int]) -> list[list[int]]:
     return buckets
 
 
-def token_states(encoder: PreTrainedModel, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+def token_states(
+    encoder: PreTrainedModel, inputs: torch.Tensor, attention_mask: torch.Tensor, depth: int | None = None
+) -> torch.Tensor:
     """Encode compacted sequences `(rows, seq_len)` with one encoder call per length bucket.
 
     Empty sequences are not encoded. The states `(rows, seq_len, encoder_hidden)` are zero at the padding.
+
+    Args:
+        inputs: token ids `(rows, seq_len)`, or stored states `(rows, seq_len, encoder_hidden)` of a frozen encoder
+            (which are returned) or of its frozen first layers (from which the others continue).
+        depth (`int`, *optional*): number of layers to run; all by default.
     """
     mask = attention_mask.bool()
+    stored = inputs.is_floating_point()
+    if stored:
+        inputs = inputs.to(encoder.dtype) * mask.unsqueeze(-1)
+        if is_frozen(encoder):
+            return inputs
+        depth = frozen_depth(encoder)
+        if depth == 0 or getattr(encoder, "_is_replica", False):  # a replica's tensors do not show what is frozen
+            raise ValueError(
+                "`encoder_outputs` has states of a text encoder whose layers are all trained, or of one under "
+                "`nn.DataParallel`. Pass outputs of `frozen_encoders()`, and start one process per device with "
+                "`accelerate launch`."
+            )
+
+    def encoded(rows: torch.Tensor, row_mask: torch.Tensor) -> torch.Tensor:
+        if stored:
+            return remaining_layers(encoder, depth, rows, row_mask)
+        if depth is not None:
+            return first_layers(encoder, depth, rows, row_mask)
+        return encoder(input_ids=rows, attention_mask=row_mask).last_hidden_state
+
     if is_tracing():  # lengths are unknown: one call, in which an empty row reads one token
-        states = encoder(input_ids=input_ids, attention_mask=nonempty_mask(mask)).last_hidden_state
-        return states * mask.unsqueeze(-1)
+        return encoded(inputs, nonempty_mask(mask)) * mask.unsqueeze(-1)
     lengths = mask.sum(dim=1).tolist()
     states = None
     for bucket in length_buckets(lengths):
         rows, width = torch.tensor(bucket, device=mask.device), lengths[bucket[0]]
-        part = encoder(
-            input_ids=input_ids[rows, :width], attention_mask=attention_mask[rows, :width]
-        ).last_hidden_state * mask[rows, :width].unsqueeze(-1)
+        part = encoded(inputs[rows, :width], attention_mask[rows, :width]) * mask[rows, :width].unsqueeze(-1)
         if states is None:
-            states = part.new_zeros(*input_ids.shape, part.shape[-1])
+            states = part.new_zeros(*mask.shape, part.shape[-1])
         states[rows, :width] = part
     if states is None:
-        states = next(encoder.parameters()).new_zeros(*input_ids.shape, encoder.config.hidden_size)
+        states = next(encoder.parameters()).new_zeros(*mask.shape, encoder.config.hidden_size)
     return states
 
 
@@ -143,15 +182,15 @@ class EncoderLayers:
             self.fields[f"{name}_{kind}"] = tuple(kept)
 
     def token_states(
-        self, name: str, encoder: nn.Module, input_ids: torch.Tensor, mask: torch.Tensor, order: torch.Tensor
+        self, name: str, encoder: nn.Module, inputs: torch.Tensor, mask: torch.Tensor, order: torch.Tensor
     ) -> torch.Tensor:
         """Encode compacted sequences, in one call if their layers are requested.
 
         See [`token_states`].
         """
         if not self.request:
-            return token_states(encoder, input_ids, mask)
-        output = self.run(name, encoder, order, input_ids=input_ids, attention_mask=nonempty_mask(mask))
+            return token_states(encoder, inputs, mask)
+        output = self.run(name, encoder, order, input_ids=inputs, attention_mask=nonempty_mask(mask))
         return output.last_hidden_state * mask.unsqueeze(-1)
 
 

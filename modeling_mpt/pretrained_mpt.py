@@ -1,8 +1,10 @@
 """Base of all models: output, initialization, and loading of pretrained or saved weights."""
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +16,9 @@ from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.utils import ModelOutput
 
 from .backbones_mpt import has_class_token, sentence_pooling
+from .frozen_mpt import FrozenEncoder
 from .inputs_mpt import check_inputs, position_limit
+from .layers_mpt import evaluate_frozen_parts
 from .packing_mpt import EncoderLayers
 from .processor_match_mpt import (
     check_image_size,
@@ -80,6 +84,14 @@ class MismatchedSizesError(ValueError, RuntimeError):
     """Weights of other sizes than the network; transformers raises a `RuntimeError`."""
 
 
+def apply_umask(folder: Any) -> None:
+    """Give weights the permissions of new files: safetensors lets their owner alone read them."""
+    umask = os.umask(0o077)  # it can be read only by setting it
+    os.umask(umask)
+    for path in Path(folder).glob("*.safetensors"):
+        path.chmod(0o666 & ~umask)
+
+
 def ignored_at_inference(output_class: type) -> list[str]:
     """List all fields of an output but loss and logits, which a Trainer gathers."""
     return [field.name for field in fields(output_class) if field.name not in ("loss", "logits")]
@@ -93,6 +105,7 @@ class SentimentPreTrainedModel(PreTrainedModel):
     """
 
     supports_gradient_checkpointing = True  # in a network with an encoder that does, see `post_init`
+    reads_input_ids = False  # in addition to the encoded states of a text
     accepts_loss_kwargs = False  # the loss is a mean over the batch: the Trainer must divide it by accumulation steps
     # Each encoder has its own implementation; without these, the model would report and require eager attention.
     _supports_sdpa = True
@@ -146,6 +159,11 @@ class SentimentPreTrainedModel(PreTrainedModel):
         else:
             super()._init_weights(module)
 
+    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
+        """Save a model, see [`PreTrainedModel.save_pretrained`], with files that the umask makes readable."""
+        super().save_pretrained(save_directory, *args, **kwargs)
+        apply_umask(save_directory)
+
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
         """Load a saved model, see [`PreTrainedModel.from_pretrained`].
@@ -174,9 +192,56 @@ class SentimentPreTrainedModel(PreTrainedModel):
         model.base_model.freeze()  # loaded weights require gradients
         return loaded
 
-    def check_inputs(self, **inputs: torch.Tensor | None) -> tuple[int, torch.device]:
-        """Check the tensors of a batch, see [`check_inputs`]."""
-        return check_inputs(self._encoder_of_text(), self.text_limit, **inputs)
+    def train(self, mode: bool = True) -> "SentimentPreTrainedModel":
+        """Set the mode of the layers that are trained; frozen encoders and layers stay in evaluation mode."""
+        super().train(mode)
+        for module in self.modules() if mode else ():
+            if isinstance(module, PreTrainedModel) and not isinstance(module, SentimentPreTrainedModel):
+                evaluate_frozen_parts(module)
+        return self
+
+    def encoders(self) -> dict[str, FrozenEncoder | None]:
+        """Map the name of each encoder that runs on text, rationales or images to its frozen part.
+
+        The value is `None` for an encoder that is trained from its first layer.
+        """
+        return self.base_model.encoders()
+
+    def frozen_encoders(self) -> list[FrozenEncoder]:
+        """List the encoders whose outputs can be stored: frozen wholly, or in their first layers.
+
+        Their outputs take the place of the encoders as `encoder_outputs` of `forward`. There are none for a
+        configuration that asks for hidden states or attentions in every output.
+        """
+        if self.config.output_hidden_states or self.config.output_attentions:
+            return []
+        return [encoder for encoder in self.encoders().values() if encoder is not None]
+
+    def live_inputs(self) -> list[str]:
+        """List the inputs of `forward` that are read in addition to the `encoder_outputs` of all frozen encoders.
+
+        They are among `input_ids`, `rationale_input_ids` and `pixel_values`.
+        """
+        inputs = {"text": "input_ids", "rationales": "rationale_input_ids"}
+        stored = {encoder.name for encoder in self.frozen_encoders()}
+        live = {inputs.get(name, "pixel_values") for name in self.encoders() if name not in stored}
+        return sorted(live | ({"input_ids"} if self.base_model.reads_input_ids else set()))
+
+    def check_inputs(self, layers: EncoderLayers, **inputs: Any) -> tuple[int, torch.device]:
+        """Check the tensors of a batch, see [`check_inputs`].
+
+        Raises:
+            ValueError: For layers of encoders that do not run.
+        """
+        if layers.request and inputs.get("encoder_outputs"):
+            raise ValueError(
+                "`output_hidden_states` and `output_attentions` need encoders that run: leave out `encoder_outputs`."
+            )
+        return check_inputs(self._encoder_of_text(), self.text_limit, sizes=self.stored_sizes(), **inputs)
+
+    def stored_sizes(self) -> dict[str, int]:
+        """Map the names of the `encoder_outputs` that the network takes to their last dimension."""
+        raise NotImplementedError
 
     def requested_layers(
         self, output_hidden_states: bool | list[int] | None, output_attentions: bool | None
