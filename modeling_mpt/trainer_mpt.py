@@ -6,19 +6,23 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import datasets
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 from transformers import PreTrainedModel, Trainer
 from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import EvalLoopOutput, EvalPrediction, TrainOutput
 
 from .checkpoints import last_complete_checkpoint, missing_from_checkpoint
 from .early_stopping import EarlyStopping
+from .features.contents import with_undecoded_images
+from .features.dataset import FeatureDataset
+from .features.wrapping import FeatureWrapper
 from .grad_cache import AccumulatedStep, gathered_losses
 from .learning_rates import kinds_of_parameters, rates_of_kinds
 from .metrics import compute_metrics as accuracy_and_f1
+from .pretrained_mpt import apply_umask
 from .training_arguments import MPTTrainingArguments
 
 logger = logging.getLogger(__name__)
@@ -78,8 +82,19 @@ class MPTTrainer(Trainer):
                 f"The model must have `compute_losses` and `loss_inputs` as MPTForSentimentClassification does, got a "
                 f"{type(network).__name__}."
             )
-        if data_collator is None and hasattr(processing_class, "data_collator"):
+        self._own_collator = data_collator is None and hasattr(processing_class, "data_collator")
+        if self._own_collator:
             self.data_collator = processing_class.data_collator(network.config.modalities)
+        self.features = FeatureWrapper(
+            getattr(self.args, "feature_store", "auto"),
+            getattr(self.args, "feature_store_dtype", "bfloat16"),
+            autocast={"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.accelerator.mixed_precision),
+            progress=self.args.should_log and not self.args.disable_tqdm,
+        )
+        if not self._own_collator:
+            self.features.reason = "the batches are made by another collator"
+        elif self.is_deepspeed_enabled or self.is_fsdp_enabled:
+            self.features.reason = "the weights are divided over processes"
         self.model_accepts_loss_kwargs = False  # the loss is a mean: the Trainer divides it by accumulation steps
         if patience := getattr(self.args, "early_stopping_patience", None):
             self.add_callback(EarlyStopping(patience))
@@ -92,8 +107,35 @@ class MPTTrainer(Trainer):
         network = self.accelerator.unwrap_model(self.model)
         return network.get_base_model() if hasattr(network, "get_base_model") else network
 
-    def _get_dataloader(self, dataset: Any, *args: Any, **kwargs: Any) -> DataLoader:
-        return super()._get_dataloader(with_undecoded_images(dataset), *args, **kwargs)
+    def with_features(self, *posts: Any) -> list[Any]:
+        """Return posts whose frozen encoders' outputs are stored, or the posts as they are, see `features.reason`.
+
+        Posts that are given together are encoded together.
+        """
+        return self.features.wrap(self._network(), self.processing_class, posts)
+
+    def _get_dataloader(self, dataset: Any, *args: Any, is_training: bool = False, **kwargs: Any) -> DataLoader:
+        evaluated = self.eval_dataset if isinstance(self.eval_dataset, dict) else {"": self.eval_dataset}
+        others = [posts for posts in evaluated.values() if posts is not None] if is_training else []
+        dataset = self.with_features(dataset, *others)[0]
+        kwargs["is_training"] = is_training
+        if not isinstance(dataset, FeatureDataset):
+            return super()._get_dataloader(with_undecoded_images(dataset), *args, **kwargs)
+        collator, self.data_collator = self.data_collator, dataset.collate
+        try:
+            return super()._get_dataloader(dataset, *args, **kwargs)
+        finally:
+            self.data_collator = collator
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler | None:
+        if isinstance(train_dataset, FeatureDataset) and self.args.train_sampling_strategy == "group_by_length":
+            size = self.args.train_batch_size * self.args.gradient_accumulation_steps
+            return LengthGroupedSampler(size, lengths=train_dataset.lengths.tolist())
+        return super()._get_train_sampler(train_dataset)
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """Estimate the operations of a step from its tokens; 0 where their encoder does not run."""
+        return super().floating_point_ops(inputs) if self._network().main_input_name in inputs else 0
 
     # ---- Loss ----
 
@@ -240,6 +282,10 @@ class MPTTrainer(Trainer):
             (folder / TRAINER_STATE_NAME).unlink(missing_ok=True)
         super()._save_checkpoint(model, trial)
 
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        super()._save(output_dir, state_dict)
+        apply_umask(output_dir or self.args.output_dir)  # adapters are saved by peft
+
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         if model is None and self._is_plain_model():
             self._restore(resume_from_checkpoint)
@@ -275,17 +321,6 @@ class MPTTrainer(Trainer):
                 "model from the same configuration."
             )
         self.model.load_state_dict(saved.state_dict())
-
-
-def with_undecoded_images(dataset: Any) -> Any:
-    """Return a dataset whose images the processor decodes.
-
-    `datasets` itself fails on malformed metadata.
-    """
-    feature = (getattr(dataset, "features", None) or {}).get("image")
-    if isinstance(feature, datasets.Image) and feature.decode:
-        return dataset.cast_column("image", datasets.Image(decode=False))
-    return dataset
 
 
 class _Means:

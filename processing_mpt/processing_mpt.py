@@ -12,9 +12,10 @@ from transformers import AutoConfig, BatchFeature, PreTrainedConfig, PreTrainedT
 from transformers.processing_utils import Unpack
 
 from .collator_mpt import MODALITIES, MPTDataCollator, columns_by_modality
-from .images_mpt import checked_image, image_processor_for
 
-# Unused here: a saved processor carries the files that this one imports, and so its pipeline.
+# Unused here, as MPTPipeline: a saved processor carries the files that this one imports.
+from .handler import EndpointHandler  # noqa: F401
+from .images_mpt import checked_image, image_processor_for
 from .pipeline_mpt import MPTPipeline  # noqa: F401
 from .processing_kwargs_mpt import (
     MPTProcessorKwargs,
