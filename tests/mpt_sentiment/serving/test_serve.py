@@ -5,6 +5,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,12 +13,13 @@ import sys
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import psutil
 import pytest
 
 from helpers import tiny_processor
-from helpers.http_client import FORM, JSON, Client, encoded, form, picture
+from helpers.http_client import FORM, JSON, Client, encoded, form, picture, serving
 from mpt_sentiment import commands
 
 SCRIPT = [sys.executable, "-c", "import sys; from mpt_sentiment.commands import main; sys.exit(main())"]
@@ -99,6 +101,20 @@ def test_a_missing_package_names_the_extra(monkeypatch, capsys):
         monkeypatch.delitem(sys.modules, name)
     assert commands.main(["serve", "folder"]) == 1
     assert "mpt-sentiment[serve]" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+def test_the_documented_requests_are_answered(pipe, tmp_path):
+    page = (Path(__file__).parents[3] / "docs" / "how_to" / "serve.md").read_text(encoding="utf-8")
+    blocks = [block for block in re.findall(r"```bash\n(.*?)```", page, re.DOTALL) if block.startswith("curl")]
+    (tmp_path / "beach.jpg").write_bytes(picture(form="JPEG"))
+    assert len(blocks) == 3
+    with serving(pipe) as client:
+        for block in blocks:
+            command = block.replace(":8000", f":{client.port}").replace("curl", "curl --silent --show-error")
+            done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True)
+            answer = json.loads(done.stdout)
+            assert all("label" in result for result in (answer if isinstance(answer, list) else [answer]))
 
 
 def requests_with_answers(pipe):
