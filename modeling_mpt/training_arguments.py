@@ -6,6 +6,8 @@ import torch
 from transformers import TrainingArguments
 from transformers.utils import is_torch_xla_available
 
+from .features.shards import check_dtype
+
 
 @dataclass
 class MPTTrainingArguments(TrainingArguments):
@@ -40,9 +42,16 @@ class MPTTrainingArguments(TrainingArguments):
             Must be on if all posts of a batch may lack a modality, whose weights then get no gradient.
         save_total_limit (`int`, *optional*, defaults to 1):
             Number of checkpoints to keep; the best and the last are always kept until training ends.
+        feature_store (`str`, defaults to `"auto"`):
+            Folder in which the outputs of frozen encoders are kept, computed once for each distinct text and image.
+            `"auto"` is `mpt_sentiment/features` in the folder of Hugging Face's caches (`HF_HOME`); `"none"` computes
+            them anew in every step.
+        feature_store_dtype (`str`, defaults to `"bfloat16"`):
+            Type of the stored numbers; or `"float16"`, `"float32"`.
 
     Raises:
-        ValueError: For a learning rate that is not positive, a patience below 1, or a `label_smoothing_factor`.
+        ValueError: For a learning rate that is not positive, a patience below 1, a `label_smoothing_factor`, or
+            another type of stored numbers.
     """
 
     learning_rate: float = field(default=1e-5, metadata={"help": "Learning rate of the pretrained encoders."})
@@ -76,6 +85,12 @@ class MPTTrainingArguments(TrainingArguments):
     bf16: bool | None = field(
         default=None, metadata={"help": "Compute in bf16. Default: on hardware that multiplies matrices in bf16."}
     )
+    feature_store: str = field(
+        default="auto", metadata={"help": "Outputs of frozen encoders are kept in: auto (in HF_HOME), none, a folder."}
+    )
+    feature_store_dtype: str = field(
+        default="bfloat16", metadata={"help": "Type of the stored outputs: bfloat16, float16, float32."}
+    )
     remove_unused_columns: bool = field(
         default=False, metadata={"help": "Must stay false: the collator reads the dataset's columns."}
     )
@@ -98,6 +113,7 @@ class MPTTrainingArguments(TrainingArguments):
                 f"`label_smoothing_factor` must be 0, got {self.label_smoothing_factor}. Set `label_smoothing` in the "
                 "model's configuration."
             )
+        check_dtype(self.feature_store_dtype)
         if not torch.accelerator.is_available() and not is_torch_xla_available():
             self.use_cpu = True
         if self.bf16 is None:

@@ -33,13 +33,23 @@ NOT_IN_IDENTITY = frozenset(
     ddp_find_unused_parameters ddp_bucket_cap_mb ddp_broadcast_buffers ddp_static_graph ddp_backend ddp_timeout
     dataloader_num_workers dataloader_pin_memory dataloader_persistent_workers dataloader_prefetch_factor
     dataloader_multiprocessing_context dataloader_in_order per_device_eval_batch_size eval_accumulation_steps
-    torch_compile torch_compile_backend torch_compile_mode torch_empty_cache_steps
+    torch_compile torch_compile_backend torch_compile_mode torch_empty_cache_steps feature_store
     """.split()
 )
 
 
-def run_settings(setup: TrainingSetup, posts: DatasetDict) -> dict[str, Any]:
+def digests_of(posts: DatasetDict) -> dict[str, str]:
+    """Hash the ids of the splits, and the content that training reads."""
+    return {"split_hash": split_hash(posts), "content_hash": content_hash(posts)}
+
+
+def run_settings(setup: TrainingSetup, posts: DatasetDict, digests: dict[str, str] | None = None) -> dict[str, Any]:
     """Collect the settings that decide the result of a run, except its seed.
+
+    Args:
+        setup ([`TrainingSetup`]): arguments of the run.
+        posts (`DatasetDict`): its posts.
+        digests (`dict`, *optional*): [`digests_of`] the posts, if they are known.
 
     Returns:
         `model`, `data`, `lora` and `training`, each a JSON-serializable mapping. `data` holds digests of the split's
@@ -52,7 +62,7 @@ def run_settings(setup: TrainingSetup, posts: DatasetDict) -> dict[str, Any]:
     }
     return {
         "model": dataclasses.asdict(setup.model),
-        "data": {"split_hash": split_hash(posts), "content_hash": content_hash(posts)},
+        "data": digests or digests_of(posts),
         "lora": dataclasses.asdict(setup.lora) if setup.lora.lora else {},
         "training": training,
     }

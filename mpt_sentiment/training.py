@@ -216,7 +216,7 @@ def run_seed(
 def build_trainer(
     setup: TrainingSetup, posts: DatasetDict, data: TrainingData, args: MPTTrainingArguments
 ) -> MPTTrainer:
-    """Build processor, network and trainer of a run, and print what will be trained.
+    """Build processor, network, stored features and trainer of a run, and print what will be trained.
 
     Args:
         setup ([`TrainingSetup`]): arguments of the run.
@@ -240,13 +240,27 @@ def build_trainer(
     network = add_adapters(model, setup.lora) if setup.lora.lora else model
     if args.should_log:
         print(describe(data, posts, processor, model))
-    return MPTTrainer(
+    trainer = MPTTrainer(
         model=network,
         args=args,
         train_dataset=posts["train"],
         eval_dataset=posts["validation"],
         processing_class=processor,
     )
+    store_features(trainer, posts)
+    return trainer
+
+
+def store_features(trainer: MPTTrainer, posts: DatasetDict) -> None:
+    """Compute the outputs of frozen encoders for all splits that are not stored yet, and print what is stored.
+
+    All splits are encoded together, so that the folds of a cross-validation share one set of files.
+    """
+    if trainer.args.should_log:
+        trainer.features.announce = print
+    trainer.with_features(*posts.values())
+    if trainer.args.should_log:
+        print(trainer.features.describe())
 
 
 def describe(data: TrainingData, posts: DatasetDict, processor: MPTProcessor, model: SentimentPreTrainedModel) -> str:

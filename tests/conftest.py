@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import datasets
+import huggingface_hub
 import PIL.Image
 import pytest
 
@@ -15,6 +16,16 @@ def datasets_cache(tmp_path_factory):
         folder = tmp_path_factory.mktemp("datasets_cache")
         patch.setattr(datasets.config, "HF_DATASETS_CACHE", folder)
         yield folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def feature_store(tmp_path_factory):
+    """Keep outputs of frozen encoders of this run, in this process and its children, out of the user's folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("hf_home")
+        patch.setattr(huggingface_hub.constants, "HF_HOME", str(folder))
+        patch.setenv("HF_HOME", str(folder))
+        yield folder / "mpt_sentiment" / "features"
 
 
 @pytest.fixture(scope="session")
