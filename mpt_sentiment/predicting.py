@@ -1,24 +1,22 @@
 """Prediction of labels, probabilities and weights with a trained model."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import torch
-from datasets import Dataset, Image
+from datasets import Dataset, IterableDataset
 from datasets.table import InMemoryTable
-from tqdm.auto import tqdm
 from transformers import Pipeline, pipeline
 
-from dataset_scripts import join_rationales, load_posts_with_report, rationale_column
-from dataset_scripts.output import check_writable
-from dataset_scripts.reading.images import read_rgb
+from dataset_scripts import load_posts_with_report
 from dataset_scripts.reading.report import BuildReport, did_you_mean
-from dataset_scripts.reading.tables import require_column
 from mpt_sentiment.adapters import is_adapter, load_adapter
-from mpt_sentiment.evaluation.predictions import table_of_results, write_predictions
+from mpt_sentiment.prediction.run_folder import RunFolder, Summary
+from mpt_sentiment.prediction.scoring import RunOptions, score
+from mpt_sentiment.prediction.sources import ReadingOptions
 from processing_mpt import MPTPipeline, MPTProcessor
 
 TASK = "multimodal-sentiment"
@@ -26,7 +24,7 @@ TASK = "multimodal-sentiment"
 
 def predict(
     model: str | Path | Pipeline,
-    posts: str | Path | Dataset,
+    posts: str | Path | Dataset | IterableDataset | Sequence[str | Path | Dataset | IterableDataset],
     output: str | Path | None = None,
     *,
     text_column: str | None = None,
@@ -36,65 +34,84 @@ def predict(
     encoding: str | None = None,
     sheet: str | None = None,
     rationales: str | Path | None = None,
+    keep_columns: Sequence[str] = (),
     on_error: str = "raise",
     batch_size: int = 16,
+    rows_per_part: int = 10_000,
+    dataloader_num_workers: int | None = None,
+    overwrite: bool = False,
     device: str | None = None,
     progress: bool = True,
     report: BuildReport | None = None,
 ) -> Dataset:
-    """Predict the sentiment of posts.
+    """Predict the sentiment of posts; memory does not grow with their number, except for the returned predictions.
+
+    With `output`, a run that was interrupted is resumed by the same call.
 
     Args:
         model (`str`, `Path` or [`MPTPipeline`]): output folder of `train`, whose code is run, or its pipeline.
-        posts (`str`, `Path` or `Dataset`): CSV, TSV, JSONL or Parquet table, one post per row; or a dataset.
-        output (`str` or `Path`, *optional*): file to write: `.parquet`, `.csv` or `.jsonl`.
-        text_column, image_column, id_column, delimiter, encoding, sheet: See [`load_folder`].
+        posts (`str`, `Path`, `Dataset`, `IterableDataset` or a list of them): a CSV, TSV, JSONL, Parquet or XLSX table
+            with one post per row, a folder or glob of tables, the folder or Hub id of a dataset, which is streamed, or
+            a dataset. Image paths are relative to their table.
+        output (`str` or `Path`, *optional*): a folder, for Parquet files `data/part-NNNNN.parquet` that are complete
+            as they appear; or one file: `.parquet`, `.csv` or `.jsonl`. Faulty rows are in `errors.parquet` of the
+            folder, or in `NAME.errors.parquet` beside the file.
+        text_column, image_column, id_column, delimiter, encoding, sheet: See [`load_folder`]. Ids are not compared.
         rationales (`str` or `Path`, *optional*): table or store of rationales, joined by id. By default the columns
             `rationale_PERSPECTIVE` of `posts`.
+        keep_columns (sequence of `str`): columns of `posts` that are passed on to the predictions.
         on_error (`str`, defaults to `"raise"`): `"skip"` leaves out posts that cannot be read, and counts them.
         batch_size (`int`, defaults to 16): posts per forward pass.
+        rows_per_part (`int`, defaults to 10,000): rows of the sources in one part.
+        dataloader_num_workers (`int`, *optional*): processes that decode and tokenize; by default up to 4.
+        overwrite (`bool`, defaults to `False`): delete the results of another run in `output`.
         device (`str`, *optional*): e.g. `"cuda:1"`; by default an accelerator if there is one.
         progress (`bool`, defaults to `True`): show a progress bar.
-        report ([`BuildReport`], *optional*): of a dataset from `read_table`; also receives the counts of posts that
-            lack a modality or are left out.
+        report ([`BuildReport`], *optional*): receives the counts of rows, of faults and of missing modalities.
 
     Returns:
         `Dataset` with the columns `id`, `label` (as given, null if unknown), `prediction`, `probability_LABEL`,
-        `weight_text`, `weight_image`, `weight_rationales` and `weight_rationale_PERSPECTIVE`.
+        `weight_text`, `weight_image`, `weight_rationales`, `weight_rationale_PERSPECTIVE` and those of `keep_columns`.
 
     Raises:
-        ValueError: a folder without a model, an unusable file, column or device, or posts that cannot be read.
+        ValueError: a folder without a model, an unusable source, column or device, results of another run in `output`,
+            or posts that cannot be read.
     """
-    if batch_size < 1:
-        raise ValueError(f"`batch_size` must be at least 1, got {batch_size}.")
-    if output is not None:
-        check_writable(output, "output", is_file=True)
-    pipe = model if isinstance(model, Pipeline) else load_pipeline(model, device)
-    if isinstance(posts, Dataset):
-        report = report or BuildReport(source="The dataset", on_error=on_error)
-        posts = _with_standard_columns(posts, {"text": text_column, "image": image_column, "id": id_column})
-        if rationales is not None:
-            posts = join_rationales(posts, rationales, on_error=on_error, report=report)
-    else:
-        posts, report = read_table(
-            posts,
-            text_column=text_column,
-            image_column=image_column,
-            id_column=id_column,
-            delimiter=delimiter,
-            encoding=encoding,
-            sheet=sheet,
-            rationales=rationales,
-            on_error=on_error,
-        )
-    table = _predictions(pipe, posts, report, batch_size, progress)
-    if output is not None:
-        write_predictions(output, table)
-    return Dataset(InMemoryTable(table))
+    reading = ReadingOptions(text_column, image_column, id_column, delimiter, encoding, sheet)
+    options = RunOptions(
+        rationales=rationales,
+        keep_columns=keep_columns,
+        on_error=on_error,
+        batch_size=batch_size,
+        rows_per_part=rows_per_part,
+        dataloader_num_workers=dataloader_num_workers,
+        overwrite=overwrite,
+        progress=progress,
+    )
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = RunFolder(Path(temporary, "predictions.parquet") if output is None else output)
+        pipe = model if isinstance(model, Pipeline) else load_pipeline(model, device)
+        summary, table = score(pipe, posts, folder, reading, options)
+    if report is not None:
+        _fill(report, summary)
+    if folder.is_file:
+        return Dataset(InMemoryTable(table))
+    return Dataset.from_parquet(folder.files())
+
+
+def _fill(report: BuildReport, summary: Summary) -> None:
+    """Add the counts of a run to a report."""
+    report.read += summary.rows
+    report.kept += summary.predicted
+    for reason, count in summary.faulty.items():
+        report.skipped[reason] = report.skipped.get(reason, 0) + count
+        report.examples.setdefault(reason, []).append(summary.examples[reason])
+    for note, count in summary.notes.items():
+        report.note(note, count)
 
 
 def read_table(file: str | Path, **options: Any) -> tuple[Dataset, BuildReport]:
-    """Read posts to be labeled from a table; `options` are those of the loader `folder`.
+    """Read the posts of a table as a dataset; `options` are those of the loader `folder`.
 
     Labels of the table are kept as texts: they may be of another kind than the model's classes.
 
@@ -142,80 +159,3 @@ def load_pipeline(folder: str | Path, device: str | None = None) -> Pipeline:
             "of `train`."
         )
     return pipeline(TASK, model=str(folder), trust_remote_code=True, device=device)
-
-
-def check_perspectives(source: str, given: Iterable[str], known: list[str]) -> None:
-    """Check that a model has the given perspectives.
-
-    Raises:
-        ValueError: it lacks one.
-    """
-    for perspective in given:
-        if perspective not in known:
-            raise ValueError(
-                f"{source} has a rationale for {perspective!r}; the perspectives of this model are "
-                f"{', '.join(known)}.{did_you_mean(perspective, known)}"
-            )
-
-
-def _with_standard_columns(posts: Dataset, columns: dict[str, str | None]) -> Dataset:
-    """Rename columns to the names that the pipeline reads, and number posts without ids."""
-    for name, column in columns.items():
-        if column in (None, name):
-            continue
-        require_column("The dataset", posts.column_names, column, f"{name}_column")
-        if name in posts.column_names:
-            posts = posts.remove_columns(name)
-        posts = posts.rename_column(column, name)
-    if "id" not in posts.column_names:
-        posts = posts.add_column("id", [str(number) for number in range(len(posts))])
-    return posts
-
-
-def _predictions(pipe: Pipeline, posts: Dataset, report: BuildReport, batch_size: int, progress: bool) -> pa.Table:
-    """Build the table of predictions; `report` counts posts that the model cannot read."""
-    perspectives = pipe.processor.perspectives
-    prefix = rationale_column("")
-    columns = [name for name in posts.column_names if name.startswith(prefix)]
-    columns = [name for name in columns if any(value is not None for value in posts[name])]
-    check_perspectives(report.source, [name.removeprefix(prefix) for name in columns], perspectives)
-    columns_of = {"text": ["text"], "image": ["image"], "rationales": columns}
-    modalities = pipe.model.config.modalities
-    label_names = getattr(posts.features.get("label"), "names", None)
-    ids: list[str] = []
-    labels: list[str | None] = []
-
-    if isinstance(posts.features.get("image"), Image):
-        posts = posts.cast_column("image", Image(decode=False))  # `datasets` fails on malformed metadata
-
-    def readable_posts() -> Iterator[dict[str, Any]]:
-        for row in posts:
-            if "image" in modalities and isinstance(row.get("image"), Mapping):
-                try:
-                    row["image"] = read_rgb(row["image"])
-                except (OSError, ValueError) as error:
-                    message = f"{report.source}: the image of post {row['id']!r} cannot be decoded ({error})."
-                    report.fail("unreadable image", message)
-                    continue
-            missing = [name for name in modalities if all(row.get(column) is None for column in columns_of[name])]
-            if missing == modalities:
-                report.fail(
-                    "nothing to read",
-                    f"{report.source}: post {row['id']!r} has nothing that the model reads ({', '.join(modalities)}).",
-                )
-                continue
-            for modality in missing:
-                report.note(f"predicted without {modality}")
-            ids.append(str(row["id"]))
-            label = row.get("label")
-            labels.append(None if label is None else label_names[label] if label_names else str(label))
-            yield {column: row.get(column) for column in ["id", "text", "image", *columns]}
-
-    results = list(
-        tqdm(pipe(readable_posts(), batch_size=batch_size), total=len(posts), unit="post", disable=not progress)
-    )
-    if not results:
-        raise ValueError(f"{report.source}: no post is left to predict.\n{report.summary()}")
-    table = table_of_results(results, ids, perspectives=perspectives)
-    # by name: the classes of the posts may have another order than those of the model
-    return table.set_column(table.column_names.index("label"), "label", pa.array(labels, pa.string()))

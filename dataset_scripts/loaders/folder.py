@@ -107,10 +107,10 @@ def load_folder(
     tables = []
     for split, path in _tables(data_dir, file).items():
         columns = table_columns(path, table_format)
-        column_of = {role: _column(path, columns, role, given[role]) for role in given}
+        column_of = columns_by_role(path, columns, given)
         _warn_of_missing(path, columns, column_of)
-        rationales = _rationale_columns(path, columns, rationale_columns)
-        tables.append(_Table(path, split, column_of, rationales, _schema_classes(path, column_of["label"])))
+        rationales = rationale_columns_of(path, columns, rationale_columns)
+        tables.append(_Table(path, split, column_of, rationales, schema_classes(path, column_of["label"])))
     label_names = list(LABELS) if label_as_text else _label_names(tables, table_format, labels)
     perspectives = list(dict.fromkeys(itertools.chain.from_iterable(table.rationales for table in tables)))
     schema = features(label_names, _in_order(perspectives) or PERSPECTIVES)
@@ -172,7 +172,22 @@ def _tables(data_dir: Path, file: str | None) -> dict[str | None, Path]:
     return {split: data_dir / by_split[split][0] for split in SPLITS if split in by_split}
 
 
-def _column(table: Path, columns: list[str], role: str, given: str | None) -> str | None:
+def columns_by_role(table: Path | str, columns: list[str], given: Mapping[str, str | None]) -> dict[str, str | None]:
+    """Choose the column of each role in `given`: the one named there, or the usual name if there is such a column.
+
+    Raises:
+        ValueError: the table lacks a named column, or has neither texts nor images.
+    """
+    column_of = {role: _column(table, columns, role, given[role]) for role in given}
+    if column_of["text"] is None and column_of["image"] is None:
+        raise ValueError(
+            f"{table} has neither a column 'text' nor 'image'; its columns are {', '.join(map(repr, columns))}. Name "
+            f"them with {option('text_column')} and {option('image_column')}."
+        )
+    return column_of
+
+
+def _column(table: Path | str, columns: list[str], role: str, given: str | None) -> str | None:
     if given is None:
         return next((name for name in _DEFAULT_COLUMNS[role] if name in columns), None)
     if role == "id" and given == "":
@@ -182,11 +197,6 @@ def _column(table: Path, columns: list[str], role: str, given: str | None) -> st
 
 
 def _warn_of_missing(table: Path, columns: list[str], column_of: dict[str, str | None]) -> None:
-    if column_of["text"] is None and column_of["image"] is None:
-        raise ValueError(
-            f"{table} has neither a column 'text' nor 'image'; its columns are {', '.join(map(repr, columns))}. Name "
-            f"them with {option('text_column')} and {option('image_column')}."
-        )
     for role in ("text", "image", "label"):
         if column_of[role] is None:
             logger.warning(
@@ -195,7 +205,9 @@ def _warn_of_missing(table: Path, columns: list[str], column_of: dict[str, str |
             )  # fmt: skip
 
 
-def _rationale_columns(table: Path, columns: list[str], given: Mapping[str, str] | None) -> dict[str, str]:
+def rationale_columns_of(
+    table: Path | str, columns: list[str], given: Mapping[str, str] | None = None
+) -> dict[str, str]:
     """Map each perspective to its column of the table."""
     if given is None:
         prefix = rationale_column("")
@@ -210,7 +222,7 @@ def _in_order(perspectives: list[str]) -> list[str]:
     return [name for name in dict.fromkeys([*PERSPECTIVES, *perspectives]) if name in perspectives]
 
 
-def _schema_classes(table: Path, column: str | None) -> list[str] | None:
+def schema_classes(table: Path, column: str | None) -> list[str] | None:
     """Return the names of a `ClassLabel` in a Parquet file that `datasets` wrote."""
     if column is None or table.suffix.lower() != ".parquet":
         return None

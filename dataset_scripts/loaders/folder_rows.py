@@ -65,7 +65,7 @@ def folder_rows(
     checks = RowChecks(report)
     number = -1
     for table in tables:
-        read = _RowReader(checks, table, data_dir, label_names, perspectives, constants)
+        read = RowReader(checks, table, data_dir, label_names, perspectives, constants)
         for location, row in table_rows(Path(table["path"]), TableFormat(**table_format)):
             number += 1
             report.read += 1
@@ -73,7 +73,7 @@ def folder_rows(
                 yield post
 
 
-class _RowReader:
+class RowReader:
     """Conversion of the rows of one table; a row that fails is reported and gives None."""
 
     def __init__(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas
-from datasets import Dataset, DatasetDict, config, load_dataset, load_from_disk
+from datasets import Dataset, DatasetDict, IterableDataset, config, load_dataset, load_from_disk
 from datasets.exceptions import DatasetGenerationError
 from datasets.naming import camelcase_to_snakecase
 from huggingface_hub import HfApi, constants
@@ -28,6 +28,30 @@ def open_dataset(name: str, config_name: str | None = None, **options: Any) -> D
     Raises:
         ValueError: there is none, `datasets` cannot read it or would join rows, or it is streamed.
     """
+    posts = _opened(name, config_name, options)
+    if not isinstance(posts, Dataset | DatasetDict):
+        raise ValueError(f"{name!r} is opened as {type(posts).__name__}; load the posts without streaming.")
+    posts = posts if isinstance(posts, DatasetDict) else DatasetDict({"posts": posts})
+    if not Path(name).is_dir() and any(part.info.builder_name == "csv" for part in posts.values()):
+        logger.warning(
+            "%s is read by pandas from CSV, which joins the lines between two quotes; compare its %d rows with the "
+            "dataset's card, or download its files and use %s.",
+            name, sum(map(len, posts.values())), load_call("folder", "FOLDER"),
+        )  # fmt: skip
+    return posts
+
+
+def open_stream(name: str) -> dict[str, Dataset | IterableDataset]:
+    """Open the splits of a dataset with `datasets`, read as they are iterated; one saved to disk is a `Dataset`.
+
+    Raises:
+        ValueError: there is none, or `datasets` cannot read it or would join rows.
+    """
+    posts = _opened(name, None, {"streaming": True})
+    return dict(posts) if isinstance(posts, dict) else {"posts": posts}
+
+
+def _opened(name: str, config_name: str | None, options: dict[str, Any]) -> Any:
     folder = Path(name)
     if not folder.is_dir():
         _check_hub(name, options.get("token"))
@@ -36,9 +60,8 @@ def open_dataset(name: str, config_name: str | None = None, **options: Any) -> D
     hint = f" A table and its images are read by {load_call('folder', name)}." if folder.is_dir() else ""
     try:
         if (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file():
-            posts = load_from_disk(name, **options)
-        else:
-            posts = load_dataset(name, config_name, **options)
+            return load_from_disk(name, **{key: value for key, value in options.items() if key != "streaming"})
+        return load_dataset(name, config_name, **options)
     except (FileNotFoundError, ConnectionError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(
@@ -57,16 +80,6 @@ def open_dataset(name: str, config_name: str | None = None, **options: Any) -> D
             raise
         reason = " ".join(str(error.__cause__ or error).split())[:120]
         raise ValueError(f"{name!r} cannot be read by `datasets` ({reason}).{hint}") from None
-    if not isinstance(posts, Dataset | DatasetDict):
-        raise ValueError(f"{name!r} is opened as {type(posts).__name__}; load the posts without streaming.")
-    posts = posts if isinstance(posts, DatasetDict) else DatasetDict({"posts": posts})
-    if not folder.is_dir() and any(part.info.builder_name == "csv" for part in posts.values()):
-        logger.warning(
-            "%s is read by pandas from CSV, which joins the lines between two quotes; compare its %d rows with the "
-            "dataset's card, or download its files and use %s.",
-            name, sum(map(len, posts.values())), load_call("folder", "FOLDER"),
-        )  # fmt: skip
-    return posts
 
 
 def _check_hub(name: str, token: str | bool | None) -> None:

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict, Features, Value, concatenate_datasets
 
 from dataset_scripts.rationales.files import rationale_columns, rationale_inputs, sound_rationale_rows
-from dataset_scripts.rationales.posts import content_hashes
+from dataset_scripts.rationales.index import RationaleIndex
 from dataset_scripts.reading.build import build_dataset
 from dataset_scripts.reading.files import inputs_digest
 from dataset_scripts.reading.report import BuildReport, did_you_mean
@@ -52,39 +52,20 @@ def join_rationales(
     file = Path(file).resolve()
     table, table_report = load_rationales(file, on_error=on_error)
     columns = [column for column in table.column_names if column.startswith(_PREFIX)]
-    row_of: dict[str, int] = {}
-    versions: dict[str, dict[str | None, int]] = {}  # of posts with several rows: row by `text_sha256`
-    texts = table["text_sha256"] if "text_sha256" in table.column_names else None
-    for row, post_id in enumerate(table["id"]):
-        if post_id in row_of and texts is not None:
-            versions.setdefault(post_id, {texts[row_of[post_id]]: row_of[post_id]})[texts[row]] = row
-        row_of[post_id] = row
-    matched = sum(post_id in row_of for post_id in posts["id"])
+    index = RationaleIndex(table, columns, file)
+    matched = sum(post_id in index for post_id in posts["id"])
     if matched == 0:
         raise ValueError(
-            f"{file}: none of its {len(row_of):,} ids (e.g. {next(iter(row_of))!r}) is the id of a post "
+            f"{file}: none of its {len(index):,} ids (e.g. {index.an_id()!r}) is the id of a post "
             f"(e.g. {posts['id'][0]!r}); are these the rationales of another dataset?"
         )
-    table = table.select_columns(columns)
-
-    def find_row(post_id: str, text: str | None) -> int | None:
-        if post_id not in versions:
-            return row_of.get(post_id)
-        return versions[post_id].get(content_hashes({"id": post_id, "text": text})[1])
-
-    def look_up(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        rows = [find_row(post_id, text) for post_id, text in zip(batch["id"], batch["text"], strict=True)]
-        present = [row for row in rows if row is not None]
-        content = table[present] if present else {}
-        values = {column: iter(content.get(column, ())) for column in columns}
-        return {column: [None if row is None else next(values[column]) for row in rows] for column in columns}
 
     joined = posts.select_columns(["id", "text"]).map(
-        look_up,
+        lambda batch: index.look_up(batch["id"], batch["text"]),
         batched=True,
         remove_columns=["id", "text"],
         features=Features({column: Value("string") for column in columns}),
-        new_fingerprint=f"{posts._fingerprint[:16]}{table._fingerprint[:16]}",  # hashing `row_of` would be slow
+        new_fingerprint=f"{posts._fingerprint[:16]}{table._fingerprint[:16]}",  # hashing `index` would be slow
         desc="Joining rationales",
     )
     own_columns = [column for column in posts.column_names if column.startswith(_PREFIX)]
@@ -94,7 +75,7 @@ def join_rationales(
     result = concatenate_datasets([remaining, joined], axis=1).select_columns(order)
     notes = {
         "without a row in the rationale file": len(posts) - matched,
-        "rationale rows whose id is no post (dropped or unknown)": len(row_of) - matched,
+        "rationale rows whose id is no post (dropped or unknown)": len(index) - matched,
     }
     notes |= {f"rationale rows skipped: {reason}": count for reason, count in table_report.skipped.items()}
     for note, count in notes.items():

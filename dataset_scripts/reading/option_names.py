@@ -14,8 +14,8 @@ _ARGUMENTS = {
     "protocol": "split",
     "seed": "split_seed",
 }
-# Arguments of `predict`, which reads one table.
-_OF_PREDICT = ("file", "text_column", "image_column", "id_column", "delimiter", "encoding", "sheet")
+# Arguments of `predict`, which reads tables.
+_OF_PREDICT = ("file", "text_column", "image_column", "id_column", "keep_columns", "delimiter", "encoding", "sheet")
 # The command that runs; None in Python.
 _command: contextvars.ContextVar[str | None] = contextvars.ContextVar("command", default=None)
 

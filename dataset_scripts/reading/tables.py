@@ -4,7 +4,7 @@ import dataclasses
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -123,25 +123,29 @@ def sound_rows(
 
 
 def table_rows(
-    file: Path, table_format: TableFormat | None = None, columns: list[str] | None = None
-) -> Iterator[tuple[str, Row | str]]:
+    file: Path,
+    table_format: TableFormat | None = None,
+    columns: list[str] | None = None,
+    is_read: Callable[[int], bool] | None = None,
+) -> Iterator[tuple[str, Row | str | None]]:
     """Yield (location, row); of a damaged row the fault, as text for `RowChecks.has_all_fields`.
 
     Only `columns` of a Parquet file are read, by default all. Half of a character pair (an emoji that was cut) and
-    null characters become U+FFFD, with a note.
+    null characters become U+FFFD, with a note. With `is_read`, the rows for whose number (from 0) it returns False are
+    None; row groups of Parquet without other rows are not read.
 
     Raises:
         ValueError: the file does not have the format of its ending.
     """
     suffix = _check(file, table_format)
     if suffix == ".parquet":
-        rows = _parquet_rows(file, columns)
+        rows = _parquet_rows(file, columns, is_read)
     elif suffix in _JSON_LINES:
         rows = _json_rows(file, table_format)
     else:
         rows = _delimited_rows(file, table_format, suffix)
-    for position, row in rows:
-        yield f"{file}, {position}", row
+    for number, (position, row) in enumerate(rows):
+        yield f"{file}, {position}", row if is_read is None or is_read(number) else None
 
 
 def headerless_rows(
@@ -326,17 +330,28 @@ def _parquet(file: Path) -> pq.ParquetFile:
         raise ValueError(f"{file} is not a Parquet file ({shown(str(error), 60)}).") from None
 
 
-def _parquet_rows(file: Path, columns: list[str] | None) -> Iterator[tuple[str, Row | str]]:
+def _parquet_rows(
+    file: Path, columns: list[str] | None, is_read: Callable[[int], bool] | None
+) -> Iterator[tuple[str, Row | str | None]]:
     number = 0
     with _parquet(file) as table:
         _unique_names(file, table.schema_arrow.names)
         try:
-            for batch in table.iter_batches(batch_size=512, columns=columns):
-                for row in range(batch.num_rows):
-                    number += 1
-                    try:
-                        yield f"row {number}", _row(batch.slice(row, 1).to_pylist()[0].items())
-                    except UnicodeDecodeError:
-                        yield f"row {number}", "a text is not UTF-8; write the row again."
+            for group in range(table.num_row_groups):
+                size = table.metadata.row_group(group).num_rows
+                if is_read is not None and not any(map(is_read, range(number, number + size))):
+                    yield from ((f"row {row + 1}", None) for row in range(number, number + size))
+                    number += size
+                    continue
+                for batch in table.iter_batches(batch_size=512, row_groups=[group], columns=columns):
+                    for row in range(batch.num_rows):
+                        number += 1
+                        if is_read is not None and not is_read(number - 1):
+                            yield f"row {number}", None
+                            continue
+                        try:
+                            yield f"row {number}", _row(batch.slice(row, 1).to_pylist()[0].items())
+                        except UnicodeDecodeError:
+                            yield f"row {number}", "a text is not UTF-8; write the row again."
         except (OSError, ValueError) as error:
             raise ValueError(f"{file}, after row {number}: damaged ({shown(str(error), 60)}).") from None

@@ -1,16 +1,17 @@
-"""Command `predict`: label one post, or a table of posts, with a trained model.
+"""Command `predict`: label one post, or any number of posts, with a trained model.
 
     mpt-sentiment predict FOLDER --text "What a day" --image beach.jpg --rationale_positive "The sun shines …"
-    mpt-sentiment predict FOLDER --file posts.csv --output predictions.parquet
+    mpt-sentiment predict FOLDER posts.csv more/*.parquet --output predictions
 
-FOLDER is the output_dir of `train`. Its code is run: use only folders that you trust.
+FOLDER is the output_dir of `train`. Its code is run: use only folders that you trust. The posts are tables (CSV, TSV,
+JSONL, Parquet), folders or globs of them, or datasets. A run that was interrupted is resumed by the same command.
 """
 
 import argparse
 import dataclasses
 import logging
+import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from datasets import disable_progress_bars
@@ -20,9 +21,14 @@ from dataset_scripts import rationale_column
 from mpt_sentiment.arguments import argument, make_parser
 from mpt_sentiment.commands.logs import set_up_logging
 from mpt_sentiment.evaluation.predictions import FORMATS
-from mpt_sentiment.predicting import check_perspectives, load_pipeline, predict, read_table
+from mpt_sentiment.predicting import load_pipeline
+from mpt_sentiment.prediction.posts import check_perspectives
+from mpt_sentiment.prediction.run_folder import RunFolder
+from mpt_sentiment.prediction.scoring import RunOptions, score
+from mpt_sentiment.prediction.sources import ReadingOptions
 
 RATIONALE_OPTION = f"--{rationale_column('')}"
+_OF_ONE_POST = ("device", "text", "image")
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
@@ -31,41 +37,52 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefa
 
 @dataclasses.dataclass
 class PredictArguments:
-    """One post, or a table of posts.
+    """One post, or sources of posts.
 
     Raises:
-        ValueError: arguments of a table without `file`, or an unknown format.
+        ValueError: a shard that is no part such as 3/64.
     """
 
     device: str | None = argument("E.g. cpu or cuda:1; by default an accelerator if there is one.")
     text: str | None = argument("Text of one post.")
     image: str | None = argument("Path of the image of one post.")
-    file: str | None = argument("CSV, TSV, JSONL or Parquet table, one post per row.")
+    file: str | None = argument("CSV, TSV, JSONL or Parquet table, one post per row: the same as SOURCE.")
     text_column: str | None = argument("Column of the texts; by default text if it exists.")
     image_column: str | None = argument(
         "Column of images, or of paths relative to the file; by default image or file_name if it exists."
     )
     id_column: str | None = argument("Column of the ids; by default id if it exists, else posts are numbered.")
+    keep_columns: list[str] = argument("Columns of the posts that are passed on to the predictions.", [])
     delimiter: str | None = argument("Character between the fields of a text table.")
     encoding: str | None = argument("Encoding of a text table, such as cp1252.")
     sheet: str | None = argument("Sheet of an XLSX file.")
-    rationales: str | None = argument("Rationales joined by id; by default columns rationale_PERSPECTIVE of the file.")
-    on_error: str = argument("raise: stop at the first faulty row; skip: leave it out, counted.", "raise")
-    output: str = argument(f"File to write, one of {', '.join(FORMATS)}.", "predictions.parquet")
+    rationales: str | None = argument(
+        "Rationales joined by id; by default columns rationale_PERSPECTIVE."
+    )
+    on_error: str = argument("skip: record a faulty row in errors.parquet; raise: stop at it.", "skip")
+    output: str = argument(
+        f"Folder to write, with data/part-00000.parquet and so on; or one file: {', '.join(FORMATS)}.",
+        "predictions.parquet",
+    )
+    overwrite: bool = argument("Delete the results of another run in --output.", False)
     batch_size: int = argument("Posts per forward pass.", 16)
+    rows_per_part: int = argument("Rows of the posts in one part.", 10_000)
+    dataloader_num_workers: int | None = argument("Processes that decode and tokenize; by default up to 4.")
+    shard_id: str | None = argument(
+        "Part of the posts that this process predicts, such as 3/64 for the fourth of 64, e.g. in an array job. "
+        "`accelerate launch` needs no such option."
+    )
 
     def __post_init__(self) -> None:
-        table_fields = [
-            field.name
-            for field in dataclasses.fields(self)
-            if field.name not in ("device", "text", "image") and getattr(self, field.name) != field.default
-        ]
-        if self.file is None and table_fields:
-            raise ValueError(f"--{table_fields[0]} needs --file.")
-        if self.file is not None and (self.text is not None or self.image is not None):
-            raise ValueError("Give one post or --file, not both.")
-        if Path(self.output).suffix not in FORMATS:
-            raise ValueError(f"--output must end in one of {', '.join(FORMATS)}, got {self.output}.")
+        self.shard()
+
+    def shard(self) -> tuple[int, int]:
+        """Return the part of this process of a launcher within `shard_id`, and the number of all such parts."""
+        index, _, count = (self.shard_id or "0/1").partition("/")
+        if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+            raise ValueError(f"--shard_id must be a part such as 3/64, from 0/64 to 63/64, got {self.shard_id!r}.")
+        rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+        return int(index) * size + rank, int(count) * size
 
 
 def main(argv: Sequence[str]) -> None:
@@ -74,33 +91,31 @@ def main(argv: Sequence[str]) -> None:
     Raises:
         ValueError: unusable arguments, model or posts.
     """
-    folder, args, rationales = parse(argv)
+    folder, sources, args, rationales = parse(argv)
     set_up_logging()
     disable_progress_bar()
     disable_progress_bars()
-    pipe = load_pipeline(folder, args.device)
-    if args.file is None:
-        check_perspectives("The command line", rationales, pipe.processor.perspectives)
+    if not sources:
+        pipe = load_pipeline(folder, args.device)
+        check_perspectives("The command line", list(rationales), pipe.processor.perspectives)
         print(describe(pipe({"text": args.text, "image": args.image, "rationales": rationales or None})))
         return
-    logging.getLogger("dataset_scripts").setLevel(logging.ERROR)  # the report is printed instead
-    posts, report = read_table(
-        args.file,
-        text_column=args.text_column,
-        image_column=args.image_column,
-        id_column=args.id_column,
-        delimiter=args.delimiter,
-        encoding=args.encoding,
-        sheet=args.sheet,
-        rationales=args.rationales,
-        on_error=args.on_error,
+    logging.getLogger("dataset_scripts").setLevel(logging.ERROR)  # the summary is printed instead
+    options = RunOptions(
+        shard=args.shard(), progress=args.shard()[0] == 0, **_fields_of(args, RunOptions, ("shard", "progress"))
     )
-    predictions = predict(pipe, posts, args.output, batch_size=args.batch_size, report=report)
-    print(f"{report.summary()}\nPredictions of {len(predictions):,} posts are in {args.output}")
+    output = RunFolder(args.output)
+    device = args.device
+    if device is None and "LOCAL_RANK" in os.environ:
+        device = _device_of_process()
+    pipe = load_pipeline(folder, device)
+    summary, _ = score(pipe, sources, output, ReadingOptions(**_fields_of(args, ReadingOptions)), options)
+    if summary is not None:
+        print(summary)
 
 
-def parse(argv: Sequence[str]) -> tuple[str, PredictArguments, dict[str, str]]:
-    """Parse the command line into folder, arguments and rationales by perspective.
+def parse(argv: Sequence[str]) -> tuple[str, list[str], PredictArguments, dict[str, str]]:
+    """Parse the command line into folder, sources, arguments and rationales by perspective.
 
     Raises:
         ValueError: unknown or contradictory arguments.
@@ -108,21 +123,32 @@ def parse(argv: Sequence[str]) -> tuple[str, PredictArguments, dict[str, str]]:
     parser = make_parser([PredictArguments], "predict", __doc__)
     parser.formatter_class = _HelpFormatter
     parser.add_argument("folder", metavar="FOLDER", help="Folder of a trained model.")
+    parser.add_argument("sources", metavar="SOURCE", nargs="*", help="Table, folder, glob or dataset of posts.")
     # the model has the perspectives, and is not loaded yet
     given = {word.partition("=")[0] for word in argv if word.startswith(RATIONALE_OPTION)}
     for option in sorted(given) or [f"{RATIONALE_OPTION}PERSPECTIVE"]:
         parser.add_argument(option, metavar="TEXT", help="Rationale of one perspective.")
-    values = vars(parser.parse_args(list(argv)))
-    folder = values.pop("folder")
+    values = vars(parser.parse_intermixed_args(list(argv)))
+    folder, sources = values.pop("folder"), values.pop("sources")
     options = [name for name in values if name.startswith(RATIONALE_OPTION[2:])]
     rationales = {name.removeprefix(RATIONALE_OPTION[2:]): values.pop(name) for name in options}
     (args,) = parser.parse_dict(values)
     rationales = {name: text for name, text in rationales.items() if text is not None}
-    if args.file is not None and rationales:
-        raise ValueError("Give one post or --file, not both.")
-    if args.file is None and args.text is None and args.image is None and not rationales:
-        raise ValueError("Nothing to predict: give --text, --image or a rationale, or --file.")
-    return folder, args, rationales
+    sources += [args.file] if args.file is not None else []
+    is_post = args.text is not None or args.image is not None or bool(rationales)
+    if sources and is_post:
+        raise ValueError("Give one post or sources of posts (SOURCE, --file), not both.")
+    if not sources and not is_post:
+        raise ValueError("Nothing to predict: give --text, --image or a rationale, or a SOURCE of posts.")
+    if not sources:
+        needless = [
+            field.name
+            for field in dataclasses.fields(PredictArguments)
+            if field.name not in _OF_ONE_POST and getattr(args, field.name) != getattr(PredictArguments(), field.name)
+        ]
+        if needless:
+            raise ValueError(f"--{needless[0]} needs a SOURCE of posts, such as a table.")
+    return folder, sources, args, rationales
 
 
 def describe(result: dict[str, Any]) -> str:
@@ -137,3 +163,17 @@ def describe(result: dict[str, Any]) -> str:
         if values is not None:
             lines.append(f"  {title:<15}" + "  ".join(f"{name} {value:.3f}" for name, value in values.items()))
     return "\n".join(lines)
+
+
+def _fields_of(args: PredictArguments, options: type, without: Sequence[str] = ()) -> dict[str, Any]:
+    names = [field.name for field in dataclasses.fields(options) if field.name not in without]
+    return {name: getattr(args, name) for name in names}
+
+
+def _device_of_process() -> str | None:
+    """Return the accelerator of this process of a launcher; None without one."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    return f"cuda:{int(os.environ['LOCAL_RANK']) % torch.cuda.device_count()}"

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,17 +100,28 @@ def write_predictions(path: str | os.PathLike[str], table: pa.Table) -> Path:
     Raises:
         ValueError: The ending is not one of `FORMATS`.
     """
+    return write_tables(path, table.schema, [table])
+
+
+def write_tables(path: str | os.PathLike[str], schema: pa.Schema, tables: Iterable[pa.Table]) -> Path:
+    """Write tables one after another to a file that is complete or absent, in the format of its ending.
+
+    Raises:
+        ValueError: The ending is not one of `FORMATS`.
+    """
     path = Path(path)
     if path.suffix not in FORMATS:
         raise ValueError(f"{path}: the file's ending must be one of {', '.join(FORMATS)}, got {path.suffix!r}.")
     with atomic_path(path) as temporary:
-        if path.suffix == ".parquet":
-            pa.parquet.write_table(table, temporary)
-        elif path.suffix == ".csv":
-            pa.csv.write_csv(table, temporary)
-        else:
-            lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in table.to_pylist())
-            temporary.write_text("".join(lines), encoding="utf-8")
+        if path.suffix == ".jsonl":
+            with open(temporary, "w", encoding="utf-8") as file:
+                for table in tables:
+                    file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in table.to_pylist())
+            return path
+        writer = pa.parquet.ParquetWriter if path.suffix == ".parquet" else pa.csv.CSVWriter
+        with writer(temporary, schema) as file:
+            for table in tables:
+                file.write_table(table)
     return path
 
 

@@ -98,7 +98,7 @@ def test_a_table_gets_the_results_of_its_posts_alone(model, pipe, capsys):
         assert row["weight_image"] == pytest.approx(expected["modality_weights"]["image"], abs=1e-5)
     assert predictions[1]["weight_rationale_positive"] is None
     printed = capsys.readouterr().out
-    assert "3 rows read, 3 posts kept" in printed
+    assert "3 rows read, 3 posts predicted" in printed
     assert "predicted without image 1" in printed and "predicted without rationales 1" in printed
 
 
@@ -142,8 +142,8 @@ def test_images_of_a_dataset_are_decoded_as_those_of_a_table(pipe):
     posts = datasets.Dataset.from_dict({"image": images}).cast_column("image", datasets.Image())
     with pytest.raises(ValueError, match="image of post '1' cannot be decoded .it is an HTML page"):
         predict(pipe, posts, progress=False)
-    report = BuildReport("dataset", on_error="skip")
-    (prediction,) = predict(pipe, posts, progress=False, report=report)
+    report = BuildReport("dataset")
+    (prediction,) = predict(pipe, posts, progress=False, on_error="skip", report=report)
     assert report.skipped == {"unreadable image": 1}
     expected = pipe({"image": "turned.jpg"})["scores"]
     assert prediction["probability_positive"] == pytest.approx(expected["positive"], abs=1e-6)
@@ -166,13 +166,13 @@ def test_faulty_rows_are_named_or_left_out_and_counted(model, capsys):
     file = table(
         "posts.jsonl", [ROWS[0], {"id": "x", "text": "gone", "image": "missing.png"}, {"id": "y", "text": " "}]
     )
-    with pytest.raises(ValueError, match=r"posts.jsonl, line 2: .*missing.png"):
-        run(model, "--file", file)
+    with pytest.raises(ValueError, match=r"posts.jsonl, line 2: .*missing.png.*Or skip such rows with on_error="):
+        run(model, file, "--on_error", "raise")
     assert not Path("predictions.parquet").exists()
-    run(model, "--file", file, "--on_error", "skip")
+    run(model, file)
     assert pyarrow.parquet.read_table("predictions.parquet")["id"].to_pylist() == ["a"]
     printed = capsys.readouterr().out
-    assert "skipped: missing image 1" in printed and "skipped: empty post 1" in printed
+    assert "faulty: missing image 1" in printed and "faulty: nothing to read 1" in printed
 
 
 @pytest.mark.parametrize("labels", [["0.50", "0.25", None], ["great", "", "awful"], ["positive", "neutral", None]])
@@ -182,7 +182,8 @@ def test_labels_of_the_table_are_passed_on_as_written(model, labels, capsys):
     written = pyarrow.parquet.read_table("predictions.parquet").to_pylist()
     assert [row["label"] for row in written] == [label or None for label in labels]
     assert {row["prediction"] for row in written} <= {"positive", "neutral", "negative"}
-    assert "posts.jsonl: 3 rows read, 3 posts kept\n" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "3 rows read, 3 posts predicted\n" in printed and ("scores on 2" in printed) == (labels[0] == "positive")
 
 
 def test_a_table_of_another_delimiter_and_encoding_and_images_in_parquet(model):
@@ -199,9 +200,9 @@ def test_posts_without_anything_that_the_model_reads_are_faulty_rows(capsys):
     tiny_processor.pipeline(modalities=["image"], contrastive_view="fused").save_pretrained("images")
     file = table("posts.jsonl")
     with pytest.raises(ValueError, match="post 'b' has nothing that the model reads .image"):
-        run("images", "--file", file)
-    run("images", "--file", file, "--on_error", "skip")
-    assert "skipped: nothing to read 1" in capsys.readouterr().out
+        run("images", "--file", file, "--on_error", "raise")
+    run("images", "--file", file)
+    assert "faulty: nothing to read 1" in capsys.readouterr().out
     assert pyarrow.parquet.read_table("predictions.parquet")["id"].to_pylist() == ["a", "c"]
 
 
@@ -211,11 +212,12 @@ def test_posts_without_anything_that_the_model_reads_are_faulty_rows(capsys):
         ([], "Nothing to predict"),
         (["--txt", "rain"], "--txt.*Did you mean '--text'"),
         (["--text", "rain", "--rationale_positiv", "a"], "'positiv'; the perspectives .*Did you mean 'positive'"),
-        (["--text", "rain", "--file", "posts.jsonl"], "one post or --file"),
-        (["--text", "rain", "--output", "p.csv"], "--output needs --file"),
-        (["--file", "posts.jsonl", "--output", "p.xlsx"], "p.xlsx"),
+        (["--text", "rain", "--file", "posts.jsonl"], "one post or sources of posts"),
+        (["--text", "rain", "posts.jsonl"], "one post or sources of posts"),
+        (["--text", "rain", "--output", "p.csv"], "--output needs a SOURCE"),
+        (["posts.jsonl", "--output", "p.xlsx"], "a folder, or a file that ends in .parquet.*p.xlsx"),
         (["--file", "posts.jsonl", "--batch_size", "0"], "`batch_size` must be at least 1, got 0"),
-        (["--file", "post.jsonl"], "post.jsonl\"? is not in .*Did you mean 'posts.jsonl'"),
+        (["--file", "post.jsonl"], "is named 'post.jsonl'.*Did you mean 'posts.jsonl'"),
         (["--file", "posts.jsonl", "--text_column", "texts"], "no column 'texts'.*Did you mean 'text'"),
         (["--file", "irony.jsonl"], "irony.jsonl has a rationale for 'irony'; the perspectives of this model"),
         (["--image", "missing.png"], "missing.png"),
