@@ -64,6 +64,7 @@ class ImageCNNForSentimentClassification(BaselineForSentimentClassification):
     """CNN with dropout and a linear layer on its global vector."""
 
     config_class = ImageCNNSentimentConfig
+    reads_regions = False
 
     def __init__(self, config: ImageCNNSentimentConfig, **encoders: Any) -> None:
         super().__init__(config, **encoders)

@@ -32,6 +32,7 @@ class LateFusionForSentimentClassification(BaselineForSentimentClassification):
     """
 
     config_class = LateFusionSentimentConfig
+    reads_regions = False
 
     def __init__(self, config: LateFusionSentimentConfig, **encoders: Any) -> None:
         super().__init__(config, **encoders)

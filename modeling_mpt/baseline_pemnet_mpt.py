@@ -79,6 +79,7 @@ class PEMNetForSentimentClassification(BaselineForSentimentClassification):
     """
 
     config_class = PEMNetSentimentConfig
+    reads_regions = False
 
     def __init__(self, config: PEMNetSentimentConfig, **encoders: Any) -> None:
         super().__init__(config, **encoders)

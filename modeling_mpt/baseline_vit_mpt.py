@@ -61,6 +61,11 @@ class ViTForSentimentClassification(BaselineForSentimentClassification):
             self.transformer = nn.ModuleList(layers)
         self.add_head(self.image_size if self.transformer is None else size)
 
+    @property
+    def reads_regions(self) -> bool:
+        """Return whether the network is the hybrid, which reads the cells."""
+        return self.transformer is not None
+
     def pool(self, image: Tokens) -> tuple[torch.Tensor, dict]:
         """Return the class token or mean, by `vision_pooling`: `(batch, image_size)`.
 

@@ -71,6 +71,7 @@ class BaselineForSentimentClassification(SentimentPreTrainedModel):
     config_class = BaselineConfig
     output_class = BaselineOutput
     loss_inputs = ("logits",)
+    reads_regions = True  # of an image, or else only its summary
 
     def __init__(
         self,
@@ -206,7 +207,7 @@ class BaselineForSentimentClassification(SentimentPreTrainedModel):
             encoders["rationales"] = frozen_text("rationales", "rationales", encoder)
         for name, provider in (("image", self.visual), ("scene", self.scene)):
             if provider is not None:
-                encoders[name] = provider.frozen(name) if provider.reads_pixels_alone else None
+                encoders[name] = provider.frozen(name, self.reads_regions) if provider.reads_pixels_alone else None
         return encoders
 
     def stored_sizes(self) -> dict[str, int]:
@@ -266,7 +267,9 @@ class BaselineForSentimentClassification(SentimentPreTrainedModel):
     ) -> BaselineOutput | tuple:
         """Classify posts. The arguments are those of [`MPTForSentimentClassification.forward`].
 
-        Modalities that the system does not read are ignored.
+        Modalities that the system does not read are ignored. In place of `cnn` and `vision`, `encoder_outputs` has
+        `image_states` `(batch, regions, dim)` and `image_summary` `(batch, dim)`, of a provider with classes
+        `image_scores` `(batch, classes)`, and the same of a scene provider, e.g. `scene_states`.
         """
         config = self.config
         layers = self.requested_layers(output_hidden_states, output_attentions)
@@ -304,8 +307,9 @@ class BaselineForSentimentClassification(SentimentPreTrainedModel):
         if "image" in config.reads:
             present["image"] = posts.image_mask
         if config.use_rationales:
+            rationales = stored_rationales(stored, rationale_input_ids, self.rationale_encoder or self.text_encoder)
             embeds, weights, present["rationales"] = self._rationales(
-                fused, stored_rationales(stored, rationale_input_ids), rationale_attention_mask, layers
+                fused, rationales, rationale_attention_mask, layers
             )
             mask = torch.stack([present["text"] | present["image"], present["rationales"]], dim=1)
             fused, outputs["system_weights"] = self.rationale_fusion([fused, embeds], mask)

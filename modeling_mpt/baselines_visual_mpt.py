@@ -21,7 +21,7 @@ from .backbones_mpt import (
 from .branches_mpt import ConvNet
 from .frozen_mpt import FrozenEncoder, frozen_images
 from .inputs_mpt import PIXELS_REQUIRED
-from .layers_mpt import freeze_first_layers
+from .layers_mpt import TRAINED, freeze_first_layers, is_frozen
 from .packing_mpt import NO_LAYERS, EncoderLayers
 
 OUTPUTS = ("states", "summary", "scores")  # of a provider
@@ -133,20 +133,27 @@ class VisualProvider(nn.Module):
             raise ValueError(
                 f"The `encoder_outputs` of an image must be its {', '.join(required)}, got {', '.join(stored)} alone."
             )
+        if not is_frozen(self):
+            raise ValueError(TRAINED)
         parts = {name: values * image_mask.view(-1, *[1] * (values.dim() - 1)) for name, values in stored.items()}
         return Tokens(mask=image_mask.unsqueeze(1).expand(parts["states"].shape[:2]), **parts)
 
-    def frozen(self, name: str) -> FrozenEncoder | None:
-        """Return this provider as a frozen encoder of the outputs `NAME_states`, …, `None` if it is trained."""
+    def frozen(self, name: str, regions: bool) -> FrozenEncoder | None:
+        """Return this provider as a frozen encoder of the outputs `NAME_states`, …, `None` if it is trained.
+
+        Without `regions`, the summary is the only one.
+        """
 
         def run(pixel_values: torch.Tensor) -> dict[str, torch.Tensor]:
-            parts = zip(OUTPUTS, self.encode_images(pixel_values, NO_LAYERS), strict=True)
+            states, summary, scores = self.encode_images(pixel_values, NO_LAYERS)
+            parts = zip(OUTPUTS, (states if regions else summary.unsqueeze(1), summary, scores), strict=True)
             return {f"{name}_{output}": part for output, part in parts if part is not None}
 
         settings = {key: value for key, value in vars(self).items() if not key.startswith("_")}
         for unread in ("training", "freeze_batch_norm"):  # the same in evaluation mode
             settings.pop(unread, None)
-        return frozen_images(name, self, settings | {"provider": type(self).__name__}, run)
+        settings |= {"provider": type(self).__name__, "regions": regions}
+        return frozen_images(name, self, settings, run)
 
     def stored_sizes(self, name: str) -> dict[str, int]:
         """Map the names of the stored outputs to their last dimension."""

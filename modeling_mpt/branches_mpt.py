@@ -18,6 +18,7 @@ from .backbones_mpt import (
 )
 from .frozen_mpt import FrozenEncoder, frozen_images
 from .inputs_mpt import PIXELS_REQUIRED
+from .layers_mpt import TRAINED, is_frozen
 from .packing_mpt import NO_LAYERS, EncoderLayers, masked_mean
 
 
@@ -205,12 +206,15 @@ class ImageBranches(nn.Module):
         `stored` has the vectors `(images, size)` of the branches "cnn" and "vision" that do not run.
 
         Raises:
-            ValueError: For no pixels, if a branch runs.
+            ValueError: For no pixels, if a branch runs, or vectors of a branch that is trained.
         """
         features = dict(stored or {})
         running = self.sizes.keys() - features.keys()
         if running and pixel_values is None:
             raise ValueError(PIXELS_REQUIRED)
+        encoders = {"cnn": self.cnn, "vision": self.vision_encoder}
+        if any(not is_frozen(encoders[name]) for name in features):
+            raise ValueError(TRAINED)
         if "cnn" in running:
             features["cnn"] = self.cnn_vectors(pixel_values)
         if "vision" in running:

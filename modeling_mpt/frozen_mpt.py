@@ -68,6 +68,7 @@ def frozen_text(name: str, reads: str, encoder: nn.Module) -> FrozenEncoder | No
         later = {part for layer in layers_of(encoder)[depth:] for part in layer.modules()}
         own = [part for part in encoder.modules() if part not in later and [*part.parameters(recurse=False)]]
         modules = [part for part in own if is_frozen(part)]
+    encoder.stored_depth = depth
     output = {"text": "text_states", "rationales": "rationale_states" if depth else "rationale_means"}[reads]
 
     def run(input_ids: torch.Tensor, attention_mask: torch.Tensor) -> dict[str, torch.Tensor]:

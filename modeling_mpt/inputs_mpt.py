@@ -7,6 +7,8 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.utils import is_tracing
 
+from .layers_mpt import TRAINED, is_frozen
+
 # Number of dimensions of the outputs of frozen encoders that a forward takes, and the mask of their rows.
 STORED = {
     "text_states": (3, "attention_mask"),
@@ -103,12 +105,17 @@ def check_inputs(
     return batch, first.device
 
 
-def stored_rationales(stored: Mapping[str, torch.Tensor], input_ids: torch.Tensor | None) -> torch.Tensor | None:
-    """Return the stored states or means of rationales, or else their token ids."""
-    for name in ("rationale_means", "rationale_states"):
-        if name in stored:
-            return stored[name]
-    return input_ids
+def stored_rationales(
+    stored: Mapping[str, torch.Tensor], input_ids: torch.Tensor | None, encoder: nn.Module
+) -> torch.Tensor | None:
+    """Return the stored means or states of rationales, or else their token ids.
+
+    Raises:
+        ValueError: For means of an encoder that is not wholly frozen.
+    """
+    if "rationale_means" in stored and not is_frozen(encoder):
+        raise ValueError(TRAINED)
+    return stored.get("rationale_means", stored.get("rationale_states", input_ids))
 
 
 def _check_stored(name: str, value: torch.Tensor, sizes: Mapping[str, int]) -> None:

@@ -1,12 +1,17 @@
 """Layers of an encoder: freezing, evaluation mode of frozen ones, and running a part of them."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
+
+TRAINED = (
+    "`encoder_outputs` has outputs of an encoder that is trained, or whose frozen layers changed after they were "
+    "computed. Compute them again with the encoders that `frozen_encoders()` lists."
+)
 
 
 def freeze_first_layers(encoder: PreTrainedModel, count: int) -> None:
@@ -60,17 +65,47 @@ def frozen_depth(encoder: nn.Module) -> int:
     return next((position for position, layer in enumerate(layers) if not is_frozen(layer)), len(layers))
 
 
-def evaluate_frozen_parts(encoder: nn.Module) -> None:
-    """Put a frozen encoder, or its frozen embeddings and first layers, into evaluation mode.
+def stored_depth(encoder: nn.Module) -> int | None:
+    """Return after how many layers stored states were taken, `None` if after the whole encoder.
 
-    Their outputs are then those of inference: without dropout, and with the running statistics of batches.
+    Raises:
+        ValueError: For an encoder that is trained, or whose frozen layers are others than when they were stored.
     """
-    if is_frozen(encoder):
-        encoder.eval()
-        return
-    depth = frozen_depth(encoder)
-    for module in (*embeddings_of(encoder), *layers_of(encoder)[:depth]) if depth else ():
-        module.eval()
+    recorded = vars(encoder).get("stored_depth", 0)  # by `frozen_encoders()`
+    current = None if is_frozen(encoder) else frozen_depth(encoder)
+    if current == 0 or recorded not in (0, current):
+        raise ValueError(TRAINED)
+    return current
+
+
+def encoders_in(module: nn.Module) -> Iterator[PreTrainedModel]:
+    """Yield the outermost pretrained models inside a module."""
+    for child in module.children():
+        if isinstance(child, PreTrainedModel):
+            yield child
+        else:
+            yield from encoders_in(child)
+
+
+@contextmanager
+def frozen_parts_evaluated(encoders: Iterable[nn.Module]) -> Iterator[None]:
+    """Leave frozen encoders in evaluation mode where the body puts a network into training mode.
+
+    So do the embeddings and first layers that are frozen in the others. Their outputs are then those of inference:
+    without dropout, and with the running statistics of batches.
+    """
+    encoders = list(encoders)
+    frozen = [each for each in encoders if is_frozen(each)]
+    # The body does not visit their modules: a Trainer calls `train()` in every step.
+    with replaced_methods("train", {each: lambda mode=True: None for each in frozen}):
+        yield
+    for each in frozen:
+        if each.training:
+            each.eval()
+    for each in encoders:
+        depth = 0 if each in frozen else frozen_depth(each)
+        for module in (*embeddings_of(each), *layers_of(each)[:depth]) if depth else ():
+            module.eval()
 
 
 @contextmanager
@@ -86,19 +121,19 @@ def evaluation_mode(module: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def replaced_forwards(forwards: Mapping[nn.Module, Callable]) -> Iterator[None]:
-    """Replace the forward of modules."""
-    previous = {module: vars(module).get("forward") for module in forwards}
+def replaced_methods(name: str, functions: Mapping[nn.Module, Callable]) -> Iterator[None]:
+    """Replace a method of modules."""
+    previous = {module: vars(module).get(name) for module in functions}
     try:
-        for module, forward in forwards.items():
-            module.forward = forward
+        for module, function in functions.items():
+            setattr(module, name, function)
         yield
     finally:
-        for module, forward in previous.items():
-            if forward is None:
-                del module.forward
+        for module, function in previous.items():
+            if function is None:
+                delattr(module, name)
             else:
-                module.forward = forward
+                setattr(module, name, function)
 
 
 def skipped_layer(hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -114,7 +149,7 @@ def first_layers(
     outputs = []
     hook = layers[depth - 1].register_forward_hook(lambda module, inputs, output: outputs.append(output))
     try:
-        with replaced_forwards(dict.fromkeys(layers[depth:], skipped_layer)):
+        with replaced_methods("forward", dict.fromkeys(layers[depth:], skipped_layer)):
             encoder(input_ids=input_ids, attention_mask=attention_mask)
     finally:
         hook.remove()
@@ -132,7 +167,7 @@ def remaining_layers(
     forwards = dict.fromkeys(layers[: depth - 1], skipped_layer) | {layers[depth - 1]: lambda *args, **kwargs: states}
     # The encoder still embeds its inputs, and makes masks and positions of their shape.
     inputs = states.new_zeros(*states.shape[:2], encoder.get_input_embeddings().embedding_dim)
-    with replaced_forwards(forwards):
+    with replaced_methods("forward", forwards):
         return encoder(inputs_embeds=inputs, attention_mask=attention_mask).last_hidden_state
 
 

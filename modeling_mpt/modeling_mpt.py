@@ -148,7 +148,7 @@ class MPTModel(MPTPreTrainedModel):
         )
         stored = dict(encoder_outputs or {})
         texts = stored.get("text_states", input_ids)
-        rationales = stored_rationales(stored, rationale_input_ids)
+        rationales = stored_rationales(stored, rationale_input_ids, self.rationale_encoder or self.text_encoder)
         images = {name: stored[name].to(self.dtype) for name in ("cnn", "vision") if name in stored}
         absent = torch.zeros(batch, dtype=torch.bool, device=device)
         embeds, masks = {}, dict.fromkeys(MODALITIES, absent)

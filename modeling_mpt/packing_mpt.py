@@ -9,7 +9,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.utils import is_tracing
 
-from .layers_mpt import first_layers, frozen_depth, is_frozen, remaining_layers
+from .layers_mpt import first_layers, remaining_layers, stored_depth
 
 # Minimum length in a bucket: a share of the longest sequence, or this many tokens less. This keeps padding below about
 # a quarter of an encoder call, and the calls few.
@@ -113,15 +113,9 @@ def token_states(
     stored = inputs.is_floating_point()
     if stored:
         inputs = inputs.to(encoder.dtype) * mask.unsqueeze(-1)
-        if is_frozen(encoder):
+        depth = stored_depth(encoder)
+        if depth is None:
             return inputs
-        depth = frozen_depth(encoder)
-        if depth == 0 or getattr(encoder, "_is_replica", False):  # a replica's tensors do not show what is frozen
-            raise ValueError(
-                "`encoder_outputs` has states of a text encoder whose layers are all trained, or of one under "
-                "`nn.DataParallel`. Pass outputs of `frozen_encoders()`, and start one process per device with "
-                "`accelerate launch`."
-            )
 
     def encoded(rows: torch.Tensor, row_mask: torch.Tensor) -> torch.Tensor:
         if stored:

@@ -18,7 +18,7 @@ from transformers.utils import ModelOutput
 from .backbones_mpt import has_class_token, sentence_pooling
 from .frozen_mpt import FrozenEncoder
 from .inputs_mpt import check_inputs, position_limit
-from .layers_mpt import evaluate_frozen_parts
+from .layers_mpt import encoders_in, frozen_parts_evaluated
 from .packing_mpt import EncoderLayers
 from .processor_match_mpt import (
     check_image_size,
@@ -194,11 +194,9 @@ class SentimentPreTrainedModel(PreTrainedModel):
 
     def train(self, mode: bool = True) -> "SentimentPreTrainedModel":
         """Set the mode of the layers that are trained; frozen encoders and layers stay in evaluation mode."""
-        super().train(mode)
-        for module in self.modules() if mode else ():
-            if isinstance(module, PreTrainedModel) and not isinstance(module, SentimentPreTrainedModel):
-                evaluate_frozen_parts(module)
-        return self
+        encoders = (each for each in encoders_in(self) if mode and not isinstance(each, SentimentPreTrainedModel))
+        with frozen_parts_evaluated(encoders):
+            return super().train(mode)
 
     def encoders(self) -> dict[str, FrozenEncoder | None]:
         """Map the name of each encoder that runs on text, rationales or images to its frozen part.
