@@ -112,7 +112,7 @@ USAGES = {
     "compare": "compare [RECIPE]",
     "search": "search [RECIPE]",
     "serve": "serve FOLDER",
-    "predict": "predict FOLDER",
+    "predict": "predict FOLDER [SOURCE …]",
     "build-dataset": "build-dataset NAME",
 }
 

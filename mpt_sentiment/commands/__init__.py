@@ -17,7 +17,7 @@ __all__ = ["COMMANDS", "INTERRUPTED", "REFUSED", "fault", "main"]
 # Command: its module in this package, and one line for the overview.
 COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("train", "train a system on posts, test it once, save model, card and metrics"),
-    "predict": ("predict", "label one post, or a table of posts, with a trained model"),
+    "predict": ("predict", "label one post, or any number of posts, with a trained model"),
     "serve": ("serve", "answer posts over HTTP with a trained model"),
     "search": ("search", "choose hyperparameters of systems on validation, for a comparison"),
     "compare": ("compare", "train several systems on the same posts and tabulate them"),

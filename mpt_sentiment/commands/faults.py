@@ -17,7 +17,7 @@ _KILLED_WORKER = re.compile(r"DataLoader worker .*(killed by signal|exited unexp
 _FROM_WORKER = re.compile(
     r"Caught \w+ in .*Original Traceback.*\n(?:[\w.]+(?:Error|Exception)): (?P<text>.*)", re.DOTALL
 )
-_RESUMED = ("train", "compare", "build-dataset", "generate-rationales", "zero-shot")
+_RESUMED = ("train", "compare", "predict", "build-dataset", "generate-rationales", "zero-shot")
 _LESS_MEMORY = {
     "predict": "Lower --batch_size.",
     "linear": "Lower --max_length.",
