@@ -69,6 +69,9 @@ class SentimentConfig(PreTrainedConfig):
             Encoders that started at random, of text, vision, cnn, scene. `MPTTrainer` trains them at the rate of new
             layers, also in a resumed run or when a saved model is trained further. `from_backbones` sets it; a model
             that is built in another way counts as pretrained.
+        calibration_temperature (`float`, defaults to 1.0):
+            Divisor of the logits before the softmax of the pipeline, fitted on validation when training ends. It
+            changes the probabilities, but no predicted label, and not the logits that the model returns.
         kwargs:
             `id2label`, `label2id`, `num_labels` and the arguments of [`PreTrainedConfig`]. The labels default to
             positive, neutral, negative; with `num_labels` other than 3, to LABEL_0, LABEL_1, … One of `id2label` and

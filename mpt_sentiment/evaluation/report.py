@@ -113,11 +113,13 @@ def aggregate_runs(runs: Sequence[Mapping[str, Any]], seeds: Sequence[int] | Non
             )
     if seeds is not None and len(seeds) != len(runs):
         raise ValueError(f"Got {len(seeds)} seeds for {len(runs)} runs; pass one seed per run, or none.")
+    # Runs that finished with earlier versions lack some.
+    calibration = [score for score in CALIBRATION_SCORES if all(score in run for run in runs)]
     return {
         "num_runs": len(runs),
         "seeds": None if seeds is None else [int(seed) for seed in seeds],
         "label_names": names,
-        **{score: _summary([run[score] for run in runs]) for score in (*SCORES, *CALIBRATION_SCORES)},
+        **{score: _summary([run[score] for run in runs]) for score in (*SCORES, *calibration)},
         "majority": {score: _summary([run["majority"][score] for run in runs]) for score in SCORES},
         "per_class": {
             name: {score: _summary([run["per_class"][name][score] for run in runs]) for score in scores}

@@ -59,6 +59,7 @@ def test_every_switch_comes_back_from_json(tmp_path):
         class_weights=[1.0, 2.0],
         label_smoothing=0.1,
         random_encoders=["cnn"],
+        calibration_temperature=1.7,
     )
     config = tiny.config(**changes, id2label={0: "no", 1: "yes"})
     assert set(MPTConfig.field_names()) - set(changes) == {"text_config", "vision_config", "cnn_config"}
@@ -146,6 +147,8 @@ WRONG = [
     (dict(pixel_mean=[0.5]), "`pixel_mean`", "three numbers"),
     (dict(pixel_std=[0.5, 0.5, 0.0]), "[0.5, 0.5, 0.0]", "`image_std`"),
     (dict(dropout=1.0), "`dropout`", "below 1"),
+    (dict(calibration_temperature=0.0), "`calibration_temperature`", "positive, got 0.0"),
+    (dict(calibration_temperature=float("nan")), "`calibration_temperature`", "positive"),
     (dict(dropout="0.1"), "`dropout`", "number, got '0.1'"),
     (dict(freeze_text_layers=-2), "`freeze_text_layers`", "-1 (all)"),
     (dict(freeze_cnn="no"), "`freeze_cnn`", "true or false"),
