@@ -1,7 +1,9 @@
-"""Cells of a comparison or search: single runs of systems, each in its own folder."""
+"""Cells of a comparison or search: single runs of rows, each in its own folder."""
 
 import contextlib
+import copy
 import dataclasses
+import functools
 import gc
 import sys
 import traceback
@@ -15,222 +17,216 @@ from datasets import Dataset, DatasetDict
 from tqdm.auto import tqdm
 
 from dataset_scripts.output import is_disk_full, write_text_atomically
-from dataset_scripts.reading.report import did_you_mean
-from modeling_mpt import SYSTEMS
-from mpt_sentiment.evaluation.comparison import ARMS, row_title
+from mpt_sentiment.jobs import run_in_jobs
 from mpt_sentiment.linear import BASELINES
 from mpt_sentiment.protocol import Protocol
 from mpt_sentiment.recipe import TrainingSetup
+from mpt_sentiment.rows import Row
 from mpt_sentiment.training import checked
-from mpt_sentiment.training_data import modalities_of
+from mpt_sentiment.training_data import Part, Parts, modalities_of
 
-KNOWN_SYSTEMS = (*BASELINES, *SYSTEMS)
-# Systems whose papers read static word vectors, and that can read the states of a text encoder instead.
-STATIC_WORDS = ("co_mem", "mvan", "mgnns")
+# Gives the values of further fields for each run of a row in a fold.
+Points = Callable[[Row, int | None], Sequence[Mapping[str, Any]]]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Cell:
-    """One run of one system.
+    """One run of one row.
 
     Attributes:
-        system (`str`): name of the system.
-        arm (`str`): see [`ARMS`].
+        row ([`Row`]): system, and what differs from it.
+        fold (`int`, *optional*): fold of the posts; `None` for posts that are split once.
         seed (`int`): seed of the run.
         folder (`Path`): folder of its results.
-        setup ([`TrainingSetup`]): arguments of the run; `None` for a linear baseline.
+        setup ([`TrainingSetup`]): arguments of the run, those of MPT for one of `BASELINES`.
         values (`dict`): values of the grid of a search, by the name of the argument.
     """
 
-    system: str
-    arm: str
+    row: Row
+    fold: int | None
     seed: int
     folder: Path
-    setup: TrainingSetup | None
+    setup: TrainingSetup
     values: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
-    def title(self) -> str:
-        return row_title(self.system, self.arm)
+    def is_network(self) -> bool:
+        return self.row.system not in BASELINES
 
     def __str__(self) -> str:
+        fold = "" if self.fold is None else f", fold {self.fold}"
         values = "".join(f", {name} {value}" for name, value in self.values.items())
-        return f"{self.title}, seed {self.seed}{values}"
+        return f"{self.row.title}{fold}, seed {self.seed}{values}"
+
+    def own_setup(self) -> TrainingSetup:
+        """Copy the arguments, with the seed and folder of the cell."""
+        setup = copy.copy(self.setup)
+        setup.training, setup.run = copy.copy(setup.training), copy.copy(setup.run)
+        setup.training.seed = setup.training.data_seed = self.seed
+        setup.training.output_dir = str(self.folder)
+        setup.training.disable_tqdm = True
+        setup.run.seeds = None
+        return setup
 
 
-def check_systems(systems: Sequence[str] | str) -> list[str]:
-    """Return the names of the systems to compare; `"all"` names every one.
-
-    Raises:
-        ValueError: an unknown name.
-    """
-    if systems in ("all", ["all"]):
-        return list(KNOWN_SYSTEMS)
-    for name in systems:
-        if name not in KNOWN_SYSTEMS:
-            raise ValueError(
-                f"Unknown system {name!r}; use all, or some of {', '.join(KNOWN_SYSTEMS)}."
-                + did_you_mean(name, KNOWN_SYSTEMS)
-            )
-    return list(systems)
-
-
-def check_arms(arms: Sequence[str] | str) -> list[str]:
-    """Return the names of the arms to compare; `"all"` names every one.
-
-    Raises:
-        ValueError: an unknown name.
-    """
-    if arms in ("all", ["all"]):
-        return list(ARMS)
-    for name in arms:
-        if name not in ARMS:
-            raise ValueError(
-                f"Unknown arm {name!r}; use all, or some of {', '.join(ARMS)}." + did_you_mean(name, ARMS)
-            )
-    return list(arms)
-
-
-def arms_of_posts(arms: Sequence[str] | str, posts: DatasetDict) -> list[str]:
-    """Return the names of the arms that the posts allow.
-
-    Raises:
-        ValueError: an unknown name, or a named arm with rationales for posts without.
-    """
-    names = check_arms(arms)
-    reading = [name for name in names if name in ("with", "shuffled")]
-    if not reading or "rationales" in modalities_of(posts):
-        return names
-    if arms not in ("all", ["all"]):
-        raise ValueError(f"`arms` has {reading[0]!r}, but no post has a rationale; join some with --rationales FILE.")
-    print("No post has a rationale: systems are trained without.", file=sys.stderr)
-    return [name for name in names if name not in reading]
-
-
-def has_arm(system: str, arm: str) -> bool:
-    """Return whether a system has an arm.
-
-    MPT, TF-IDF, and the baselines of text and image read rationales.
-    """
-    if arm == "without":
-        return True
-    if arm == "words":
-        return system in STATIC_WORDS
-    if system in BASELINES:
-        return system == "tfidf"
-    return system == "mpt" or {"text", "image"} <= set(SYSTEMS[system][0].reads)
-
-
-def arm_fields(system: str, arm: str, modalities: Sequence[str] | None = None) -> dict[str, Any]:
-    """Build the fields that select an arm of a network; a linear baseline has none.
-
-    Args:
-        system, arm (`str`): names.
-        modalities (sequence of `str`, *optional*): of MPT in all arms; the arm decides about rationales.
-    """
-    if system in BASELINES:
-        return {}
-    rationales = arm in ("with", "shuffled")
-    if system == "mpt":
-        if rationales and modalities is None:
-            return {}  # all that the posts have
-        others = [name for name in modalities or ("text", "image") if name != "rationales"]
-        return {"modalities": [*others, "rationales"] if rationales else others}
-    provider = {"text_provider": "embeddings" if arm == "words" else "encoder"} if system in STATIC_WORDS else {}
-    return {"use_rationales": rationales} | provider
+def base_setups(protocol: Protocol, dataset: str) -> Callable[[str], TrainingSetup]:
+    """Return a function that gives the arguments of a system without changes; those of MPT for a linear baseline."""
+    return functools.cache(lambda system: protocol.setup("mpt" if system in BASELINES else system, dataset, {}))
 
 
 def make_cells(
-    systems: Sequence[str],
-    arms: Sequence[str],
+    rows: Sequence[Row],
+    folds: Sequence[int | None],
     seeds: Sequence[int],
     protocol: Protocol,
     dataset: str,
+    present: Sequence[str],
     folder: Path,
-    points: Callable[[str, str], Sequence[Mapping[str, Any]]] = lambda system, arm: [{}],
-) -> list[Cell]:
-    """List all cells seed by seed, so that an early stop leaves results of all systems.
+    points: Points = lambda row, fold: [{}],
+) -> tuple[list[Cell], dict[str, str]]:
+    """List all cells seed by seed, so that an early stop leaves results of all rows.
 
     Args:
-        systems, arms, seeds (sequences): names of systems and arms, and the seeds of the runs.
+        rows (sequence of [`Row`]): rows that are trained.
+        folds (sequence): indices of folds; `[None]` for posts that are split once.
+        seeds (sequence of `int`): seeds of the runs; a linear baseline, which is deterministic, has the first.
         protocol ([`Protocol`]): arguments of all systems.
         dataset (`str`): name of the dataset, for MPT's own recipe.
+        present (sequence of `str`): modalities that the posts have.
         folder (`Path`): folder of the cells.
-        points (callable): gives the values of further fields for each run of a system in an arm.
+        points (callable): see [`Points`].
+
+    Returns:
+        The cells, and the error of each row that the arguments or a configuration refuse, by its title.
     """
-    cells = []
+    base = base_setups(protocol, dataset)
+    setups: dict[tuple[str, str], TrainingSetup] = {}
+    cells, refused = [], {}
     for seed in seeds:
-        for system in systems:
-            for arm in arms:
-                if not has_arm(system, arm) or (system in BASELINES and seed != seeds[0]):
-                    continue  # linear baselines are deterministic
-                row = folder / (system if arm == "without" else f"{system}+{arm}")
-                several = [{}] if system in BASELINES else points(system, arm)
+        for row in rows:
+            if row.title in refused or (row.system in BASELINES and seed != seeds[0]):
+                continue
+            for fold in folds:
+                several = [{}] if row.system in BASELINES else points(row, fold)
                 for values in several:
-                    name = f"seed-{seed}"
+                    names = [f"seed-{seed}"]
                     if len(several) > 1:
-                        name = ",".join([name, *(f"{field}={value}" for field, value in values.items())])
-                    own = arm_fields(system, arm, protocol.argument("modalities")) | values
-                    setup = protocol.setup(system, dataset, own) if system in SYSTEMS else None
-                    cells.append(Cell(system, arm, seed, row / name, setup, dict(values)))
-    return cells
+                        names += [f"{field}={value}" for field, value in values.items()]
+                    place = folder / row.folder / ("" if fold is None else f"fold-{fold}") / ",".join(names)
+                    key = row.title, str(values)
+                    try:
+                        if key not in setups and row.system in BASELINES:
+                            setups[key] = base(row.system)
+                        elif key not in setups:
+                            fields = row.fields(base(row.system), present)
+                            setups[key] = protocol.setup(row.system, dataset, {**fields, **values})
+                    except ValueError as error:
+                        refused[row.title] = str(error)
+                        break
+                    cells.append(Cell(row, fold, seed, place, setups[key], dict(values)))
+    return [cell for cell in cells if cell.row.title not in refused], refused
 
 
-def unusable_cells(cells: Sequence[Cell], posts: DatasetDict) -> dict[Cell, str]:
-    """Check all runs before the first is trained; return and print the faults."""
-    faults: dict[str, str | None] = {}
+def refuse(cells: Sequence[Cell], parts: Parts, refused: Mapping[str, str]) -> tuple[list[Cell], dict[str, str]]:
+    """Check each row before the first is trained, and print the errors.
+
+    Args:
+        cells (sequence of [`Cell`]): runs.
+        parts ([`Parts`]): the posts; those of the first fold are checked.
+        refused (mapping): errors of [`make_cells`].
+
+    Returns:
+        The cells without errors, and the error of each other row by its title.
+    """
+    errors: dict[str, str | None] = {**refused}
     for cell in cells:
-        if cell.setup is not None and cell.title not in faults:
+        if cell.row.title not in errors:
+            errors[cell.row.title] = None
             try:
-                checked(cell.setup, posts)
-                faults[cell.title] = None
+                posts = cell.row.posts(parts[cell.fold].posts)
+                if cell.is_network:
+                    checked(cell.own_setup(), posts)
             except ValueError as error:
-                faults[cell.title] = str(error)
-                if PartialState().is_main_process:
-                    print(f"Not trained: {cell.title}: {error}", file=sys.stderr)
-    return {cell: fault for cell in cells if (fault := faults.get(cell.title))}
+                errors[cell.row.title] = str(error)
+    faults = {title: error for title, error in errors.items() if error is not None}
+    if PartialState().is_main_process:
+        for title, error in faults.items():
+            print(f"Not trained: {title}: {error}", file=sys.stderr)
+    return [cell for cell in cells if cell.row.title not in faults], faults
 
 
-def run_cells(cells: Sequence[Cell], run: Callable[[Cell], None]) -> dict[Cell, str]:
+def run_cells(
+    cells: Sequence[Cell], run: Callable[[Cell, Part], None], parts: Parts, num_jobs: int = 1
+) -> dict[Cell, str]:
     """Run all cells, and return the errors of those that fail.
+
+    Args:
+        cells (sequence of [`Cell`]): runs.
+        run (callable): trains a cell on its posts; a function of a module, so that worker processes find it.
+        parts ([`Parts`]): the posts.
+        num_jobs (`int`, defaults to 1): processes that run cells side by side, each with its share of the threads.
 
     Raises:
         OSError: the disk is full.
-        ValueError: no cell finished.
+        ValueError: several jobs in a distributed run.
     """
     state = PartialState()
-    failed = {}
-    for cell in (bar := tqdm(cells, desc="Cells", disable=not state.is_main_process)):
-        bar.set_postfix_str(str(cell))
-        cell.folder.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(cell.folder / "log.txt", "a", encoding="utf-8") as log, contextlib.redirect_stdout(log):
-                run(cell)
-            (cell.folder / "error.txt").unlink(missing_ok=True)
-        except Exception as error:  # a failure of one system must not cost the others
-            if is_disk_full(error):
-                raise
-            failed[cell] = f"{type(error).__name__}: {error}"
-            if state.is_main_process:
-                write_text_atomically(cell.folder / "error.txt", traceback.format_exc())
-                tqdm.write(f"{cell} failed: {failed[cell]} (see {cell.folder / 'error.txt'}); continuing.")
-        gc.collect()
+    if num_jobs > 1 and state.num_processes > 1:
+        raise ValueError("`jobs` needs a single process: start the command without accelerate launch or torchrun.")
+    failed: dict[Cell, str] = {}
+    one = functools.partial(run_cell, run=run)
+    with tqdm(total=len(cells), desc="Cells", disable=not state.is_main_process) as bar:
+
+        def done(index: int, error: str | None) -> None:
+            cell = cells[index]
+            bar.update()
+            bar.set_postfix_str(str(cell))
+            if error is not None:
+                failed[cell] = error
+                if state.is_main_process:
+                    log = cell.folder / "error.txt"
+                    if not log.is_file():  # the process was killed
+                        write_text_atomically(log, error + "\n")
+                    tqdm.write(f"{cell} failed: {error} (see {log}); continuing.")
+
+        if num_jobs > 1:
+            run_in_jobs(one, cells, parts, num_jobs, done)
+        else:
+            for index, cell in enumerate(cells):
+                bar.set_postfix_str(str(cell))
+                done(index, one(cell, parts))
     return failed
 
 
-def setup_of_cell(cell: Cell) -> TrainingSetup:
-    """Return the arguments of a network's cell with its own seed and folder."""
-    args = cell.setup.training
-    args.seed = args.data_seed = cell.seed
-    args.output_dir = str(cell.folder)
-    args.disable_tqdm = True
-    cell.setup.run.seeds = None
-    return cell.setup
+def run_cell(cell: Cell, parts: Parts, *, run: Callable[[Cell, Part], None]) -> str | None:
+    """Run one cell, with its output in `log.txt`; return its error, whose traceback is in `error.txt`.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    cell.folder.mkdir(parents=True, exist_ok=True)
+    fault = cell.folder / "error.txt"
+    try:
+        part = parts[cell.fold]
+        posts = posts_of_cell(cell, part.posts)
+        with open(cell.folder / "log.txt", "a", encoding="utf-8") as log, contextlib.redirect_stdout(log):
+            run(cell, Part(posts, part.data))
+        fault.unlink(missing_ok=True)
+    except Exception as error:  # a failure of one row must not cost the others
+        if is_disk_full(error):
+            raise
+        if PartialState().is_main_process:
+            write_text_atomically(fault, traceback.format_exc())
+        return f"{type(error).__name__}: {error}"
+    finally:
+        gc.collect()
+    return None
 
 
 def posts_of_cell(cell: Cell, posts: DatasetDict) -> DatasetDict:
-    """Return the posts that a cell reads, for `"shuffled"` with permuted rationales."""
-    return shuffled_rationales(posts, cell.seed) if cell.arm == "shuffled" else posts
+    """Return the posts that a cell reads: with the row's perspectives, and for `shuffled` permuted rationales."""
+    posts = cell.row.posts(posts)
+    return shuffled_rationales(posts, cell.seed) if "shuffled" in cell.row.words else posts
 
 
 def shuffled_rationales(posts: DatasetDict, seed: int) -> DatasetDict:
@@ -255,3 +251,8 @@ def _with_rationales_of(split: Dataset, source: np.ndarray) -> Dataset:
         values = split[name][:]
         result = result.add_column(name, [values[row] for row in source], feature=split.features[name])
     return result.select_columns(split.column_names)
+
+
+def modalities_of_parts(parts: Parts) -> list[str]:
+    """List the modalities that any post has."""
+    return modalities_of(next(iter(parts.values())).posts)

@@ -3,8 +3,8 @@
 The strength of the regularization is chosen on validation (weighted F1); test is scored once.
 """
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,8 @@ from transformers import AutoModel, AutoTokenizer
 from dataset_scripts.schema import has_values
 from modeling_mpt.packing_mpt import masked_mean
 from mpt_sentiment.encoder_sources import check_encoder
-from mpt_sentiment.evaluation import evaluate_predictions, prediction_table, write_metrics, write_predictions
+from mpt_sentiment.evaluation import evaluate_predictions
+from mpt_sentiment.recipe import TrainingSetup
 from mpt_sentiment.training_checks import check_classes
 from processing_mpt.texts_mpt import TEXT_PREPROCESSING
 
@@ -115,24 +116,18 @@ def fit(features: dict[str, np.ndarray], splits: Splits) -> np.ndarray:
     return probabilities
 
 
-def tfidf_regression(splits: Splits, folder: Path, rationales: bool) -> None:
-    """Run logistic regression on TF-IDF of text and, on request, rationales, in a folder."""
-    columns = rationale_columns(splits)
-    _save(fit(tfidf(splits, ["text", *columns] if rationales else ["text"]), splits), splits["test"], folder)
+def tfidf_regression(posts: Splits, modalities: Sequence[str], setup: TrainingSetup) -> np.ndarray:
+    """Predict test posts with logistic regression on TF-IDF of texts and rationales."""
+    posts = with_prepared_texts(posts, setup.model.text_preprocessing)
+    columns = rationale_columns(posts) if "rationales" in modalities else []
+    return fit(tfidf(posts, ["text"] * ("text" in modalities) + columns), posts)
 
 
-def majority(splits: Splits, folder: Path, rationales: bool = False) -> None:
-    """Predict the most frequent label of train for every post, as a run in a folder."""
-    size = splits["train"].features["label"].num_classes
-    most_frequent = int(np.bincount(splits["train"]["label"], minlength=size).argmax())
-    _save(np.tile(np.eye(size)[most_frequent], (len(splits["test"]), 1)), splits["test"], folder)
-
-
-def _save(probabilities: np.ndarray, test: Dataset, folder: Path) -> None:
-    names = test.features["label"].names
-    table = prediction_table(test["id"], names, probabilities, test["label"])
-    write_predictions(folder / "predictions.parquet", table)
-    write_metrics(folder / "metrics.json", {"test": evaluate_predictions(probabilities, test["label"], names)})
+def majority(posts: Splits, modalities: Sequence[str], setup: TrainingSetup) -> np.ndarray:
+    """Predict the most frequent label of train for every test post."""
+    size = posts["train"].features["label"].num_classes
+    most_frequent = int(np.bincount(posts["train"]["label"], minlength=size).argmax())
+    return np.tile(np.eye(size)[most_frequent], (len(posts["test"]), 1))
 
 
 def tfidf(splits: Splits, columns: list[str]) -> dict[str, sparse.csr_matrix]:
@@ -187,5 +182,24 @@ class Embedder:
         return self.cache[name, column]
 
 
-# Baselines of a comparison by name.
-BASELINES: dict[str, Callable[[Splits, Path, bool], None]] = {"majority": majority, "tfidf": tfidf_regression}
+@dataclasses.dataclass(frozen=True)
+class Baseline:
+    """A system of comparisons without a network of its own.
+
+    Attributes:
+        predict (callable): gets train, validation and test posts, the modalities of the row, and MPT's arguments,
+            whose encoders and preparation of texts it may use. Returns probabilities of the test posts
+            `(num_posts, num_labels)`; it must be deterministic.
+        reads (`tuple[str]`): modalities that a row can have; without further words it has all but rationales.
+        rows (`tuple[str]`): its rows of a comparison of all systems, e.g. `"+rationales"`; see `mpt_sentiment.rows`.
+    """
+
+    predict: Callable[[Splits, Sequence[str], TrainingSetup], np.ndarray]
+    reads: tuple[str, ...] = ()
+    rows: tuple[str, ...] = ("",)
+
+
+BASELINES: dict[str, Baseline] = {
+    "majority": Baseline(majority),
+    "tfidf": Baseline(tfidf_regression, ("text", "rationales"), ("", "+rationales", "shuffled")),
+}

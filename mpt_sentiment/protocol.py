@@ -75,19 +75,15 @@ class Protocol:
         check_values(parser, fields, "")
         return cls(read_recipe(recipe, parser), dict(fields))
 
-    def argument(self, name: str) -> Any:
-        """Return the value of an argument; `None` if neither recipe nor user sets it."""
-        return self.fields.get(name, self.recipe.get(name))
-
     def check(self, systems: Sequence[str]) -> None:
         """Check that every field that the user gave belongs to a compared system.
 
         Raises:
             ValueError: a field that all of them lack, or that selects a system or its rationales.
         """
-        for name, chooser in (("model", "models"), ("use_rationales", "arms")):
+        for name in ("model", "use_rationales"):
             if name in self.fields:
-                raise ValueError(f"`{name}` differs between rows, which `{chooser}` selects. Leave it out.")
+                raise ValueError(f"`{name}` differs between rows: `rows` selects it. Leave it out.")
         networks = [name for name in systems if name in SYSTEMS]
         for name, value in self.fields.items():
             if networks and not any(_applies(SYSTEMS[system][0], name, value) for system in networks):

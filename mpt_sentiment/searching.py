@@ -1,4 +1,4 @@
-"""Search of hyperparameters: the same grid for every system, scored on validation alone.
+"""Search of hyperparameters: the same grid for every row, scored on validation alone.
 
 A point of the grid that finished is never trained again. The test posts are given to no model.
 """
@@ -6,7 +6,6 @@ A point of the grid that finished is never trained again. The test posts are giv
 import dataclasses
 import itertools
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,26 +14,14 @@ from accelerate import PartialState
 from datasets import Dataset, DatasetDict
 
 from dataset_scripts.output import check_writable, markdown_table, write_text_atomically
-from modeling_mpt import SYSTEMS
-from modeling_mpt.trainer_mpt import last_complete_checkpoint
-from mpt_sentiment.cells import (
-    Cell,
-    arms_of_posts,
-    check_systems,
-    make_cells,
-    posts_of_cell,
-    run_cells,
-    setup_of_cell,
-    unusable_cells,
-)
-from mpt_sentiment.evaluation import TrainingData, write_metrics
-from mpt_sentiment.evaluation.comparison import row_title
+from mpt_sentiment.cell_training import validate_cell
+from mpt_sentiment.cells import Cell, base_setups, make_cells, modalities_of_parts, refuse, run_cells
 from mpt_sentiment.evaluation.model_card import without_paths
+from mpt_sentiment.linear import BASELINES
 from mpt_sentiment.protocol import Protocol
-from mpt_sentiment.results import best_evaluation
-from mpt_sentiment.run_identity import METRICS_FILE, finished_metrics, run_settings
-from mpt_sentiment.training import build_trainer, checked
-from mpt_sentiment.training_data import as_splits, dataset_name
+from mpt_sentiment.rows import Row, expand_rows, parse_rows
+from mpt_sentiment.run_identity import METRICS_FILE, run_settings
+from mpt_sentiment.training_data import Parts, dataset_name, split_parts
 
 GRID = {"head_learning_rate": [3e-4, 1e-3], "dropout": [0.1, 0.3]}
 SEARCH_FILE = "search.json"
@@ -49,8 +36,8 @@ class SearchResult:
         metric (`str`): score on validation that chooses.
         grid (`dict[str, list]`): values of each argument.
         settings (`dict`): digests of the posts, and the training arguments that all points share.
-        rows (`list[dict]`): `system`, `arm`, `chosen` values, and `points`: each with its `values` and `validation`.
-        failed (`dict[str, str]`): error of each run that failed; its system has no chosen values.
+        rows (`list[dict]`): `row`, `fold`, `chosen` values, and `points`: each with its `values` and `validation`.
+        failed (`dict[str, str]`): error of each run that failed; its row has no chosen values.
     """
 
     seed: int
@@ -81,7 +68,7 @@ class SearchResult:
         write_text_atomically(folder / SEARCH_FILE, text + "\n")
         write_text_atomically(folder / "search.md", str(self))
 
-    def check(self, seeds: Sequence[int], data: TrainingData, protocol: Protocol) -> None:
+    def check(self, seeds: Sequence[int], parts: Parts, protocol: Protocol) -> None:
         """Check that a comparison can take the chosen values.
 
         Raises:
@@ -92,7 +79,7 @@ class SearchResult:
                 f"The search used the seed {self.seed}. A comparison needs fresh ones, e.g. `seeds` "
                 f"{' '.join(str(self.seed + step) for step in (1, 2, 3))}."
             )
-        if self.settings["data"]["split_hash"] != data.split_hash:
+        if self.settings["data"]["split_hash"] != digest_of(parts):
             raise ValueError(
                 "The search used other posts or another split, so that its validation posts may be test posts here. "
                 "Search again on these posts."
@@ -101,26 +88,25 @@ class SearchResult:
         if given:
             raise ValueError(f"`{given[0]}` is chosen by the search. Leave it out, or compare without `search`.")
 
-    def chosen(self, system: str, arm: str) -> dict[str, Any]:
-        """Return the values that were chosen for a system in an arm.
+    def chosen(self, row: Row, fold: int | None) -> dict[str, Any]:
+        """Return the values that were chosen for a row, in each fold on its own validation posts.
 
         Raises:
             ValueError: the search has none.
         """
-        for row in self.rows:
-            if (row["system"], row["arm"]) == (system, arm) and row["chosen"] is not None:
-                return row["chosen"]
+        for each in self.rows:
+            if (each["row"], each["fold"]) == (row.title, fold) and each["chosen"] is not None:
+                return each["chosen"]
         raise ValueError(
-            f"The search has no values for {row_title(system, arm)}. Search with `systems` {system} and `arms` {arm}: "
-            "what finished is kept."
+            f"The search has no values for {row.title}. Search with `rows` {row.title!r}: what finished is kept."
         )
 
-    def notes(self, cells: Sequence[Cell], posts: DatasetDict) -> list[str]:
+    def notes(self, cells: Sequence[Cell], parts: Parts) -> list[str]:
         """Describe the search in lines for the table of a comparison."""
         names = ", ".join(self.grid)
         lines = [f"{names}: chosen on validation with the seed {self.seed}, see {SEARCH_FILE}."]
-        setups = [cell.setup for cell in cells if cell.setup is not None]
-        if setups and (different := _differences(self.settings, shared_settings(setups[0], posts, self.grid))):
+        setups = [cell.setup for cell in cells if cell.is_network]
+        if setups and (different := _differences(self.settings, shared_settings(setups[0], parts, self.grid))):
             lines.append(f"The search had other settings: {', '.join(different)}.")
         return lines
 
@@ -132,8 +118,9 @@ class SearchResult:
                 f"{_words(point['values'])}: {point['validation'][self.metric]:.4f}" for point in row["points"]
             )
             chosen = "a run failed" if row["chosen"] is None else _words(row["chosen"])
-            rows.append([row_title(row["system"], row["arm"]), chosen, best and f"{abs(best):.4f}", points])
-        table = markdown_table(["System", "Chosen", f"Validation {self.metric}", "All points"], rows, "llrl")
+            fold = "" if row["fold"] is None else f", fold {row['fold']}"
+            rows.append([row["row"] + fold, chosen, best and f"{abs(best):.4f}", points])
+        table = markdown_table(["Row", "Chosen", f"Validation {self.metric}", "All points"], rows, "llrl")
         return f"# Search, seed {self.seed}\n\n{table}\n"
 
 
@@ -144,25 +131,25 @@ def search_file(path: str | Path) -> Path:
 
 def search(
     posts: Dataset | DatasetDict,
-    systems: Sequence[str] | str = "all",
+    rows: Sequence[str] | str = "all",
     *,
     output_dir: str | Path,
     seed: int = 42,
     recipe: str | Path | None = None,
-    arms: Sequence[str] | str = "all",
     grid: Mapping[str, Sequence[Any]] | None = None,
     **fields: Any,
 ) -> SearchResult:
-    """Choose hyperparameters on validation, from the same grid for every system.
+    """Choose hyperparameters on validation, from the same grid for every row.
 
-    Called again, finished runs are reused, and rows of other systems are kept.
+    Called again, finished runs are reused, and earlier rows are kept.
 
     Args:
-        posts (`Dataset` or `DatasetDict`): see `mpt_sentiment.train`. Test posts are not scored.
-        systems (sequence of `str`, or `"all"`): names of systems; the linear baselines need no search.
+        posts (`Dataset` or `DatasetDict`): see `mpt_sentiment.train`. Test posts are not scored. A `Dataset` with
+            `split="folds"` is searched in each fold, on the fold's validation posts.
+        rows (sequence of `str`, or `str`): see `mpt_sentiment.compare`; the linear baselines need no search.
         output_dir (`str` or `Path`): folder of `search.json`, `search.md` and the runs.
         seed (`int`, defaults to 42): seed of all runs. A comparison with the result must use others.
-        recipe, arms: see `mpt_sentiment.compare`.
+        recipe: see `mpt_sentiment.compare`.
         grid (mapping, *optional*): values of each argument, in all combinations. By default `head_learning_rate` 3e-4
             and 1e-3, `dropout` 0.1 and 0.3.
         fields: as of `mpt_sentiment.train`.
@@ -171,53 +158,60 @@ def search(
         [`SearchResult`].
 
     Raises:
-        ValueError: an unknown system, arm or field, posts that cannot be trained on, or a folder with another search.
+        ValueError: an unknown row or field, posts that cannot be trained on, or a folder with another search.
     """
-    splits, data = as_splits(posts)
-    protocol = Protocol.of_fields(recipe, dataset_name(splits), {"output_dir": str(output_dir)} | fields)
-    return run_search(systems, arms, seed, GRID if grid is None else grid, protocol, splits, data, Path(output_dir))
+    name = dataset_name({"posts": posts} if isinstance(posts, Dataset) else posts)
+    protocol = Protocol.of_fields(recipe, name, {"output_dir": str(output_dir)} | fields)
+    parts = split_parts(posts, protocol.setup("mpt", name, {}).data)
+    return run_search(rows, seed, GRID if grid is None else grid, protocol, parts, Path(output_dir))
 
 
 def run_search(
-    systems: Sequence[str] | str,
-    arms: Sequence[str] | str,
+    rows: Sequence[str] | str,
     seed: int,
     grid: Mapping[str, Sequence[Any]],
     protocol: Protocol,
-    posts: DatasetDict,
-    data: TrainingData,
+    parts: Parts,
     output_dir: Path,
 ) -> SearchResult:
-    """Train every point of the grid for every system, and write the result.
+    """Train every point of the grid for every row, and write the result.
 
     Args:
-        systems, arms, seed, grid: see [`search`].
+        rows, seed, grid: see [`search`].
         protocol ([`Protocol`]): arguments of all systems.
-        posts (`DatasetDict`): train, validation and test; test is only part of the runs' identity.
-        data ([`TrainingData`]): account of the posts.
+        parts ([`Parts`]): posts of each fold; test is only part of the runs' identity.
         output_dir (`Path`): folder of the results.
     """
-    networks, arms = check_networks(systems), arms_of_posts(arms, posts)
+    parsed, posts = parse_rows(rows), next(iter(parts.values())).posts
+    name = dataset_name(posts)
+    base = base_setups(protocol, name)
+    networks = networks_among(expand_rows(parsed, posts, base))
     check_grid(grid)
-    protocol.check(networks)
+    protocol.check([row.system for row in networks])
     check_writable(output_dir)
-    folder, points = output_dir / "search", grid_points(grid)
-    cells = make_cells(networks, arms, [seed], protocol, dataset_name(posts), folder, lambda system, arm: points)
+    points = grid_points(grid)
+    present, folder = modalities_of_parts(parts), output_dir / "search"
+    cells, refused = make_cells(
+        networks, list(parts), [seed], protocol, name, present, folder, lambda row, fold: points
+    )
+    if not cells:
+        title, error = next(iter(refused.items()))
+        raise ValueError(f"No row can be searched. {title}: {error}")
     metric = (cells[0].setup.training.metric_for_best_model or "loss").removeprefix("eval_")
-    result = SearchResult(seed, metric, {**grid}, shared_settings(cells[0].setup, posts, grid), [], {})
+    result = SearchResult(seed, metric, {**grid}, shared_settings(cells[0].setup, parts, grid), [], {})
     overwrite = cells[0].setup.run.overwrite
     earlier_rows(result, output_dir, overwrite=overwrite)
-    failed = unusable_cells(cells, posts)
-    failed |= run_cells([cell for cell in cells if cell not in failed], lambda cell: validate_cell(cell, posts, data))
-    earlier = earlier_rows(result, output_dir, overwrite=overwrite)  # another process may have searched other systems
-    rows = {(row["system"], row["arm"]): row for row in earlier}
-    groups: dict[tuple[str, str], list[Cell]] = {}
+    usable, refused = refuse(cells, parts, refused)
+    failed = run_cells(usable, validate_cell, parts, base("mpt").run.jobs)
+    earlier = earlier_rows(result, output_dir, overwrite=overwrite)  # another process may have searched other rows
+    found = {(row["row"], row["fold"]): row for row in earlier}
+    groups: dict[tuple[str, int | None], list[Cell]] = {}
     for cell in cells:
-        groups.setdefault((cell.system, cell.arm), []).append(cell)
-    rows |= {key: row_of(group, failed, metric) for key, group in groups.items()}
-    result = dataclasses.replace(
-        result, rows=list(rows.values()), failed={str(cell): error for cell, error in failed.items()}
-    )
+        groups.setdefault((cell.row.title, cell.fold), []).append(cell)
+    failed |= {cell: refused[cell.row.title] for cell in cells if cell.row.title in refused}
+    found |= {key: row_of(group, failed, metric) for key, group in groups.items()}
+    errors = {str(cell): error for cell, error in failed.items()}
+    result = dataclasses.replace(result, rows=list(found.values()), failed=refused | errors)
     state = PartialState()
     if state.is_main_process:
         result.write(output_dir)
@@ -226,13 +220,13 @@ def run_search(
     return result
 
 
-def check_networks(systems: Sequence[str] | str) -> list[str]:
-    """Return the networks among the named systems.
+def networks_among(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows of networks, as they are trained.
 
     Raises:
-        ValueError: an unknown name, or no network.
+        ValueError: there is none.
     """
-    networks = [name for name in check_systems(systems) if name in SYSTEMS]
+    networks = list(dict.fromkeys(row.trained for row in rows if row.system not in BASELINES))
     if not networks:
         raise ValueError("The linear baselines choose their regularization on validation; name a network to search.")
     return networks
@@ -251,27 +245,8 @@ def grid_points(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
     return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
 
 
-def validate_cell(cell: Cell, posts: DatasetDict, data: TrainingData) -> None:
-    """Train a point of the grid unless its metrics exist, and write its best validation scores."""
-    posts = posts_of_cell(cell, posts)
-    setup = checked(setup_of_cell(cell), posts)
-    args = setup.training
-    settings = run_settings(setup, posts) | {"seed": cell.seed}
-    if finished_metrics(cell.folder, settings, overwrite=setup.run.overwrite, save=args.should_save) is not None:
-        return
-    trainer = build_trainer(setup, DatasetDict({name: posts[name] for name in ("train", "validation")}), data, args)
-    trainer.train(resume_from_checkpoint=last_complete_checkpoint(cell.folder))
-    if trainer.is_world_process_zero():
-        validation = best_evaluation(trainer.state.log_history, args)
-        scores = {name.removeprefix("eval_"): value for name, value in validation.items()}
-        write_metrics(cell.folder / METRICS_FILE, {"validation": scores, "updates": trainer.state.global_step})
-        for checkpoint in cell.folder.glob("checkpoint-*"):
-            shutil.rmtree(checkpoint)
-    args.distributed_state.wait_for_everyone()
-
-
 def row_of(cells: Sequence[Cell], failed: Mapping[Cell, str], metric: str) -> dict[str, Any]:
-    """Build the row of a system in an arm; a failed point leaves it without chosen values."""
+    """Build the result of a row in a fold; a failed point leaves it without chosen values."""
     points = []
     for cell in cells:
         if cell not in failed:
@@ -279,11 +254,11 @@ def row_of(cells: Sequence[Cell], failed: Mapping[Cell, str], metric: str) -> di
             points.append({"values": cell.values, "validation": metrics["validation"]})
     complete = len(points) == len(cells)
     chosen = max(points, key=lambda point: _score(point, metric))["values"] if complete else None
-    return {"system": cells[0].system, "arm": cells[0].arm, "chosen": chosen, "points": points}
+    return {"row": cells[0].row.title, "fold": cells[0].fold, "chosen": chosen, "points": points}
 
 
 def earlier_rows(result: SearchResult, output_dir: Path, *, overwrite: bool) -> list[dict[str, Any]]:
-    """Return the rows of an earlier search in the folder, if it was the same for other systems.
+    """Return the rows of an earlier search in the folder, if it was the same for other rows.
 
     Raises:
         ValueError: it had another seed, grid or settings.
@@ -301,9 +276,15 @@ def earlier_rows(result: SearchResult, output_dir: Path, *, overwrite: bool) -> 
     return earlier.rows
 
 
-def shared_settings(setup: Any, posts: DatasetDict, grid: Mapping[str, Any]) -> dict[str, Any]:
+def digest_of(parts: Parts) -> str:
+    """Return the hash of the split, of several folds joined."""
+    return "+".join(part.data.split_hash for part in parts.values())
+
+
+def shared_settings(setup: Any, parts: Parts, grid: Mapping[str, Any]) -> dict[str, Any]:
     """Collect the settings of all points: digests of the posts, and training arguments."""
-    settings = run_settings(setup, posts)
+    settings = run_settings(setup, next(iter(parts.values())).posts)
+    settings["data"]["split_hash"] = digest_of(parts)
     training = {name: value for name, value in settings["training"].items() if name not in grid}
     return json.loads(without_paths(json.dumps({"data": settings["data"], "training": training})))
 

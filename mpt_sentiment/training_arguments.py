@@ -138,7 +138,13 @@ class RunArguments:
 
     seeds: list[int] | None = argument("Repeat with these seeds, each in OUTPUT_DIR/seed-N, and aggregate.")
     overwrite: bool = argument("Start again in an output_dir that holds a run, instead of resuming it.", False)
+    jobs: int = argument("Processes that train folds, rows and seeds side by side; they share the cores.", 1)
+    keep_models: bool = argument(
+        "Also save model, card and figures of every run of a comparison or cross-validation.", False
+    )
 
     def __post_init__(self) -> None:
         if self.seeds is not None and len(set(self.seeds)) != max(len(self.seeds), 1):
             raise ValueError(f"--seeds must be at least one, all distinct, got {self.seeds}.")
+        if self.jobs < 1:
+            raise ValueError(f"--jobs must be at least 1, got {self.jobs}.")

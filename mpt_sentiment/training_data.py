@@ -1,9 +1,10 @@
 """Posts of a run, loaded and split, and their description for results and card."""
 
 import collections
+import dataclasses
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from datasets import ClassLabel, Dataset, DatasetDict
 
@@ -12,7 +13,15 @@ from dataset_scripts.reading.option_names import load_call, option, option_name
 from dataset_scripts.reading.report import BuildReport
 from dataset_scripts.registry import FACTS
 from dataset_scripts.schema import has_values
-from dataset_scripts.splits import DEFAULT_PROTOCOL, SPLITS, check_labels, complete_splits, labelled_posts
+from dataset_scripts.splits import (
+    DEFAULT_PROTOCOL,
+    SPLITS,
+    check_labels,
+    complete_splits,
+    folds_of,
+    labelled_posts,
+    split_folds,
+)
 from mpt_sentiment.arguments import DataArguments
 from mpt_sentiment.evaluation import TrainingData
 
@@ -22,11 +31,24 @@ AS_GIVEN = "as given"
 _NAMES = {"mpt_sample": "sample"}  # the column `source` of the sample: the name of its loader
 
 
-def load_splits(args: DataArguments) -> tuple[DatasetDict, TrainingData]:
-    """Load posts and split them, unless they come as train, validation and test.
+class Part(NamedTuple):
+    """Posts of one split into train, validation and test.
 
-    Returns:
-        The posts, and the account of them for results and card.
+    Attributes:
+        posts (`DatasetDict`): train, validation and test.
+        data ([`TrainingData`]): account of them.
+    """
+
+    posts: DatasetDict
+    data: TrainingData
+
+
+# The index of each fold and its posts; `None` for posts that are split once.
+Parts = Mapping[int | None, Part]
+
+
+def load_parts(args: DataArguments) -> Parts:
+    """Load posts and split them, with the protocol `"folds"` once per fold.
 
     Raises:
         ValueError: faults of the data, or a dataset with other splits of its own.
@@ -35,27 +57,68 @@ def load_splits(args: DataArguments) -> tuple[DatasetDict, TrainingData]:
         args.dataset, args.data_dir, rationales=args.rationales, on_error=args.on_error, **args.dataset_options
     )
     if isinstance(posts, DatasetDict):
-        warn_of_unused_split(posts, args.split, args.split_options)
-        parts = {name: labelled_posts(part, args.on_error, report, split=name) for name, part in posts.items()}
-        return given_splits(DatasetDict(parts), args.split_seed, report)
-    posts = labelled_posts(posts, args.on_error, report)
-    protocol = args.split or DEFAULT_PROTOCOL
-    splits = split_posts(posts, protocol, args.split_seed, **args.split_options)
-    return splits, describe_posts(splits, protocol=protocol, split_seed=args.split_seed, report=report)
+        posts = DatasetDict(
+            {name: labelled_posts(part, args.on_error, report, split=name) for name, part in posts.items()}
+        )
+    else:
+        posts = labelled_posts(posts, args.on_error, report)
+    return split_parts(posts, args, report)
 
 
-def as_splits(posts: Dataset | DatasetDict) -> tuple[DatasetDict, TrainingData]:
-    """Split a `Dataset` by the default protocol; complete the splits of a `DatasetDict`."""
+def split_parts(posts: Dataset | DatasetDict, args: DataArguments, report: BuildReport | None = None) -> Parts:
+    """Split posts as the arguments say; complete the splits of a `DatasetDict`.
+
+    Raises:
+        ValueError: `posts` is neither, or cannot be trained on.
+    """
     if isinstance(posts, DatasetDict):
-        return given_splits(posts)
+        warn_of_unused_split(posts, args.split, args.split_options)
+        return {None: Part(*given_splits(posts, args.split_seed, report))}
     if not isinstance(posts, Dataset):
         raise ValueError(
             f"`posts` must be a Dataset or DatasetDict, got a {type(posts).__name__}. `mpt.load_posts` loads them "
             "from a table, a dataset or the Hub."
         )
-    seed = DataArguments().split_seed
-    splits = split_posts(posts, seed=seed)
-    return splits, describe_posts(splits, protocol=DEFAULT_PROTOCOL, split_seed=seed)
+    protocol, seed, options = args.split or DEFAULT_PROTOCOL, args.split_seed, args.split_options
+    if protocol != "folds":
+        splits: dict[int | None, DatasetDict] = {None: split_posts(posts, protocol, seed, **options)}
+    else:
+        others = {name: value for name, value in options.items() if name != "fold"}
+        splits = {**split_folds(posts, seed, folds=folds_of(options), **others)}
+    return {
+        fold: Part(
+            split,
+            describe_posts(
+                split,
+                protocol=protocol if fold is None else f"{protocol}, fold {fold}",
+                split_seed=seed,
+                report=report,
+            ),
+        )
+        for fold, split in splits.items()
+    }
+
+
+def load_splits(args: DataArguments) -> tuple[DatasetDict, TrainingData]:
+    """Load posts and split them once; `"folds"` without a number is its fold 0.
+
+    Returns:
+        The posts, and the account of them for results and card.
+
+    Raises:
+        ValueError: faults of the data, or a dataset with other splits of its own.
+    """
+    if args.split == "folds":
+        args = dataclasses.replace(args, split_options={"fold": 0} | args.split_options)
+    parts = load_parts(args)
+    if len(parts) > 1:
+        raise ValueError("This command reads one fold: name one number with `fold`.")
+    return next(iter(parts.values()))
+
+
+def as_splits(posts: Dataset | DatasetDict) -> tuple[DatasetDict, TrainingData]:
+    """Split a `Dataset` by the default protocol; complete the splits of a `DatasetDict`."""
+    return split_parts(posts, DataArguments())[None]
 
 
 def given_splits(

@@ -25,7 +25,7 @@ print(result.pipeline({"text": "what a day", "image": posts["test"][0]["image"]}
 answers = mpt.generate_rationales(posts["test"], "rationales", engine="fake")
 mpt.predict("outputs/mine", posts["test"], "predictions.parquet")
 table = mpt.compare(
-    posts, ["majority", "bert"], seeds=[1], output_dir="outputs/comparison", num_train_epochs=1, arms=["without"]
+    posts, ["majority", "bert"], seeds=[1], output_dir="outputs/comparison", num_train_epochs=1
 )
 print(table)
 """
@@ -77,5 +77,5 @@ def test_the_console_script_trains_predicts_and_compares(installed, tmp_path):
     run([script, "train", *small, "--output_dir", "mine"], tmp_path)
     assert json.loads((tmp_path / "mine" / "metrics.json").read_text())["test"]["num_posts"] > 0
     assert "probabilities" in run([script, "predict", "mine", "--text", "what a day", "--device", "cpu"], tmp_path)
-    run([script, "compare", *small, "--models", "majority", "tfidf", "--output_dir", "compared"], tmp_path)
+    run([script, "compare", *small, "--rows", "majority", "tfidf", "--output_dir", "compared"], tmp_path)
     assert (tmp_path / "compared" / "comparison.md").is_file()

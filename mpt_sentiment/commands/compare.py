@@ -1,39 +1,38 @@
-"""Command `compare`: train several systems on the same posts and tabulate them.
+"""Command `compare`: train systems and ablations on the same posts and tabulate them.
 
-    mpt-sentiment compare comparison --data_dir MVSA_Single --rationales rationales.jsonl \\
-        --models all --seeds 1 2 3
+    mpt-sentiment compare comparison --data_dir MVSA_Single --rationales rationales.jsonl --split folds \\
+        --rows floors mpt "mpt -rationales" "mpt shuffled" "mvan +rationales" --seeds 1 2 3 --jobs 2
 
 Each system has the structure, sizes, losses and dropout of its own recipe; the recipe that is named here, and then the
-command line, set all else alike.
+command line, set all else alike. The same command resumes an interrupted comparison, run by run.
 """
 
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-
-from datasets import DatasetDict
+from typing import Any
 
 from mpt_sentiment.arguments import argument, make_parser
-from mpt_sentiment.cells import KNOWN_SYSTEMS, check_arms, check_systems
 from mpt_sentiment.commands.logs import set_up_logging
 from mpt_sentiment.comparing import run_comparison
-from mpt_sentiment.evaluation import TrainingData
-from mpt_sentiment.evaluation.comparison import ARMS
 from mpt_sentiment.protocol import Protocol
 from mpt_sentiment.recipe import TRAINING_CLASSES, TrainingSetup
-from mpt_sentiment.training_data import load_splits
+from mpt_sentiment.rows import KNOWN_SYSTEMS, LISTS, parse_rows
+from mpt_sentiment.training_data import Parts, load_parts
 
 DESCRIPTION = "Train several systems on the same posts and tabulate them. [RECIPE] is that of all systems."
+ROWS_HELP = (
+    f"{', '.join(LISTS)}, or systems ({', '.join(KNOWN_SYSTEMS)}) with what differs from them, each row in quotes: "
+    "'mpt -rationales' 'mpt shuffled' 'mpt -mlcl' 'mpt dropout=0.3' 'mvan +rationales' 'mvan words' 'mpt ensemble'."
+)
 
 
 @dataclasses.dataclass
 class CompareArguments:
-    """Systems of a comparison. All other arguments are those of `train`."""
+    """Rows of a comparison. All other arguments are those of `train`."""
 
-    models: list[str] = argument(f"Systems to compare: all, or some of {', '.join(KNOWN_SYSTEMS)}.", ["all"])
-    arms: list[str] = argument(
-        f"Rows of each system: all, or some of {', '.join(ARMS)} (rationales of other posts; static words).", ["all"]
-    )
+    rows: list[str] = argument(ROWS_HELP, ["all"])
+    reference: str | None = argument("Row that the others are tested against; by default mpt, else the best.")
     search: str | None = argument("Result of `mpt-sentiment search` (file or folder), whose values each row takes.")
 
 
@@ -46,24 +45,37 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         ValueError: unusable arguments, recipe or posts, or no cell finished.
     """
-    if {"-h", "--help"} & {*argv}:
-        make_parser([CompareArguments, *TRAINING_CLASSES], "compare", DESCRIPTION).print_help()
+    parsed = parse_with_rows(CompareArguments, argv, "compare", DESCRIPTION)
+    if parsed is None:
         return 0
-    parser = make_parser([CompareArguments], "compare", add_help=False)
-    args, rest = parser.parse_args_into_dataclasses(list(argv), return_remaining_strings=True)
-    check_systems(args.models)
-    check_arms(args.arms)
-    set_up_logging()
-    protocol = Protocol.of_command(rest, "compare")
-    common, posts, data = load_posts_of(protocol)
+    args, protocol = parsed
+    common, parts = load_posts_of(protocol)
     seeds = common.run.seeds or [common.training.seed]
     output_dir = Path(common.training.output_dir)
-    result = run_comparison(args.models, args.arms, seeds, protocol, posts, data, output_dir, args.search)
+    result = run_comparison(args.rows, seeds, protocol, parts, output_dir, args.search, args.reference)
     return 1 if result.failed else 0
 
 
-def load_posts_of(protocol: Protocol) -> tuple[TrainingSetup, DatasetDict, TrainingData]:
+def parse_with_rows(
+    arguments: type, argv: Sequence[str], command: str, description: str
+) -> tuple[Any, Protocol] | None:
+    """Parse a command with rows of its own and the arguments of training; `None` if it only shows its help.
+
+    Raises:
+        ValueError: an unknown row or argument, or an unusable value.
+    """
+    if {"-h", "--help"} & {*argv}:
+        make_parser([arguments, *TRAINING_CLASSES], command, description).print_help()
+        return None
+    parser = make_parser([arguments], command, add_help=False)
+    args, rest = parser.parse_args_into_dataclasses(list(argv), return_remaining_strings=True)
+    parse_rows(args.rows)  # before the posts are read
+    set_up_logging()
+    return args, Protocol.of_command(rest, command)
+
+
+def load_posts_of(protocol: Protocol) -> tuple[TrainingSetup, Parts]:
     """Load the posts of a protocol, with the arguments that are the same for all systems."""
     common = protocol.setup("mpt", "", {})
     with common.training.main_process_first(desc="building the dataset"):
-        return common, *load_splits(common.data)
+        return common, load_parts(common.data)

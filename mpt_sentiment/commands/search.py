@@ -1,8 +1,8 @@
 """Command `search`: choose hyperparameters of systems on validation, from one grid.
 
-    mpt-sentiment search comparison --data_dir MVSA_Single --rationales rationales.jsonl --models all \\
+    mpt-sentiment search comparison --data_dir MVSA_Single --rationales rationales.jsonl --rows all \\
         --output_dir outputs/comparison
-    mpt-sentiment compare comparison --data_dir MVSA_Single --rationales rationales.jsonl --models all \\
+    mpt-sentiment compare comparison --data_dir MVSA_Single --rationales rationales.jsonl --rows all \\
         --output_dir outputs/comparison --search outputs/comparison --seeds 1 2 3
 
 Test posts are not scored. The same command resumes a search; rows of other systems in the folder are kept.
@@ -12,24 +12,18 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from mpt_sentiment.arguments import JSON, argument, make_parser
-from mpt_sentiment.cells import KNOWN_SYSTEMS, check_arms
-from mpt_sentiment.commands.compare import load_posts_of
-from mpt_sentiment.commands.logs import set_up_logging
-from mpt_sentiment.evaluation.comparison import ARMS
-from mpt_sentiment.protocol import Protocol
-from mpt_sentiment.recipe import TRAINING_CLASSES
-from mpt_sentiment.searching import GRID, check_grid, check_networks, run_search
+from mpt_sentiment.arguments import JSON, argument
+from mpt_sentiment.commands.compare import ROWS_HELP, load_posts_of, parse_with_rows
+from mpt_sentiment.searching import GRID, check_grid, run_search
 
 DESCRIPTION = "Choose hyperparameters on validation, from the same grid for every system. [RECIPE] is that of compare."
 
 
 @dataclasses.dataclass
 class SearchArguments:
-    """Systems and grid of a search. All other arguments are those of `train`."""
+    """Rows and grid of a search. All other arguments are those of `train`."""
 
-    models: list[str] = argument(f"Systems to search: all, or some of {', '.join(KNOWN_SYSTEMS)}.", ["all"])
-    arms: list[str] = argument(f"Rows of each system: all, or some of {', '.join(ARMS)}.", ["all"])
+    rows: list[str] = argument(ROWS_HELP, ["all"])
     grid: JSON = argument("Values of each argument (JSON), in all combinations.", GRID)
 
 
@@ -42,20 +36,14 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         ValueError: unusable arguments, recipe or posts, or a folder with another search.
     """
-    if {"-h", "--help"} & {*argv}:
-        make_parser([SearchArguments, *TRAINING_CLASSES], "search", DESCRIPTION).print_help()
+    parsed = parse_with_rows(SearchArguments, argv, "search", DESCRIPTION)
+    if parsed is None:
         return 0
-    parser = make_parser([SearchArguments], "search", add_help=False)
-    args, rest = parser.parse_args_into_dataclasses(list(argv), return_remaining_strings=True)
-    check_networks(args.models)
-    check_arms(args.arms)
+    args, protocol = parsed
     check_grid(args.grid)
-    set_up_logging()
-    protocol = Protocol.of_command(rest, "search")
-    common, posts, data = load_posts_of(protocol)
+    common, parts = load_posts_of(protocol)
     if common.run.seeds:
         raise ValueError("A search has one seed: --seed N. --seeds are those of the comparison.")
     output_dir = Path(common.training.output_dir)
-    seed = common.training.seed
-    result = run_search(args.models, args.arms, seed, args.grid, protocol, posts, data, output_dir)
+    result = run_search(args.rows, common.training.seed, args.grid, protocol, parts, output_dir)
     return 1 if result.failed else 0

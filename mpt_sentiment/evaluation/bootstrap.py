@@ -32,9 +32,16 @@ def resample_confusion(confusion: np.ndarray, num_resamples: int, seed: int) -> 
 
 
 def resampled_scores(
-    labels: np.ndarray, systems: Sequence[np.ndarray], num_classes: int, num_resamples: int, seed: int
+    labels: np.ndarray,
+    systems: Sequence[np.ndarray],
+    num_classes: int,
+    num_resamples: int,
+    seed: int,
+    groups: np.ndarray | None = None,
 ) -> list[dict[str, np.ndarray]]:
     """Score several systems on the same bootstrap samples of the posts.
+
+    With groups, whole groups are drawn: posts that are duplicates of one another are not independent.
 
     Args:
         labels (`np.ndarray` of shape `(num_posts,)`): true class indices.
@@ -42,21 +49,25 @@ def resampled_scores(
         num_classes (`int`): number of classes.
         num_resamples (`int`): number of samples.
         seed (`int`): seed of the draw.
+        groups (`np.ndarray` of shape `(num_posts,)`, *optional*): group of each post, numbered from 0.
 
     Returns:
         For each system: name of the score → mean over its runs, of shape `(num_resamples,)`.
     """
-    num_posts, rng = len(labels), np.random.default_rng(seed)
-    one_hot = [
-        ((labels * num_classes + predictions)[..., None] == np.arange(num_classes**2)).astype(np.float32)
-        for predictions in systems
-    ]
+    groups = np.arange(len(labels)) if groups is None else groups
+    num_groups, rng = int(groups.max()) + 1, np.random.default_rng(seed)
+    counted = []  # of each system: posts of each group in each cell of the confusion matrix
+    for predictions in systems:
+        cells = np.zeros((len(predictions), num_groups, num_classes**2), dtype=np.float32)
+        for run, predicted in zip(cells, predictions, strict=True):
+            np.add.at(run, (groups, labels * num_classes + predicted), 1)
+        counted.append(cells)
     chunks: list[list[dict[str, np.ndarray]]] = [[] for _ in systems]
     for start in range(0, num_resamples, CHUNK):
         size = min(CHUNK, num_resamples - start)
         # float32 is exact for these counts, and its matrix product is faster than that of integers.
-        counts = rng.multinomial(num_posts, np.full(num_posts, 1 / num_posts), size).astype(np.float32)
-        for scores, cells in zip(chunks, one_hot, strict=True):
+        counts = rng.multinomial(num_groups, np.full(num_groups, 1 / num_groups), size).astype(np.float32)
+        for scores, cells in zip(chunks, counted, strict=True):
             confusion = np.stack([counts @ run for run in cells]).reshape(-1, size, num_classes, num_classes)
             scores.append({name: values.mean(axis=0) for name, values in overall_scores(confusion).items()})
     return [{name: np.concatenate([chunk[name] for chunk in scores]) for name in SCORES} for scores in chunks]
@@ -81,6 +92,19 @@ def paired_p_value(resampled_a: np.ndarray, resampled_b: np.ndarray) -> float:
     differences = np.round(resampled_a - resampled_b, 12)  # equal scores must count as a tie
     tail = min(np.sum(differences <= 0), np.sum(differences >= 0))
     return float(min(1.0, 2 * (tail + 1) / (len(differences) + 1)))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Correct p-values for their number by Holm's step-down method.
+
+    The probability of one false rejection or more among all of them stays below the level (Holm, *A Simple
+    Sequentially Rejective Multiple Test Procedure*, 1979).
+    """
+    values = np.asarray(p_values, dtype=float)
+    order = np.argsort(values)
+    corrected = np.empty_like(values)
+    corrected[order] = np.minimum(1, np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1)))
+    return corrected.tolist()
 
 
 def paired_bootstrap(

@@ -53,10 +53,14 @@ ROWS = [
     train("unknown type of encoder", '--text_config {"model_type":"brt"}', "`text_config`", "Did you mean 'bert'"),
     train("options that are no object", "--split_options [1]", "split_options", "JSON object"),
     train("repeated seeds", "--seeds 1 1", "--seeds", "distinct"),
-    BadInput("unknown system to compare", ["compare", "--models", "brt"], ("brt", "Did you mean 'bert'")),
-    BadInput("unknown arm to compare", ["compare", "--arms", "shufled"], ("'shufled'", "Did you mean 'shuffled'")),
-    BadInput("unknown arm to search", ["search", "--arms", "both"], ("'both'", "without, with, shuffled, words")),
-    BadInput("search of a linear baseline", ["search", "--models", "tfidf"], ("linear baselines", "name a network")),
+    train("fold that does not exist", ["--split", "folds", "--split_options", '{"fold": 10}'], "`fold`", "0 to 9"),
+    train("jobs without folds", "--jobs 2", "--split folds"),
+    BadInput("unknown system to compare", ["compare", "--rows", "brt"], ("brt", "Did you mean 'bert'")),
+    BadInput("unknown list of rows", ["compare", "--rows", "ablation"], ("'ablation'", "Did you mean 'ablations'")),
+    BadInput("unknown word of a row", ["compare", "--rows", "mpt shufled"], ("'shufled'", "Did you mean 'shuffled'")),
+    BadInput("unknown field of a row", ["search", "--rows", "mpt droput=0"], ("'droput'", "Did you mean 'dropout'")),
+    BadInput("row twice", ["compare", "--rows", "mpt", "mpt +rationales"], ("'mpt'", "given twice")),
+    BadInput("search of a linear baseline", ["search", "--rows", "tfidf"], ("linear baselines", "name a network")),
     BadInput("grid of single values", ["search", "--grid", '{"dropout": 0.1}'], ("`grid`", "lists of values")),
     train("no patience", "--early_stopping_patience 0", "`early_stopping_patience` must be at least 1"),
     # Recipes.
@@ -73,7 +77,7 @@ ROWS = [
     # Places of results.
     output("results of train in a file", "train", "--output_dir", IN_FILE),
     output("results of build-dataset in a file", "build-dataset", "sample", "--output_dir", IN_FILE),
-    output("results of compare in a file", "compare", "--models", "majority", "--output_dir", IN_FILE),
+    output("results of compare in a file", "compare", "--rows", "majority", "--output_dir", IN_FILE),
     output("predictions in a file", "predict", MODEL, "--file", f"{FOLDER}/table.csv", "--output", f"{IN_FILE}.csv"),
     train("results in a folder of the system", "--output_dir /proc/none", "`output_dir` /proc/none cannot be written"),
     BadInput(

@@ -48,7 +48,7 @@ def test_a_field_that_a_system_lacks_is_left_out_for_it():
     assert protocol.setup("mgnns", "mvsa_single", {}).model.visual_provider == "cnn_grid"
     with pytest.raises(ValueError, match="`num_hops` 3 applies to none of the systems bert"):
         protocol.check(["bert", "majority"])
-    with pytest.raises(ValueError, match="`use_rationales` differs between rows, which `arms` selects"):
+    with pytest.raises(ValueError, match="`use_rationales` differs between rows: `rows` selects it"):
         Protocol.of_fields("comparison", "mvsa_single", {"use_rationales": True}).check(["itin"])
     with pytest.raises(ValueError, match="Unknown field 'num_hop'.*Did you mean 'num_hops'"):
         Protocol.of_fields("comparison", "mvsa_single", {"num_hop": 3})
