@@ -112,6 +112,7 @@ USAGES = {
     "compare": "compare [RECIPE]",
     "search": "search [RECIPE]",
     "serve": "serve FOLDER",
+    "demo": "demo FOLDER",
     "predict": "predict FOLDER [SOURCE …]",
     "build-dataset": "build-dataset NAME",
 }

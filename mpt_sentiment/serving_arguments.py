@@ -56,3 +56,29 @@ def is_loopback(host: str) -> bool:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:  # a name
         return False
+
+
+@dataclasses.dataclass
+class DemoArguments:
+    """Address of the demo, and the server that writes rationales.
+
+    Raises:
+        ValueError: a port out of range, or options that exclude each other.
+    """
+
+    host: str = argument("Address; 0.0.0.0 shows the demo to everyone who reaches this machine.", "127.0.0.1")
+    port: int = argument("Port; 0 for any free one.", 7860)
+    device: str | None = argument("E.g. cpu or cuda:1; by default an accelerator if there is one.")
+    endpoint: str | None = argument("Server that writes rationales; without it they are written by hand.")
+    rationale_model: str | None = argument("Name of the model of --endpoint; default as in generate-rationales.")
+    api_key_env: str | None = argument("Name of the environment variable with the key of --endpoint.")
+    space: str | None = argument("Folder to write for a Space of the Hub, instead of starting the demo.")
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port < 65536:
+            raise ValueError(f"--port must be between 0 and 65535, got {self.port}.")
+        given = [name for name in ("rationale_model", "api_key_env") if getattr(self, name) is not None]
+        if given and self.endpoint is None:
+            raise ValueError(f"--{given[0]} needs --endpoint, the address of the server that writes rationales.")
+        if self.space is not None and self.endpoint is not None:
+            raise ValueError("--space and --endpoint exclude each other: in a Space, rationales are written by hand.")

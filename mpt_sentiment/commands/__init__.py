@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("train", "train a system on posts, test it once, save model, card and metrics"),
     "predict": ("predict", "label one post, or any number of posts, with a trained model"),
     "serve": ("serve", "answer posts over HTTP with a trained model"),
+    "demo": ("demo", "classify posts with a trained model in a browser, or make a Space of it"),
     "search": ("search", "choose hyperparameters of systems on validation, for a comparison"),
     "compare": ("compare", "train several systems on the same posts and tabulate them"),
     "linear": ("linear", "score the linear baselines and the majority label"),

@@ -1,13 +1,10 @@
 """Server of a model until it is stopped."""
 
-import contextlib
-import socket
 from pathlib import Path
-
-import uvicorn
 
 from mpt_sentiment.predicting import load_pipeline
 from mpt_sentiment.serving.app import create_app
+from mpt_sentiment.serving.sockets import address, listening_socket, run_until_stopped
 from mpt_sentiment.serving_arguments import ServeArguments
 
 
@@ -24,27 +21,6 @@ def serve(folder: str | Path, args: ServeArguments | None = None) -> None:
     args = args or ServeArguments()
     with listening_socket(args.host, args.port) as sock:
         app = create_app(load_pipeline(folder, args.device), args)
-        host = f"[{args.host}]" if ":" in args.host else args.host
-        config = uvicorn.Config(
-            app, log_level="warning", access_log=False, timeout_graceful_shutdown=int(args.timeout) + 1
-        )
-        print(f"Serving {folder} at http://{host}:{sock.getsockname()[1]}, documented at /docs", flush=True)
-        with contextlib.suppress(KeyboardInterrupt):  # uvicorn repeats the signal after its end
-            uvicorn.Server(config).run(sockets=[sock])
-    print("Stopped; every request in work was answered.", flush=True)
-
-
-def listening_socket(host: str, port: int) -> socket.socket:
-    """Open the socket of a server.
-
-    Raises:
-        ValueError: an address in use, or none of this machine.
-    """
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
-        return socket.create_server((host, port), family=family, backlog=2048)
-    except OSError as error:
-        raise ValueError(
-            f"Cannot listen at {host}, port {port}: {error.strerror}. Choose another --port (0 for any free one) or "
-            "--host."
-        ) from None
+        print(f"Serving {folder} at {address(sock)}, documented at /docs", flush=True)
+        run_until_stopped(app, sock, args.timeout)
+    print("Stopped.", flush=True)

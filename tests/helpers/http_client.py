@@ -13,7 +13,7 @@ import uvicorn
 
 from helpers import tiny_processor
 from mpt_sentiment.serving.app import create_app
-from mpt_sentiment.serving.running import listening_socket
+from mpt_sentiment.serving.sockets import listening_socket
 from mpt_sentiment.serving_arguments import ServeArguments
 
 JSON = {"Content-Type": "application/json"}

@@ -1,0 +1,1 @@
+"""Demo of a trained model in a browser (extra `demo`)."""

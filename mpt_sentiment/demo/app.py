@@ -1,0 +1,119 @@
+"""Page that classifies a post with a saved model. The command `demo` runs it, and a Space of the Hub."""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from PIL import Image
+from transformers import pipeline
+
+MAX_TEXT_LENGTH = 20_000
+MAX_PIXELS = 50_000_000
+MAX_FILE_SIZE = "16mb"
+# Fonts of the system: the default theme requests fonts of another server.
+THEME = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+
+
+class Picture(gr.Image):
+    """Image whose file is opened by the pipeline, which says why a file is no image."""
+
+    is_template = True  # the browser shows it as a gr.Image
+
+    def preprocess(self, payload: Any) -> str | None:
+        return None if payload is None else payload.path
+
+
+def create_page(
+    pipe: Any, write_rationales: Callable[[str | None, bytes | None], Awaitable[dict[str, str]]] | None = None
+) -> gr.Blocks:
+    """Create the page of a model.
+
+    Args:
+        pipe ([`MPTPipeline`]): model and processor.
+        write_rationales (*optional*): returns rationales by perspective of a text and the content of an image. With
+            it, the page has a button that fills in the rationales.
+    """
+    perspectives = pipe.processor.perspectives
+    reads = pipe.model.config.modalities
+
+    def classify(image: str | None, text: str | None, *rationales: str | None) -> tuple[Any, ...]:
+        texts = dict(zip(perspectives, rationales, strict=True))
+        post = {"text": text, "image": read_image(image), "rationales": texts if any(texts.values()) else None}
+        try:
+            result = pipe(post)
+        except ValueError as error:
+            raise gr.Error(str(error), title="This post cannot be read", print_exception=False) from None
+        modalities, weights = result["modality_weights"], result["perspective_weights"]
+        return (
+            result["scores"],
+            gr.Label(value=modalities, visible=modalities is not None),
+            gr.Label(value=weights, visible=weights is not None),
+        )
+
+    async def write(image: str | None, text: str | None) -> list[str]:
+        try:
+            written = await write_rationales(text, read_image(image))
+        except ValueError as error:
+            raise gr.Error(str(error), title="No rationales were written", print_exception=False) from None
+        return [written[name] for name in perspectives]
+
+    with gr.Blocks(title="Sentiment of a post", analytics_enabled=False) as page:
+        gr.Markdown("# Sentiment of a post\nAn image, a text, or both.")
+        with gr.Row():
+            with gr.Column(min_width=300):
+                image = Picture(
+                    label="Image", type="filepath", sources=["upload", "clipboard"], height=280,
+                    visible="image" in reads,
+                )  # fmt: skip
+                text = gr.Textbox(label="Text", lines=3, max_length=MAX_TEXT_LENGTH, visible="text" in reads)
+                with gr.Accordion("Rationales (optional)", open=False, visible="rationales" in reads):
+                    boxes = [
+                        gr.Textbox(label=name, lines=2, max_length=MAX_TEXT_LENGTH, elem_id=f"rationale-{index}")
+                        for index, name in enumerate(perspectives)
+                    ]
+                    if write_rationales is not None:
+                        writing = gr.Button("Write them", size="sm")
+                        writing.click(write, [image, text], boxes, api_name=False)
+                button = gr.Button("Classify", variant="primary")
+            with gr.Column(min_width=300):
+                scores = gr.Label(label="Label and probabilities", elem_id="scores")
+                modality_weights = gr.Label(
+                    label="Weights of the modalities", show_heading=False, elem_id="modalities"
+                )
+                perspective_weights = gr.Label(
+                    label="Weights of the rationales", show_heading=False, visible=False, elem_id="perspectives"
+                )
+                gr.Markdown("Weights show what the network mixed. They do not explain a prediction.")
+        button.click(
+            classify, [image, text, *boxes], [scores, modality_weights, perspective_weights], api_name="classify"
+        )
+    return page
+
+
+def read_image(path: str | None) -> bytes | None:
+    """Read an uploaded file, unless it has too many pixels.
+
+    Raises:
+        gr.Error: it has.
+    """
+    if path is None:
+        return None
+    try:
+        with Image.open(path) as opened:
+            pixels = opened.width * opened.height
+    except Image.DecompressionBombError:
+        pixels = MAX_PIXELS + 1
+    except Exception:  # damaged: the pipeline opens it again, and says what it is
+        pixels = 0
+    if pixels > MAX_PIXELS:
+        raise gr.Error(
+            f"It has more than {MAX_PIXELS:,} pixels.", title="The image is too large", print_exception=False
+        )
+    return Path(path).read_bytes()
+
+
+if __name__ == "__main__":  # in a Space, with the model beside this file
+    model = Path(__file__).with_name("model")
+    loaded = pipeline("multimodal-sentiment", model=str(model), trust_remote_code=True)
+    create_page(loaded).launch(theme=THEME, max_file_size=MAX_FILE_SIZE, show_error=False)
