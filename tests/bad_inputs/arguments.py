@@ -53,7 +53,7 @@ ROWS = [
     train("unknown type of encoder", '--text_config {"model_type":"brt"}', "`text_config`", "Did you mean 'bert'"),
     train("options that are no object", "--split_options [1]", "split_options", "JSON object"),
     train("repeated seeds", "--seeds 1 1", "--seeds", "distinct"),
-    train("fold that does not exist", ["--split", "folds", "--split_options", '{"fold": 10}'], "`fold`", "0 to 9"),
+    train("fold that does not exist", '--split folds --split_options {"fold":10}', "fold", "0 to 9"),
     train("jobs without folds", "--jobs 2", "--split folds"),
     BadInput("unknown system to compare", ["compare", "--rows", "brt"], ("brt", "Did you mean 'bert'")),
     BadInput("unknown list of rows", ["compare", "--rows", "ablation"], ("'ablation'", "Did you mean 'ablations'")),
