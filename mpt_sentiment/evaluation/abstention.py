@@ -78,7 +78,7 @@ def choose_threshold(
         target_precision (`float`): above 0, at most 1.
 
     Returns:
-        The threshold, or `None` if none reaches the target.
+        The threshold, 0 if the accuracy on all posts reaches the target, or `None` if no threshold does.
 
     Raises:
         ValueError: The target is not a precision.
@@ -86,6 +86,7 @@ def choose_threshold(
     if not 0 < target_precision <= 1:
         raise ValueError(f"`target_precision` must be above 0 and at most 1, got {target_precision}.")
     thresholds, _, risks = risk_coverage(probabilities, labels)
+    thresholds[-1] = 0.0  # answers every post, those below the lowest confidence seen here too
     reached = np.flatnonzero(1 - risks >= target_precision - 1e-9)
     return float(thresholds[reached[-1]]) if reached.size else None
 

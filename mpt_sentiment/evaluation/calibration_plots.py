@@ -66,7 +66,15 @@ def plot_risk_coverage(
         figure, axes = figure_with_axes(5.6, 4.4)
         for name, (coverages, risks), style in zip(names, curves.values(), itertools.cycle(STYLES), strict=False):
             colour, _, line = style
-            axes.step([0, *coverages], [risks[0], *risks], where="pre", color=colour, linestyle=line, label=name)
+            axes.step(
+                [0, *coverages],
+                [risks[0], *risks],
+                where="pre",
+                color=colour,
+                linestyle=line,
+                label=name,
+                clip_on=False,
+            )
         axes.axvline(COVERAGE, color=GREY, linestyle="--", linewidth=1, label=f"{COVERAGE:.0%} of the posts")
         axes.set_xlim(0, 1.01)
         axes.set_ylim(bottom=0)

@@ -68,6 +68,27 @@ def test_results_are_those_of_the_model(pipe):
     assert list(result["modality_weights"].values()) == pytest.approx(output.modality_weights[0].tolist(), abs=1e-6)
 
 
+def test_the_temperature_changes_probabilities_and_no_label_and_can_be_left_out():
+    pipe = pipeline(calibration_temperature=4.0)
+    posts = [{"text": text} for text in SENTENCES]
+    batch = pipe.processor(text=SENTENCES)
+    with torch.no_grad():
+        logits = pipe.model(**batch).logits  # raw
+    for temperature, results in ((4.0, pipe(posts)), (1.0, pipe(posts, calibrated=False))):
+        expected = (logits / temperature).softmax(-1)
+        for result, row in zip(results, expected.tolist(), strict=True):
+            assert list(result["scores"].values()) == pytest.approx(row, abs=1e-5)
+            assert result["score"] == max(result["scores"].values()) == result["scores"][result["label"]]
+    assert [result["label"] for result in pipe(posts)] == [
+        pipe.model.config.id2label[i] for i in logits.argmax(-1).tolist()
+    ]
+    chosen = MPTPipeline(model=pipe.model, processor=pipe.processor, device="cpu", calibrated=False)
+    assert chosen(posts[0]) == pipe(posts[0], calibrated=False) != pipe(posts[0])
+    uncalibrated = pipe(posts[0], calibrated=False)
+    del pipe.model.config.calibration_temperature  # a folder saved before the field existed
+    assert pipe(posts[0]) == uncalibrated
+
+
 def test_absent_parts_get_no_weight(pipe):
     text, picture, rationale = pipe(POSTS[1:4])
     assert list(text["modality_weights"].values()) == [1, 0, 0]

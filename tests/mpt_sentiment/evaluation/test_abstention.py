@@ -36,7 +36,7 @@ def test_the_order_of_the_posts_changes_nothing():
 
 
 def test_the_threshold_answers_as_many_posts_as_the_target_allows():
-    assert choose_threshold(POSTS, LABELS, 0.6) == 0.6  # all posts
+    assert choose_threshold(POSTS, LABELS, 0.6) == 0  # all posts, and others of lower confidence
     assert choose_threshold(POSTS, LABELS, 0.95) == 0.9
     assert choose_threshold(POSTS, 1 - np.array(LABELS), 0.9) is None
     assert scores_of_answered(POSTS, LABELS, 0.9) == {"posts": 1, "coverage": 0.2, "accuracy": 1.0}
