@@ -12,6 +12,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 import torch
+from transformers.utils.logging import disable_progress_bar
 
 from dataset_scripts.output import is_disk_full
 
@@ -98,6 +99,7 @@ def serve(connection: Connection, run: Run, shared: Any, threads: int, level: in
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
     logging.basicConfig(level=level, format="%(message)s")
     torch.set_num_threads(threads)
+    disable_progress_bar()  # of loading weights, once per task
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
             task = connection.recv()

@@ -31,7 +31,7 @@ from modeling_mpt.trainer_mpt import MPTTrainingArguments
 from mpt_sentiment.arguments import make_parser
 from mpt_sentiment.evaluation.published import published
 from mpt_sentiment.linear import BASELINES
-from mpt_sentiment.recipe import TrainingSetup, check_values
+from mpt_sentiment.recipe import COMMON_ENDINGS, TrainingSetup, check_values
 from mpt_sentiment.training_arguments import LoraArguments, ModelArguments
 from mpt_sentiment.training_data import modalities_of
 
@@ -49,6 +49,7 @@ _OWN_WORDS = {
     "seed": "Use --seeds.",
     "data_seed": "Use --seeds.",
     "feature_store": "It is the same for all rows.",
+    "feature_store_dtype": "It is the same for all rows.",
 }
 
 
@@ -268,7 +269,10 @@ def parse_value(system: str, name: str, text: str, row: str) -> Any:
         raise ValueError(f"{row!r}: `{name}` cannot be a field of a row. {_OWN_WORDS[name]}")
     parser = _parser()
     actions = {action.dest: action for action in parser._actions}
-    known = [*SYSTEMS[system][0].field_names(), *(field for field in actions if field != "perspectives")]
+    of_configurations = {
+        field.name for field in dataclasses.fields(ModelArguments) if not field.name.endswith(COMMON_ENDINGS)
+    }
+    known = [*SYSTEMS[system][0].field_names(), *(field for field in actions if field not in of_configurations)]
     if name not in known:
         raise ValueError(f"{row!r}: unknown field {name!r}.{did_you_mean(name, known)}")
     if name in actions and actions[name].nargs in ("+", "*") and not isinstance(value, list):

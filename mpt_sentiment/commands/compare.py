@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from transformers.utils.logging import disable_progress_bar
+
 from mpt_sentiment.arguments import argument, make_parser
 from mpt_sentiment.commands.logs import set_up_logging
 from mpt_sentiment.comparing import run_comparison
@@ -71,6 +73,7 @@ def parse_with_rows(
     args, rest = parser.parse_args_into_dataclasses(list(argv), return_remaining_strings=True)
     parse_rows(args.rows)  # before the posts are read
     set_up_logging()
+    disable_progress_bar()  # of loading weights, once per run
     return args, Protocol.of_command(rest, command)
 
 

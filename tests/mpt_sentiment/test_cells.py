@@ -1,19 +1,26 @@
-"""Cells of comparisons: arms of the systems, and rationales that are shuffled between posts."""
+"""Cells of comparisons: their folders and arguments, and rationales that are shuffled between posts."""
 
 import collections
 
-import pytest
-
 import mpt_sentiment as mpt
-from mpt_sentiment.cells import ARMS, KNOWN_SYSTEMS, STATIC_WORDS, arm_fields, has_arm, make_cells, shuffled_rationales
+from mpt_sentiment.cells import make_cells, posts_of_cell, shuffled_rationales
 from mpt_sentiment.protocol import Protocol
+from mpt_sentiment.rows import parse_row
 
 POSTS = mpt.split_posts(mpt.load_posts("sample", num_posts=60, seed=3))
 RATIONALES = [name for name in POSTS["train"].column_names if name.startswith("rationale_")]
+PROTOCOL = Protocol.of_fields("sample", "sample", {})
 
 
 def rationales(split):
     return list(zip(*(split[name] for name in RATIONALES), strict=True))
+
+
+def cells(folder, rows, folds=(None,), seeds=(1,), **options):
+    modalities = ["text", "image", "rationales"]
+    return make_cells(
+        [parse_row(row) for row in rows], folds, seeds, PROTOCOL, "sample", modalities, folder, **options
+    )
 
 
 def test_shuffled_rationales_are_those_of_another_post_of_the_same_split():
@@ -28,32 +35,38 @@ def test_shuffled_rationales_are_those_of_another_post_of_the_same_split():
         assert all(place[row] != {i} for i, row in enumerate(after))
 
 
-def test_the_seed_determines_the_order_of_shuffled_rationales():
+def test_the_seed_determines_the_order_of_shuffled_rationales(tmp_path):
     one, same, other = (rationales(shuffled_rationales(POSTS, seed)["train"]) for seed in (1, 1, 2))
     assert one == same != other
+    plain, shuffled = cells(tmp_path, ["mpt", "mpt shuffled"], seeds=[2])[0]
+    assert rationales(posts_of_cell(shuffled, POSTS)["train"]) == other
+    assert posts_of_cell(plain, POSTS) is POSTS
 
 
-def test_every_system_that_reads_rationales_has_the_shuffled_arm():
-    for name in KNOWN_SYSTEMS:
-        assert has_arm(name, "without") and has_arm(name, "with") == has_arm(name, "shuffled")
-    assert not has_arm("bert", "with") and has_arm("tfidf", "shuffled") and not has_arm("majority", "with")
-    assert [name for name in KNOWN_SYSTEMS if has_arm(name, "words")] == list(STATIC_WORDS)
+def test_cells_are_listed_seed_by_seed_and_a_linear_baseline_once(tmp_path):
+    made, refused = cells(tmp_path, ["tfidf", "mpt -mlcl"], folds=[0, 3], seeds=[1, 2])
+    names = [
+        "tfidf/fold-0/seed-1",
+        "tfidf/fold-3/seed-1",
+        *(f"mpt_-mlcl/fold-{f}/seed-{s}" for s in (1, 2) for f in (0, 3)),
+    ]
+    assert [cell.folder.relative_to(tmp_path).as_posix() for cell in made] == names and not refused
+    assert [str(cell) for cell in made][2] == "mpt -mlcl, fold 0, seed 1"
+    assert len({id(cell.setup) for cell in made}) == 2  # built once per row
+    own = made[-1].own_setup()
+    assert (own.training.seed, own.training.data_seed) == (2, 2) and own.training.output_dir == str(made[-1].folder)
+    assert made[-1].setup.training.output_dir != own.training.output_dir and own.model.loss_weight_mlcl == 0
 
 
-@pytest.mark.parametrize("system", STATIC_WORDS)
-def test_a_memory_network_reads_encoder_states_in_all_arms_but_that_of_static_words(system, tmp_path):
-    cells = make_cells([system], list(ARMS), [1], Protocol.of_fields("sample", "sample", {}), "sample", tmp_path)
-    read = {cell.arm: (cell.setup.model.use_rationales, cell.setup.model.text_provider) for cell in cells}
-    assert read == {
-        "without": (False, "encoder"),
-        "with": (True, "encoder"),
-        "shuffled": (True, "encoder"),
-        "words": (False, "embeddings"),
-    }
+def test_a_row_that_is_refused_does_not_cost_the_others(tmp_path):
+    made, refused = cells(tmp_path, ["mpt", "mpt -sknet -lstm", "bert optim=nothing"], seeds=[1, 2])
+    assert [cell.row.title for cell in made] == ["mpt", "mpt"]
+    assert refused["mpt -sknet -lstm"] == "nothing is left without sknet, lstm"
+    assert "nothing" in refused["bert optim=nothing"]
 
 
-def test_the_arm_decides_about_the_rationales_of_mpt_and_the_user_about_its_other_modalities():
-    assert arm_fields("mpt", "without") == {"modalities": ["text", "image"]} and arm_fields("mpt", "with") == {}
-    for modalities in (["image"], ["image", "rationales"]):
-        assert arm_fields("mpt", "without", modalities) == {"modalities": ["image"]}
-        assert arm_fields("mpt", "shuffled", modalities) == {"modalities": ["image", "rationales"]}
+def test_values_of_a_search_are_fields_and_names_of_folders(tmp_path):
+    points = [{"dropout": 0.1}, {"dropout": 0.3}]
+    made, _ = cells(tmp_path, ["bert"], points=lambda row, fold: points)
+    assert [cell.setup.model.dropout for cell in made] == [0.1, 0.3]
+    assert [cell.folder.name for cell in made] == ["seed-1,dropout=0.1", "seed-1,dropout=0.3"]
