@@ -8,18 +8,18 @@ import numpy as np
 import torch
 from accelerate import PartialState
 from datasets import Dataset, DatasetDict
-from scipy.special import softmax
 from torch import nn
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import ProgressCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import SaveStrategy
 
 from modeling_mpt.trainer_mpt import MPTTrainer
 from mpt_sentiment.cells import Cell
 from mpt_sentiment.evaluation import TrainingData, prediction_table, write_metrics, write_predictions
+from mpt_sentiment.evaluation.calibration import scaled
 from mpt_sentiment.evaluation.scores import confusion_matrix, overall_scores
 from mpt_sentiment.linear import BASELINES
 from mpt_sentiment.recipe import TrainingSetup
-from mpt_sentiment.results import best_evaluation, count_parameters
+from mpt_sentiment.results import best_evaluation, calibrate, count_parameters, logits_of
 from mpt_sentiment.run_identity import METRICS_FILE, digests_of, finished_metrics, run_settings
 from mpt_sentiment.training import build_trainer, checked, train_runs
 from mpt_sentiment.training_data import Part
@@ -65,7 +65,9 @@ def evaluate_cell(cell: Cell, part: Part) -> None:
     if cell.setup.run.keep_models and cell.is_network:
         if not (cell.folder / "config.json").is_file():  # it may have finished without keeping its model
             (cell.folder / METRICS_FILE).unlink(missing_ok=True)
-        train_runs(cell.own_setup(), *part)
+        setup = cell.own_setup()
+        setup.training.disable_tqdm = True
+        train_runs(setup, *part)
         return
     setup, settings = prepared(cell, part.posts)
     if settings is None:
@@ -81,9 +83,9 @@ def evaluate_cell(cell: Cell, part: Part) -> None:
     trainer, speed = trained(setup, part.posts, part.data)
     config = trainer.accelerator.unwrap_model(trainer.model).config
     ignored = [name for name in config.keys_to_ignore_at_inference if name not in config.weights_returned]
+    note = calibrate(config, trainer.predict(part.posts["validation"], ignore_keys=ignored))
     prediction = trainer.predict(test, ignore_keys=ignored)
     if trainer.is_world_process_zero():
-        logits = prediction.predictions[0] if isinstance(prediction.predictions, tuple) else prediction.predictions
         model = trainer.accelerator.unwrap_model(trainer.model)
         parameters, trainable = count_parameters(model)
         system = {
@@ -100,8 +102,10 @@ def evaluate_cell(cell: Cell, part: Part) -> None:
             "updates": trainer.state.global_step,
             "optimizer": str(trainer.args.optim.value),
             "train_posts_per_second": speed,
+            "temperature": config.calibration_temperature,
+            "temperature_note": note,
         }
-        write_tested(cell.folder, softmax(logits.astype(np.float64), axis=-1), test, names, facts)
+        write_tested(cell.folder, scaled(logits_of(prediction), config.calibration_temperature), test, names, facts)
     trainer.accelerator.wait_for_everyone()
 
 
@@ -156,6 +160,7 @@ def trained(setup: TrainingSetup, posts: DatasetDict, data: TrainingData) -> tup
     trainer = build_trainer(setup, posts, data, args)
     if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
         raise ValueError("Weights that are split between processes need checkpoints: add --keep_models true.")
+    trainer.remove_callback(ProgressCallback)  # one bar counts the cells; that of the feature store is shown
     best = BestWeights()
     if keeps_best:
         trainer.add_callback(best)

@@ -64,7 +64,6 @@ class Cell:
         setup.training, setup.run = copy.copy(setup.training), copy.copy(setup.run)
         setup.training.seed = setup.training.data_seed = self.seed
         setup.training.output_dir = str(self.folder)
-        setup.training.disable_tqdm = True
         setup.run.seeds = None
         return setup
 
