@@ -20,6 +20,8 @@ _FROM_WORKER = re.compile(
 _RESUMED = ("train", "compare", "predict", "build-dataset", "generate-rationales", "zero-shot")
 _LESS_MEMORY = {
     "predict": "Lower --batch_size.",
+    "serve": "Lower --max_batch_size.",
+    "explain": "Lower --batch_size.",
     "linear": "Lower --max_length.",
     **dict.fromkeys(
         ("train", "compare"),

@@ -1,5 +1,6 @@
 """Page that classifies a post with a saved model. The command `demo` runs it, and a Space of the Hub."""
 
+import html
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,6 @@ MAX_PIXELS = 50_000_000
 MAX_FILE_SIZE = "16mb"
 # Fonts of the system: the default theme requests fonts of another server.
 THEME = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
-
-
-class Picture(gr.Image):
-    """Image whose file is opened by the pipeline, which says why a file is no image."""
-
-    is_template = True  # the browser shows it as a gr.Image
-
-    def preprocess(self, payload: Any) -> str | None:
-        return None if payload is None else payload.path
 
 
 def create_page(
@@ -43,7 +35,7 @@ def create_page(
         try:
             result = pipe(post)
         except ValueError as error:
-            raise gr.Error(str(error), title="This post cannot be read", print_exception=False) from None
+            raise gr.Error(html.escape(str(error)), print_exception=False) from None
         modalities, weights = result["modality_weights"], result["perspective_weights"]
         return (
             result["scores"],
@@ -55,17 +47,18 @@ def create_page(
         try:
             written = await write_rationales(text, read_image(image))
         except ValueError as error:
-            raise gr.Error(str(error), title="No rationales were written", print_exception=False) from None
+            raise gr.Error(html.escape(str(error)), print_exception=False) from None
         return [written[name] for name in perspectives]
 
     with gr.Blocks(title="Sentiment of a post", analytics_enabled=False) as page:
         gr.Markdown("# Sentiment of a post\nAn image, a text, or both.")
         with gr.Row():
             with gr.Column(min_width=300):
-                image = Picture(
+                image = gr.Image(
                     label="Image", type="filepath", sources=["upload", "clipboard"], height=280,
                     visible="image" in reads,
                 )  # fmt: skip
+                image.preprocess = uploaded_file
                 text = gr.Textbox(label="Text", lines=3, max_length=MAX_TEXT_LENGTH, visible="text" in reads)
                 with gr.Accordion("Rationales (optional)", open=False, visible="rationales" in reads):
                     boxes = [
@@ -91,6 +84,11 @@ def create_page(
     return page
 
 
+def uploaded_file(upload: Any) -> str | None:
+    """Return the path of an upload. gr.Image would open it, and show no reason where it is no image."""
+    return None if upload is None else upload.path
+
+
 def read_image(path: str | None) -> bytes | None:
     """Read an uploaded file, unless it has too many pixels.
 
@@ -107,9 +105,7 @@ def read_image(path: str | None) -> bytes | None:
     except Exception:  # damaged: the pipeline opens it again, and says what it is
         pixels = 0
     if pixels > MAX_PIXELS:
-        raise gr.Error(
-            f"It has more than {MAX_PIXELS:,} pixels.", title="The image is too large", print_exception=False
-        )
+        raise gr.Error(f"The image has more than {MAX_PIXELS:,} pixels.", print_exception=False)
     return Path(path).read_bytes()
 
 
