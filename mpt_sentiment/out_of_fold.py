@@ -1,5 +1,6 @@
 """Predictions of all posts out of fold: one table, with the groups of duplicates."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from datasets import Dataset, concatenate_datasets
 
 from dataset_scripts.duplicates import group_ids
 from dataset_scripts.splits import groups_in
+from mpt_sentiment.run_identity import METRICS_FILE
 from mpt_sentiment.training_data import Parts
 
 
@@ -39,19 +41,22 @@ def out_of_fold_table(runs: Sequence[tuple[str, int, int | None, Path]]) -> pa.T
         runs (sequence): title of the row, seed, fold and `predictions.parquet` of each run.
 
     Returns:
-        Columns `id`, `fold` (null for posts that are split once), `row`, `seed`, `label`, `prediction` and
-        `probability_{label}`.
+        Columns `id`, `fold` (null for posts that are split once), `row`, `seed`, `temperature` (with which the
+        probabilities were calibrated on the fold's validation posts; null for systems without), `label`,
+        `prediction` and `probability_{label}`.
     """
     tables = []
     for row, seed, fold, path in runs:
         table = pa.parquet.read_table(path)
         kept = [name for name in table.column_names if not name.startswith("weight_")]
         size = len(table)
+        temperature = json.loads((path.parent / METRICS_FILE).read_text(encoding="utf-8")).get("temperature")
         columns = {
             "id": table["id"],
             "fold": pa.array([fold] * size, pa.int64()),
             "row": pa.array([row] * size, pa.string()),
             "seed": pa.array([seed] * size, pa.int64()),
+            "temperature": pa.array([temperature] * size, pa.float64()),
         }
         tables.append(pa.table(columns | {name: table[name] for name in kept if name != "id"}))
     return pa.concat_tables(tables)

@@ -60,7 +60,7 @@ def calibrate(config: Any, validation: PredictionOutput) -> str | None:
     Returns:
         The reason if no temperature could be fitted; the temperature is then 1.
     """
-    config.calibration_temperature, note = validation_temperature(_logits(validation), validation.label_ids)
+    config.calibration_temperature, note = validation_temperature(logits_of(validation), validation.label_ids)
     if note is not None:
         logger.warning("The probabilities are not calibrated: %s.", note)
     return note
@@ -97,7 +97,7 @@ def write_results(
     config, test = model.config, posts["test"]
     names = list(config.id2label.values())
     scored = {
-        split: (scaled(_logits(output), config.calibration_temperature), output.label_ids)
+        split: (scaled(logits_of(output), config.calibration_temperature), output.label_ids)
         for split, output in outputs.items()
     }
     groups = group_ids(test, groups_in(test, None))
@@ -105,7 +105,7 @@ def write_results(
     evaluation = best_evaluation(trainer.state.log_history, trainer.args)
     results = {
         "test": evaluate_predictions(*scored["test"], names, groups=groups),
-        "uncalibrated": calibration_report(scaled(_logits(outputs["test"]), 1.0), outputs["test"].label_ids, groups),
+        "uncalibrated": calibration_report(scaled(logits_of(outputs["test"]), 1.0), outputs["test"].label_ids, groups),
         "temperature": config.calibration_temperature,
         "temperature_note": temperature_note,
         "validation_posts": len(posts["validation"]),
@@ -200,7 +200,8 @@ def scores_line(metrics: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def _logits(output: PredictionOutput) -> np.ndarray:
+def logits_of(output: PredictionOutput) -> np.ndarray:
+    """Return the logits `(num_posts, num_labels)` among the outputs of a model."""
     return output.predictions[0] if isinstance(output.predictions, tuple) else output.predictions
 
 

@@ -6,6 +6,7 @@ import logging
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute
+from scipy.special import softmax
 
 PROBABILITY = "probability_"
 
@@ -29,7 +30,7 @@ class ScoredPosts:
     probabilities: np.ndarray
 
 
-def scored_posts(table: pa.Table, row: str | None = None) -> ScoredPosts:
+def scored_posts(table: pa.Table, row: str | None = None, *, calibrated: bool = True) -> ScoredPosts:
     """Read posts, labels and probabilities of one system, averaged over its seeds.
 
     Posts without label are left out and counted in the log.
@@ -37,6 +38,7 @@ def scored_posts(table: pa.Table, row: str | None = None) -> ScoredPosts:
     Args:
         table (`pa.Table`): predictions of a run, or the out-of-fold predictions of a comparison.
         row (`str`, *optional*): system of a comparison, needed if the table has several.
+        calibrated (`bool`, defaults to `True`): `False` undoes the temperatures of out-of-fold predictions.
 
     Raises:
         ValueError: several systems or an unknown one, no probabilities, a label that is no class of the model, or no
@@ -64,8 +66,13 @@ def scored_posts(table: pa.Table, row: str | None = None) -> ScoredPosts:
     if (labels[places] != indices).any():
         contradicted = labelled["id"][int(np.argmax(labels[places] != indices))].as_py()
         raise ValueError(f"The post {contradicted!r} has different labels in the predictions.")
+    values = np.stack([labelled[f"{PROBABILITY}{name}"].to_numpy() for name in label_names], axis=1)
+    if not calibrated and "temperature" in labelled.column_names:
+        temperatures = pa.compute.fill_null(labelled["temperature"], 1.0).to_numpy()[:, None]
+        with np.errstate(divide="ignore"):  # the logarithm of 0 is that of an impossible class
+            values = softmax(np.log(values) * temperatures, axis=1)
     sums = np.zeros((len(place_of), len(label_names)))
-    np.add.at(sums, places, np.stack([labelled[f"{PROBABILITY}{name}"].to_numpy() for name in label_names], axis=1))
+    np.add.at(sums, places, values)
     return ScoredPosts([*place_of], label_names, labels, sums / np.bincount(places)[:, None])
 
 

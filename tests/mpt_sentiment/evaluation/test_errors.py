@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from datasets import Dataset
+from scipy.special import softmax
 
 from dataset_scripts.schema import features, post_row
 from mpt_sentiment.evaluation.errors import error_markdown, error_table
@@ -90,6 +91,16 @@ def test_probabilities_are_averaged_over_seeds_and_posts_without_label_are_left_
     assert scored.ids == ["p0", "p1", "p2", "p3", "p4"] and scored.labels.tolist() == LABELS
     assert scored.probabilities[1] == pytest.approx([0.45, 0.1, 0.45])
     assert scored_posts(predictions(labels=[0, None, 1, 2, 0])).ids == ["p0", "p2", "p3", "p4"]
+
+
+def test_the_temperature_of_each_fold_can_be_undone():
+    logits = np.random.default_rng(0).normal(size=(5, 3))
+    temperatures = [2.0, 2.0, 0.5, None, None]
+    divisors = np.array([[2.0], [2.0], [0.5], [1.0], [1.0]])
+    table = prediction_table([f"p{number}" for number in range(5)], NAMES, softmax(logits / divisors, axis=1), LABELS)
+    table = table.append_column("temperature", pa.array(temperatures))
+    assert scored_posts(table).probabilities == pytest.approx(softmax(logits / divisors, axis=1))
+    assert scored_posts(table, calibrated=False).probabilities == pytest.approx(softmax(logits, axis=1))
 
 
 @pytest.mark.parametrize(
