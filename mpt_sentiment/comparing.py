@@ -224,6 +224,7 @@ def _ensemble_table(
         "fold": pa.array([folds[post_id] for post_id in ids], pa.int64()),
         "row": pa.array([row.title] * len(ids), pa.string()),
         "seed": pa.array([None] * len(ids), pa.int64()),
+        "temperature": pa.array([None] * len(ids), pa.float64()),
     }
     columns |= {name: own[name] for name in own.column_names}
     return pa.table({name: columns[name] for name in table.column_names})
