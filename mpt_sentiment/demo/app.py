@@ -1,4 +1,4 @@
-"""Page that classifies a post with a saved model. The command `demo` runs it, and a Space of the Hub."""
+"""Page that classifies a post, for the command `demo` and for a Space of the Hub."""
 
 import html
 from collections.abc import Awaitable, Callable
@@ -85,7 +85,10 @@ def create_page(
 
 
 def uploaded_file(upload: Any) -> str | None:
-    """Return the path of an upload. gr.Image would open it, and show no reason where it is no image."""
+    """Return the path of an uploaded file.
+
+    gr.Image would open it, and show no reason where it is no image.
+    """
     return None if upload is None else upload.path
 
 
@@ -109,7 +112,7 @@ def read_image(path: str | None) -> bytes | None:
     return Path(path).read_bytes()
 
 
-if __name__ == "__main__":  # in a Space, with the model beside this file
+if __name__ == "__main__":  # in a Space, which has the model in the same folder
     model = Path(__file__).with_name("model")
     loaded = pipeline("multimodal-sentiment", model=str(model), trust_remote_code=True)
     create_page(loaded).launch(theme=THEME, max_file_size=MAX_FILE_SIZE, show_error=False)

@@ -40,9 +40,10 @@ class Slots:
 
 
 class Batcher:
-    """Collector of items into batches: one batch is computed, the next one is what arrived meanwhile.
+    """Collector of items into batches.
 
-    An item waits for no other: the first is computed alone, and batches grow with the load.
+    While one batch is computed, the next one is what arrives. An item waits for no other: the first is
+    computed alone, and batches grow with the load.
 
     Args:
         compute: results of a list of items; runs in a thread of its own, one call at a time.

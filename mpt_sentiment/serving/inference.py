@@ -18,7 +18,7 @@ OUTPUTS = ("logits", "modality_weights", "modality_mask", "perspective_weights")
 
 
 class Predictor:
-    """Computation of a pipeline in two steps, so that threads prepare posts while the model runs.
+    """Pipeline in two steps, so that threads prepare posts while the model runs.
 
     Args:
         pipe ([`MPTPipeline`]): model and processor.
@@ -63,7 +63,7 @@ class Predictor:
             raise RequestError(422, field, str(error)) from None
 
     def predict(self, prepared: Sequence[BatchFeature]) -> list[dict[str, Any]]:
-        """Classify prepared posts in one forward pass; the results are those of [`MPTPipeline`]."""
+        """Classify prepared posts in one forward pass, with the results of [`MPTPipeline`]."""
         batch = stack(prepared, self.pipe.processor.tokenizer.pad_token_id or 0)
         with torch.inference_mode():
             output = self.pipe.model(**{name: value.to(self.pipe.device) for name, value in batch.items()})
@@ -83,7 +83,9 @@ class Predictor:
 
 
 def stack(prepared: Sequence[BatchFeature], padding: int = 0) -> dict[str, torch.Tensor]:
-    """Stack batches of one post, padded on the right; what a post lacks has a mask of zeros.
+    """Stack batches of one post, padded on the right.
+
+    What a post lacks has a mask of zeros.
 
     Args:
         prepared (sequence of [`BatchFeature`]): of one post each.

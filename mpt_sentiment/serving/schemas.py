@@ -66,7 +66,7 @@ def check_post(values: Any) -> Post:
 
 
 def request_body(perspectives: Sequence[str]) -> dict[str, Any]:
-    """Describe the body of a request for OpenAPI, with examples for a model of these perspectives."""
+    """Describe the body of a request for OpenAPI, with examples for these perspectives."""
     post = Post.model_json_schema()
     example = {
         "text": "What a day at the sea",

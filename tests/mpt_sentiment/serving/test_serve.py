@@ -1,4 +1,4 @@
-"""Command `serve` as a process: start, refusals, the signal that stops it, and thousands of requests."""
+"""Command `serve` as a process: refusals, the end by a signal, thousands of requests."""
 
 import contextlib
 import json
@@ -118,7 +118,7 @@ def test_the_documented_requests_are_answered(pipe, tmp_path):
 
 
 def requests_with_answers(pipe):
-    """Return good and broken requests: body, headers, and status with the label or the field of the answer."""
+    """Return good and broken requests: body, headers, status, and label or field."""
     good, broken = [], []
     for index, text in enumerate(["rain", "what a good day at the sea", "the bus leaves at ten", "a missed train"]):
         content = picture((60 * index, 90, 200), (200, 150), ("PNG", "JPEG")[index % 2])
