@@ -82,6 +82,11 @@ class Shards:
         return self.folder / (name + SUFFIX)
 
     @property
+    def entries(self) -> int:
+        """Number of stored contents."""
+        return sum(map(len, self._keys))
+
+    @property
     def size(self) -> int:
         """Bytes of all shards on disk."""
         return sum(self.path(name).stat().st_size for name in self.names)

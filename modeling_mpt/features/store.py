@@ -4,7 +4,8 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -188,22 +189,38 @@ class FeatureStore:
             for part in parts:
                 keys = source.keys[part]
                 paths = [each.path(shard_name(keys)) for each in shards]
-                lock = FileLock(paths[0].with_suffix(".lock"))
                 try:
-                    lock.acquire(timeout=wait)
+                    with locked(paths[0].with_suffix(".lock"), wait):
+                        if not all(path.exists() for path in paths):
+                            results = encode(encoders, source, part, device, self.dtype, autocast)
+                            for path, outputs in zip(paths, results, strict=True):
+                                write_shard(path, keys, outputs, source.lengths(part))
                 except Timeout:
                     left.append(part)
-                    continue
-                with lock:
-                    if not all(path.exists() for path in paths):
-                        results = encode(encoders, source, part, device, self.dtype, autocast)
-                        for path, outputs in zip(paths, results, strict=True):
-                            write_shard(path, keys, outputs, source.lengths(part))
-                bar.update(len(part))
+                else:
+                    bar.update(len(part))
             wait = 1.0 if len(left) == len(parts) else 0.0
             parts = left
         for each in shards:
             each.refresh()
+
+
+def store_at(where: str, dtype: str = "bfloat16") -> FeatureStore:
+    """Return the store in a folder, or the default one for `"auto"`."""
+    return FeatureStore.default(dtype) if where == "auto" else FeatureStore(where, dtype)
+
+
+@contextmanager
+def locked(path: Path, wait: float) -> Iterator[None]:
+    """Hold the lock of a shard, and remove its file: whoever waits for it finds the finished shard.
+
+    Raises:
+        Timeout: If another process holds it for `wait` seconds.
+    """
+    with FileLock(path, timeout=wait):
+        yield
+        with suppress(OSError):
+            path.unlink()
 
 
 def live_inputs(network: Any) -> set[str]:

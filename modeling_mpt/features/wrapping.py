@@ -10,7 +10,7 @@ import torch
 from .dataset import FeatureDataset
 from .errors import FeatureStoreError
 from .identity import weights_digest
-from .store import FeatureStore
+from .store import store_at
 
 logger = logging.getLogger(__name__)
 
@@ -32,9 +32,7 @@ class FeatureWrapper:
     def __init__(self, where: str, dtype: str, autocast: torch.dtype | None, progress: bool) -> None:
         self.where, self.autocast, self.progress = where, autocast, progress
         self.announce: Callable[[str], None] = logger.info
-        self.store = None
-        if where != "none":
-            self.store = FeatureStore.default(dtype) if where == "auto" else FeatureStore(where, dtype)
+        self.store = None if where == "none" else store_at(where, dtype)
         self.reason = "it is switched off" if where == "none" else ""
         self._built: dict[int, tuple[Any, FeatureDataset]] = {}
         self._state: tuple = ()
