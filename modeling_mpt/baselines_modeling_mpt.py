@@ -198,7 +198,7 @@ class BaselineForSentimentClassification(SentimentPreTrainedModel):
     # ---- Used and overridden by a system ----
 
     def encoders(self) -> dict[str, FrozenEncoder | None]:
-        """Map the name of each encoder to its frozen part, see [`~SentimentPreTrainedModel.encoders`]."""
+        """Map the name of each encoder to its frozen part, `None` if it has none."""
         encoders = {}
         if "text" in self.config.reads:
             encoders["text"] = frozen_text("text", "text", self.text_encoder)
@@ -239,9 +239,10 @@ class BaselineForSentimentClassification(SentimentPreTrainedModel):
     def encode_text(
         self, texts: torch.Tensor, attention_mask: torch.Tensor, layers: EncoderLayers = NO_LAYERS
     ) -> Tokens:
-        """Encode texts, token ids `(batch, seq_len)` or their stored states, with a further dimension.
+        """Encode texts.
 
-        States are `(batch, seq_len, text_size)`, real tokens first.
+        They are token ids `(batch, seq_len)` or their stored states, with a further dimension. The encoded states are
+        `(batch, seq_len, text_size)`, real tokens first.
         """
         texts, mask, order = compact(texts, attention_mask.bool())
         states = layers.token_states("text", self.text_encoder, texts, mask, order)

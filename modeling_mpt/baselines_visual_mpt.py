@@ -139,9 +139,9 @@ class VisualProvider(nn.Module):
         return Tokens(mask=image_mask.unsqueeze(1).expand(parts["states"].shape[:2]), **parts)
 
     def frozen(self, name: str, regions: bool) -> FrozenEncoder | None:
-        """Return this provider as a frozen encoder of the outputs `NAME_states`, …, `None` if it is trained.
+        """Return this provider as a frozen encoder, `None` if it is trained.
 
-        Without `regions`, the summary is the only one.
+        Its outputs are called `NAME_states`, …. Without `regions`, the summary is the only one.
         """
 
         def run(pixel_values: torch.Tensor) -> dict[str, torch.Tensor]:

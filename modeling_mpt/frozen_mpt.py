@@ -52,7 +52,7 @@ class FrozenEncoder:
 
 
 def frozen_text(name: str, reads: str, encoder: nn.Module) -> FrozenEncoder | None:
-    """Return the frozen part of an encoder of texts or rationales, `None` if there is none to store.
+    """Return the frozen part of an encoder of texts or rationales, `None` if it has none.
 
     Its outputs are the states of texts, but the means of rationales if the whole encoder is frozen. Static word
     embeddings are not stored.
@@ -109,7 +109,7 @@ def description(encoder: nn.Module) -> dict[str, Any]:
 
 
 def own_fields(config: dict[str, Any]) -> dict[str, Any]:
-    """Leave out the fields of a configuration that all models have, such as its folder and its labels."""
+    """Leave out the fields of a configuration that all models have, such as folder and labels."""
     general = PreTrainedConfig().to_dict().keys() - {"model_type"}
     return {
         name: own_fields(value) if isinstance(value, dict) else value

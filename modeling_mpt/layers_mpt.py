@@ -1,4 +1,4 @@
-"""Layers of an encoder: freezing, evaluation mode of frozen ones, and running a part of them."""
+"""Layers of an encoder: freezing, evaluation mode of frozen ones, running a part of them."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -110,7 +110,7 @@ def frozen_parts_evaluated(encoders: Iterable[nn.Module]) -> Iterator[None]:
 
 @contextmanager
 def evaluation_mode(module: nn.Module) -> Iterator[None]:
-    """Put a module into evaluation mode, and each of its parts back into its own mode afterwards."""
+    """Put a module into evaluation mode, and afterwards each of its parts into its own mode."""
     training = [part for part in module.modules() if part.training]
     module.eval()
     try:
@@ -172,10 +172,10 @@ def remaining_layers(
 
 
 def can_resume(encoder: PreTrainedModel, depth: int) -> bool:
-    """Return whether the states after `depth` layers are frozen, and the others continue from them exactly.
+    """Return whether the layers after `depth` can continue from the states before them.
 
-    A layer of another form, or one that reads more than the states before it, makes this impossible. It is tried on
-    two short sequences.
+    Those must be frozen. A layer of another form, or one that reads more than the states before it, makes this
+    impossible. It is tried on two short sequences.
     """
     device = next(encoder.parameters()).device
     mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]], device=device)

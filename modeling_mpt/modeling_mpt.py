@@ -190,7 +190,7 @@ class MPTModel(MPTPreTrainedModel):
         return output if (config.return_dict if return_dict is None else return_dict) else output.to_tuple()
 
     def encoders(self) -> dict[str, FrozenEncoder | None]:
-        """Map the name of each encoder to its frozen part, see [`~SentimentPreTrainedModel.encoders`]."""
+        """Map the name of each encoder to its frozen part, `None` if it has none."""
         encoders = {}
         if self.text_branches is not None:
             encoders["text"] = frozen_text("text", "text", self.text_encoder)

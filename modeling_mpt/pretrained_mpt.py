@@ -160,7 +160,10 @@ class SentimentPreTrainedModel(PreTrainedModel):
             super()._init_weights(module)
 
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
-        """Save a model, see [`PreTrainedModel.save_pretrained`], with files that the umask makes readable."""
+        """Save a model with files that the umask makes readable.
+
+        See [`PreTrainedModel.save_pretrained`].
+        """
         super().save_pretrained(save_directory, *args, **kwargs)
         apply_umask(save_directory)
 
@@ -193,7 +196,7 @@ class SentimentPreTrainedModel(PreTrainedModel):
         return loaded
 
     def train(self, mode: bool = True) -> "SentimentPreTrainedModel":
-        """Set the mode of the layers that are trained; frozen encoders and layers stay in evaluation mode."""
+        """Set the mode of the network; frozen encoders and layers stay in evaluation mode."""
         encoders = (each for each in encoders_in(self) if mode and not isinstance(each, SentimentPreTrainedModel))
         with frozen_parts_evaluated(encoders):
             return super().train(mode)
@@ -216,7 +219,7 @@ class SentimentPreTrainedModel(PreTrainedModel):
         return [encoder for encoder in self.encoders().values() if encoder is not None]
 
     def live_inputs(self) -> list[str]:
-        """List the inputs of `forward` that are read in addition to the `encoder_outputs` of all frozen encoders.
+        """List the inputs of `forward` that the outputs of all frozen encoders do not replace.
 
         They are among `input_ids`, `rationale_input_ids` and `pixel_values`.
         """

@@ -45,7 +45,7 @@ def build(name: str, **changes):
 
 
 def assert_same(network, batch, inputs, seed: int = 0):
-    """Compare outputs and gradients of a batch with those of stored outputs, from one random state."""
+    """Compare outputs and gradients of a batch with those of stored outputs, at one seed."""
     results = []
     for each in (batch, inputs):
         network.zero_grad()
