@@ -20,6 +20,9 @@ _MAX_WORKERS = 4
 _UNREADABLE = "unreadable image"
 _UNUSABLE = "unusable post"
 
+# Why a post cannot be read: reason, the part that it concerns, and the problem.
+Problem = tuple[str, str, str]
+
 
 @dataclasses.dataclass
 class Batch:
@@ -111,12 +114,10 @@ class Preparation(Dataset):
         self.processor, self.modalities = processor, modalities
         self._columns = {name: rationale_column(name) for name in processor.perspectives}
 
-    def __getitems__(
-        self, posts: list[dict[str, Any]]
-    ) -> tuple[dict[str, Any] | None, list[tuple[str, str, str] | None]]:
-        """Return the tensors of the posts that can be read, and for each post None or (reason, part, problem)."""
+    def __getitems__(self, posts: list[dict[str, Any]]) -> tuple[dict[str, Any] | None, list[Problem | None]]:
+        """Return the tensors of the posts that can be read, and the problem of each or None."""
         decoded: list[dict[str, Any] | None] = []
-        faults: list[tuple[str, str, str] | None] = []
+        faults: list[Problem | None] = []
         for post in posts:
             image, fault = post["image"], None
             if image is not None:

@@ -106,7 +106,7 @@ def score(
     for source in sources:
         check_rationales(source, scorer.perspectives)
     types = kept_types(sources, options.keep_columns)
-    schema = _schema(scorer, types)
+    schema = prediction_schema(scorer, types)
     finished = folder.start(_settings(scorer, sources, reading, options), overwrite=options.overwrite)
     if finished is not None:
         return finished, None
@@ -155,7 +155,7 @@ def _predict(
     batches: Iterable[Batch], scorer: Scorer, folder: RunFolder, types: dict[str, pa.DataType], options: RunOptions
 ) -> None:
     """Predict prepared batches and write each part when its last batch is there."""
-    part = _Part()
+    part = PartResults()
     with tqdm(unit="post", disable=not options.progress) as bar:
         for batch in batches:
             _check_faults(batch.others, options.on_error)
@@ -171,10 +171,10 @@ def _predict(
                     part.num_rows,
                     part.notes,
                 )
-                part = _Part()
+                part = PartResults()
 
 
-class _Part:
+class PartResults:
     """Results of the rows of a part so far."""
 
     def __init__(self) -> None:
@@ -214,7 +214,7 @@ def _check_faults(items: Iterable[Item], on_error: str) -> None:
         raise ValueError(f"{fault.message} Or skip such rows with {option('on_error', 'skip')}.")
 
 
-def _schema(scorer: Scorer, types: dict[str, pa.DataType]) -> pa.Schema:
+def prediction_schema(scorer: Scorer, types: dict[str, pa.DataType]) -> pa.Schema:
     """Return the columns of the predictions.
 
     Raises:

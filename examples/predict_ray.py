@@ -1,0 +1,19 @@
+"""Predict Parquet files with Ray Data: `predict_ray.py FOLDER POSTS OUTPUT [WORKERS] [GPUS_PER_WORKER]`."""
+
+import sys
+
+import ray
+
+from mpt_sentiment.prediction.map_batches import BatchPredictor
+
+if __name__ == "__main__":
+    folder, posts, output, workers, gpus = [*sys.argv[1:], "1", "0"][:5] if len(sys.argv) < 6 else sys.argv[1:6]
+    ray.init()
+    ray.data.read_parquet(posts).map_batches(
+        BatchPredictor,
+        fn_constructor_args=[folder],
+        batch_format="pyarrow",
+        batch_size=256,
+        concurrency=int(workers),
+        num_gpus=float(gpus),
+    ).write_parquet(output)
