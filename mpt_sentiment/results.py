@@ -51,7 +51,7 @@ CARD_FIELDS = (
 
 
 def calibrate(config: Any, validation: PredictionOutput) -> str | None:
-    """Fit the temperature of a trained model on its validation posts, and store it in the configuration.
+    """Fit the temperature of a trained model on validation, and store it in its config.
 
     Args:
         config ([`SentimentConfig`]): configuration of the trained model; `calibration_temperature` is set.

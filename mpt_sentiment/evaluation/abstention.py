@@ -10,7 +10,7 @@ TARGET_PRECISIONS = (0.8, 0.9, 0.95)
 
 
 def abstains(probabilities: np.ndarray, abstain_below: float) -> np.ndarray:
-    """Return for each post whether the probability of its most probable class is below a threshold.
+    """Return whether the probability of each post's predicted class is below a threshold.
 
     Args:
         probabilities (`np.ndarray` of shape `(num_posts, num_classes)`): class probabilities.

@@ -1,4 +1,4 @@
-"""Calibration of class probabilities: scores, intervals, reliability bins and temperature scaling."""
+"""Calibration of class probabilities: scores, intervals, bins and temperature scaling."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -138,7 +138,7 @@ def calibration_report(
     num_resamples: int = 1000,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Collect the calibration of probabilities; the arguments are those of [`calibration_intervals`].
+    """Collect scores, intervals and bins; arguments as of [`calibration_intervals`].
 
     Returns:
         The scores of [`calibration_scores`], their `intervals`, `calibrated_error`, and the bins of [`reliability`].
@@ -206,7 +206,7 @@ def fit_temperature(log_probs: np.ndarray, labels: Sequence[int] | np.ndarray) -
 
 
 def validation_temperature(logits: np.ndarray, labels: Sequence[int] | np.ndarray) -> tuple[float, str | None]:
-    """Fit a model's temperature on its validation posts, or keep 1 where they do not determine one.
+    """Fit a temperature on validation posts, or keep 1 where they do not determine one.
 
     Args:
         logits (`np.ndarray` of shape `(num_posts, num_classes)`): logits of the validation posts.

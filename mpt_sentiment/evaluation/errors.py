@@ -1,4 +1,4 @@
-"""Error table: accuracy by class, length, missing modality, language and agreement of labels."""
+"""Error table: accuracy by class, length, missing modality, language, label agreement."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -127,7 +127,7 @@ def _agreement(text: int | None, image: int | None, names: Sequence[str]) -> str
 
 
 def _in_order(parts: Sequence[str], label_names: Sequence[str]) -> list[str]:
-    """List distinct parts: labels in the order of the classes, lengths by number, others by name."""
+    """List distinct parts, classes in their order, lengths by number, others by name."""
     present = set(parts)
     if present <= {*label_names}:
         return [name for name in label_names if name in present]

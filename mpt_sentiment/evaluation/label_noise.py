@@ -11,7 +11,7 @@ from mpt_sentiment.evaluation.scores import confusion_matrix, overall_scores
 
 
 def label_suspects(predictions: pa.Table, row: str | None = None) -> list[dict[str, Any]]:
-    """List the posts whose label is probably wrong, by confident learning (Northcutt et al., 2021).
+    """List posts whose label may be wrong, by confident learning (Northcutt et al., 2021).
 
     A post is listed if the system predicts another class for it with at least the mean confidence that it has in the
     posts labelled with that class. The predictions must be out of fold: a model contradicts no label that it was

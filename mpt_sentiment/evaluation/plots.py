@@ -147,7 +147,7 @@ def figure_with_axes(width: float, height: float, columns: int = 1) -> tuple[Fig
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
-    """Save a figure as PNG at `path`, and as SVG with the same name; a failure leaves the previous files.
+    """Save a figure as PNG and, with the same name, as SVG; a failure leaves earlier files.
 
     Letters become paths in the SVG, which shows the same everywhere, and equal figures give equal files.
     """

@@ -13,7 +13,7 @@ from mpt_sentiment.results import PREDICTIONS_FILES
 
 
 def threshold_of_run(folder: str | Path, target_precision: float, temperature: float = 1.0) -> tuple[float, str]:
-    """Choose the threshold of abstention on the validation predictions in the folder of a training.
+    """Choose the threshold of abstention on the validation predictions of a training.
 
     Args:
         folder (`str` or `Path`): output folder of `train`.

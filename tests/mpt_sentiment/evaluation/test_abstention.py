@@ -1,4 +1,4 @@
-"""Abstention: risk-coverage curve, threshold for a target precision, scores of answered posts."""
+"""Abstention: risk-coverage curve, threshold for a precision, scores of answered posts."""
 
 import numpy as np
 import pytest

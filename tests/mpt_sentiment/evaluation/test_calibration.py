@@ -17,7 +17,7 @@ from mpt_sentiment.evaluation.calibration import (
 
 
 def drawn_posts(count, scale=1.0, seed=0):
-    """Return probabilities and labels that were drawn from them, before the logits were multiplied by `scale`."""
+    """Draw labels from probabilities; return both, the probabilities with scaled logits."""
     random = np.random.default_rng(seed)
     logits = random.normal(0, 1.5, (count, 3))
     labels = (softmax(logits, axis=1).cumsum(axis=1) > random.random((count, 1))).argmax(axis=1)

@@ -127,6 +127,16 @@ def test_the_card_has_a_part_only_if_the_run_gives_reason_for_it(tmp_path):
     assert "![Confusion matrix](confusion_matrix.png)" in write(tmp_path).read_text()
 
 
+def test_a_run_of_an_earlier_version_has_no_part_on_calibration(tmp_path):
+    names = ("calibrated_error", "nll", "brier", "reliability", "risk_coverage")
+    earlier = {name: value for name, value in report().items() if name not in names}
+    runs = aggregate_runs([earlier, report()], seeds=[1, 2])
+    assert "nll" not in runs and "expected_calibration_error" in runs
+    assert "Calibration" not in write(tmp_path, metrics=earlier, aggregate=runs).read_text()
+    text = write(tmp_path).read_text()  # no temperature was fitted, as in a linear baseline
+    assert "### Calibration" in text and "| Brier score | " in text and "Before" not in text
+
+
 def test_a_baseline_is_described_with_its_providers_and_remark(tmp_path):
     changes = {"model_type": "mpt_clmlf", "title": "CLMLF", "source": "Li et al., NAACL 2022", "use_rationales": True}
     changes |= {"remark": "a reconstruction", "providers": {"text": "encoder", "image": "cnn_grid"}}

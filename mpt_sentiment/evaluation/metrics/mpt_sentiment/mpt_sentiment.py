@@ -1,4 +1,4 @@
-"""`evaluate` module: scores with bootstrap intervals, per class, confusion, calibration error."""
+"""`evaluate` module: scores with intervals, per class, confusion, calibration error."""
 
 import datasets
 import evaluate
@@ -95,7 +95,7 @@ class MPTSentiment(evaluate.Metric):
 
 
 def _scores(confusion):
-    """Compute accuracy and mean F1 of each confusion matrix in a stack `(..., num_classes, num_classes)`."""
+    """Compute accuracy and mean F1 of a stack of confusion matrices."""
     correct, support = np.diagonal(confusion, axis1=-2, axis2=-1), confusion.sum(axis=-1)
     sizes = support + confusion.sum(axis=-2)
     f1 = np.divide(2 * correct, sizes, out=np.zeros(sizes.shape), where=sizes > 0)
