@@ -4,6 +4,7 @@ import base64
 import binascii
 import io
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -21,9 +22,14 @@ class EndpointHandler:
 
     Args:
         path (`str`): folder of a saved model, whose code is run.
+
+    Raises:
+        ValueError: For a folder of LoRA adapters.
     """
 
     def __init__(self, path: str = "") -> None:
+        if (Path(path) / "adapter_config.json").is_file():
+            raise ValueError(f"{path} holds LoRA adapters without their encoders. Train with `--lora_merge true`.")
         self.pipe = pipeline("multimodal-sentiment", model=str(path or "."), trust_remote_code=True)
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any] | list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from helpers import tiny_baselines
 from helpers.train_command import SAMPLE_OPTIONS, TINY_FIELDS, TINY_TEXT
 from mpt_sentiment.adapters import add_adapters
 from mpt_sentiment.training_arguments import LoraArguments
+from processing_mpt.handler import EndpointHandler
 
 FIELDS = TINY_FIELDS | {"num_train_epochs": 1, "lora": True, "lora_r": 2, "modalities": ["text", "rationales"]}
 FIELDS |= {"contrastive_view": "fused"}
@@ -73,8 +74,11 @@ def test_saved_adapters_load_onto_their_encoder(posts, encoder, tmp_path):
     fields = FIELDS | {"text_config": None, "text_model_name_or_path": str(encoder), "lora_merge": False}
     mpt.train(posts, tmp_path, **fields)
     assert (tmp_path / "adapter_model.safetensors").is_file() and not (tmp_path / "model.safetensors").exists()
+    assert {path.stat().st_mode for path in tmp_path.glob("adapter_*")} == {(tmp_path / "config.json").stat().st_mode}
     with pytest.raises(ValueError, match="text encoder that was read from a local folder"):
         mpt.load_adapter(tmp_path)
+    with pytest.raises(ValueError, match="--lora_merge true"):
+        EndpointHandler(str(tmp_path))
     model = mpt.load_adapter(tmp_path, text=str(encoder))
     processor = mpt.MPTProcessor.from_pretrained(tmp_path)
     post = posts["test"][0]
