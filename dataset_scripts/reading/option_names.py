@@ -15,7 +15,10 @@ _ARGUMENTS = {
     "seed": "split_seed",
 }
 # Arguments of `predict`, which reads tables.
-_OF_PREDICT = ("file", "text_column", "image_column", "id_column", "keep_columns", "delimiter", "encoding", "sheet")
+_OF_PREDICT = (
+    *("file", "text_column", "image_column", "id_column", "keep_columns", "delimiter", "encoding", "sheet"),
+    *("abstain_below", "target_precision"),
+)
 # The command that runs; None in Python.
 _command: contextvars.ContextVar[str | None] = contextvars.ContextVar("command", default=None)
 

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from dataset_scripts.reading.option_names import option_name
+
 COVERAGE = 0.8  # reports have the accuracy on this share of the posts
 TARGET_PRECISIONS = (0.8, 0.9, 0.95)
 
@@ -23,7 +25,7 @@ def abstains(probabilities: np.ndarray, abstain_below: float) -> np.ndarray:
         ValueError: The threshold is not a probability.
     """
     if not 0 <= abstain_below <= 1:
-        raise ValueError(f"`abstain_below` must be a probability from 0 to 1, got {abstain_below}.")
+        raise ValueError(f"{option_name('abstain_below')} must be a probability from 0 to 1, got {abstain_below}.")
     return np.asarray(probabilities).max(axis=1) < abstain_below
 
 
@@ -84,7 +86,8 @@ def choose_threshold(
         ValueError: The target is not a precision.
     """
     if not 0 < target_precision <= 1:
-        raise ValueError(f"`target_precision` must be above 0 and at most 1, got {target_precision}.")
+        name = option_name("target_precision")
+        raise ValueError(f"{name} must be above 0 and at most 1, got {target_precision}.")
     thresholds, _, risks = risk_coverage(probabilities, labels)
     thresholds[-1] = 0.0  # answers every post, those below the lowest confidence seen here too
     reached = np.flatnonzero(1 - risks >= target_precision - 1e-9)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from dataset_scripts.reading.option_names import written_for
 from mpt_sentiment.evaluation.abstention import (
     abstains,
     abstention_scores,
@@ -70,3 +71,5 @@ def test_values_that_are_no_probabilities_are_refused(value):
         abstains(POSTS, value)
     with pytest.raises(ValueError, match="`target_precision` must be above 0"):
         choose_threshold(POSTS, LABELS, value)
+    with written_for("predict"), pytest.raises(ValueError, match="^--abstain_below must be a probability"):
+        abstains(POSTS, value)
