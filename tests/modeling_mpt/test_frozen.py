@@ -78,6 +78,23 @@ def test_outputs_of_frozen_encoders_give_the_same_loss_and_gradients(name, chang
         assert_same(network.train(training), batch, inputs)
 
 
+@pytest.mark.parametrize(
+    "changes, names",
+    [
+        ({"share_text_encoder": False}, {"text", "rationales", "cnn", "vision"}),
+        ({"modalities": ["rationales"], "loss_weight_mlcl": 0.0}, {"rationales"}),
+        ({"modalities": ["image"], "image_branches": ["cnn"], "loss_weight_mlcl": 0.0}, {"cnn"}),
+        ({"cnn_variant": "authors", "grid_size": 4}, {"text", "rationales", "cnn", "vision"}),
+        ({"cnn_config": tiny.timm_config(), "freeze_batch_norm": False}, {"text", "rationales", "cnn", "vision"}),
+    ],
+    ids=str,
+)
+def test_every_form_of_mpt_takes_the_outputs_of_its_encoders(changes, names):
+    network, batch = build("mpt", **FROZEN, **changes), tiny.batch(labels=True)
+    assert {encoder.name for encoder in network.frozen_encoders()} == names and network.live_inputs() == []
+    assert_same(network.train(), batch, stored_batch(network, batch))
+
+
 @every_system
 def test_a_batch_may_lack_what_no_post_of_it_has(name):
     network, batch = build(name, **FROZEN).eval(), tiny.batch(labels=True)
