@@ -103,7 +103,7 @@ def compare(
         ValueError: an unknown row or field, posts that cannot be trained on, a search on another split or with one of
             the seeds, or no cell finished.
     """
-    name = dataset_name({"posts": posts} if isinstance(posts, Dataset) else posts)
+    name = dataset_name(posts)
     protocol = Protocol.of_fields(recipe, name, {"output_dir": str(output_dir)} | fields)
     parts = split_parts(posts, protocol.setup("mpt", name, {}).data)
     return run_comparison(rows, seeds, protocol, parts, Path(output_dir), search, reference)

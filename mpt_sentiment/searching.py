@@ -160,7 +160,7 @@ def search(
     Raises:
         ValueError: an unknown row or field, posts that cannot be trained on, or a folder with another search.
     """
-    name = dataset_name({"posts": posts} if isinstance(posts, Dataset) else posts)
+    name = dataset_name(posts)
     protocol = Protocol.of_fields(recipe, name, {"output_dir": str(output_dir)} | fields)
     parts = split_parts(posts, protocol.setup("mpt", name, {}).data)
     return run_search(rows, seed, GRID if grid is None else grid, protocol, parts, Path(output_dir))

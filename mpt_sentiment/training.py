@@ -25,7 +25,7 @@ from mpt_sentiment.recipe import DEFAULT_RECIPE, TrainingSetup, system_recipe, t
 from mpt_sentiment.results import calibrate, count_parameters, scores_line, write_card, write_results
 from mpt_sentiment.run_identity import METRICS_FILE, finished_metrics, run_settings
 from mpt_sentiment.training_checks import check_posts, check_setup
-from mpt_sentiment.training_data import as_splits, dataset_name, modalities_of
+from mpt_sentiment.training_data import dataset_name, modalities_of, split_parts
 from processing_mpt import MPTProcessor
 
 logger = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ def train(
 
     Args:
         posts (`Dataset` or `DatasetDict`): posts with the columns of `load_posts`, split into train, validation and
-            test (`split_posts`); a `Dataset` is split by the default protocol.
+            test (`split_posts`); a `Dataset` is split by the default protocol, or by `split` and `split_options`.
         output_dir (`str` or `Path`): folder of model, card, metrics, predictions and figures.
         recipe (`str` or `Path`, *optional*): name or path of a recipe. By default that of the system and dataset.
         model (`str`, defaults to `"mpt"`): name of the system, see `mpt_sentiment.SYSTEMS`.
@@ -102,12 +102,18 @@ def train(
     Raises:
         ValueError: an unknown field, posts that cannot be trained on, or a folder that holds another run.
     """
-    splits, data = as_splits(posts)
-    recipes = [recipe] if recipe is not None else default_recipes(model, dataset_name(splits))
+    recipes = [recipe] if recipe is not None else default_recipes(model, dataset_name(posts))
     options = {"model": model, "output_dir": str(output_dir), "overwrite": overwrite}
     if seeds is not None:
         options["seeds"] = list(seeds)
-    return train_runs(training_setup(recipes, options | fields), splits, data)
+    setup = training_setup(recipes, options | fields)
+    parts = split_parts(posts, setup.data)
+    if len(parts) > 1:
+        raise ValueError(
+            "`mpt.train` trains one fold: name it with split_options={'fold': 3}. Cross-validation is "
+            f"mpt.compare(posts, [{model!r}], split='folds', …)."
+        )
+    return train_runs(setup, *next(iter(parts.values())))
 
 
 def default_recipes(system: str, dataset: str) -> list[str]:

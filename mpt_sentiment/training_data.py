@@ -198,10 +198,12 @@ def check_splits(posts: DatasetDict) -> None:
         check_labels(split, name)
 
 
-def dataset_name(posts: DatasetDict) -> str:
+def dataset_name(posts: Dataset | DatasetDict) -> str:
     """Name the dataset by the column `source` of its posts; several sources are joined by ` + `."""
-    counts = collections.Counter(source for split in posts.values() for source in split["source"])
-    return " + ".join(_NAMES.get(name, name) or "posts" for name, _ in counts.most_common())
+    splits = posts.values() if isinstance(posts, Mapping) else [posts]
+    with_source = [split for split in splits if "source" in getattr(split, "column_names", ())]  # checked later
+    counts = collections.Counter(source for split in with_source for source in split["source"])
+    return " + ".join(_NAMES.get(name, name) or "posts" for name, _ in counts.most_common()) or "posts"
 
 
 def modalities_of(posts: DatasetDict) -> list[str]:

@@ -146,7 +146,7 @@ def test_scores_of_a_cross_validation_are_those_of_all_posts_at_once(folds):
     assert row["f1_macro"]["std"] == pytest.approx(np.std(values, ddof=1))
     assert "3 folds (seed 42), 18 posts, each predicted out of fold" in result.markdown
     ensemble = result.rows[2]
-    assert (ensemble["num_runs"], ensemble["remark"]) == (1, "ensemble: mean probabilities of 2 seeds")
+    assert ensemble["num_runs"] == 1 and ensemble["remark"].endswith("ensemble: mean probabilities of 2 seeds")
 
 
 def test_a_row_that_its_configuration_refuses_does_not_cost_the_others(folds):
@@ -184,32 +184,22 @@ def test_a_seed_without_all_folds_is_left_out_and_named(folds, tmp_path, monkeyp
     assert "vit: 1 of 2 seeds have predictions of all posts." in result.markdown
 
 
-def test_models_are_kept_on_request(tmp_path):
-    posts = mpt.load_posts("sample", **SAMPLE_OPTIONS)
-    mpt.compare(posts, ["bert"], output_dir=tmp_path, **FIELDS)
-    assert not list(tmp_path.rglob("model.safetensors"))
-    mpt.compare(posts, ["bert"], output_dir=tmp_path, keep_models=True, **FIELDS)
-    assert (tmp_path / "cells" / "bert" / "seed-42" / "model.safetensors").is_file()
-
-
-def test_best_weights_in_memory_are_those_of_a_run_with_checkpoints(tmp_path):
+def test_best_weights_in_memory_are_those_of_a_run_that_saves_its_model(tmp_path):
     posts = mpt.split_posts(mpt.load_posts("sample", **SAMPLE_OPTIONS))
-    fields = TINY_FIELDS | {"num_train_epochs": 3, "learning_rate": 3e-2}
-    plain, kept = (
-        mpt.compare(posts, ["bert"], output_dir=tmp_path / str(keep), keep_models=keep, **fields).rows[0]
-        for keep in (False, True)
-    )
-    metrics = [json.loads(path.read_text()) for path in sorted(tmp_path.rglob("seed-42/metrics.json"))]
-    assert metrics[0]["validation"]["f1_weighted"] == metrics[1]["validation"]["f1_weighted"]
-    assert metrics[0]["validation"]["epoch"] == metrics[1]["validation"]["epoch"]
-    assert plain["f1_weighted"] == kept["f1_weighted"] and plain["accuracy"] == kept["accuracy"]
+    options = {"output_dir": tmp_path, **TINY_FIELDS, "num_train_epochs": 3, "learning_rate": 3e-2}
+    folder = tmp_path / "cells" / "vit" / "seed-42"
+    results = []
+    for keep in (False, True):
+        row = mpt.compare(posts, ["vit"], keep_models=keep, **options).rows[0]
+        validation = json.loads((folder / "metrics.json").read_text())["validation"]
+        results.append([row["f1_weighted"], row["accuracy"], validation["f1_weighted"], validation["epoch"]])
+        assert (folder / "model.safetensors").is_file() == keep
+    assert results[0] == results[1]
 
 
 def test_texts_of_tfidf_are_prepared_as_those_of_the_networks(tmp_path):
     posts = mpt.split_posts(mpt.load_posts("sample", **SAMPLE_OPTIONS))
-    tagged = posts.map(
-        lambda row: {"text": f"http://t.co/{row['label']} {row['text']}"}, features=posts["train"].features
-    )
+    tagged = posts.map(lambda row: {"text": f"see http://t.co/class{row['label']}"}, features=posts["train"].features)
     plain = mpt.compare(tagged, ["tfidf"], output_dir=tmp_path / "none", **FIELDS)
     tweets = mpt.compare(tagged, ["tfidf"], output_dir=tmp_path / "tweet", text_preprocessing="tweet", **FIELDS)
     assert plain.rows[0]["accuracy"]["mean"] == 1.0 > tweets.rows[0]["accuracy"]["mean"]
