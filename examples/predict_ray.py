@@ -1,4 +1,4 @@
-"""Predict Parquet files with Ray Data: `predict_ray.py FOLDER POSTS OUTPUT [WORKERS] [GPUS_PER_WORKER]`."""
+"""Predict Parquet files with Ray Data: `predict_ray.py FOLDER POSTS OUTPUT [WORKERS [GPUS_PER_WORKER]]`."""
 
 import sys
 
@@ -7,13 +7,12 @@ import ray
 from mpt_sentiment.prediction.map_batches import BatchPredictor
 
 if __name__ == "__main__":
-    folder, posts, output, workers, gpus = [*sys.argv[1:], "1", "0"][:5] if len(sys.argv) < 6 else sys.argv[1:6]
-    ray.init()
+    folder, posts, output, workers, gpus = [*sys.argv[1:], *("1", "0")[len(sys.argv) - 4 :]]
     ray.data.read_parquet(posts).map_batches(
         BatchPredictor,
         fn_constructor_args=[folder],
         batch_format="pyarrow",
         batch_size=256,
-        concurrency=int(workers),
         num_gpus=float(gpus),
+        compute=ray.data.ActorPoolStrategy(size=int(workers)),
     ).write_parquet(output)

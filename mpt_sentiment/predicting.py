@@ -1,6 +1,8 @@
 """Prediction of labels, probabilities and weights with a trained model."""
 
+import dataclasses
 import json
+import logging
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +19,10 @@ from mpt_sentiment.adapters import is_adapter, load_adapter
 from mpt_sentiment.prediction.run_folder import RunFolder, Summary
 from mpt_sentiment.prediction.scoring import RunOptions, score
 from mpt_sentiment.prediction.sources import ReadingOptions
+from mpt_sentiment.prediction.threshold import chosen_threshold
 from processing_mpt import MPTPipeline, MPTProcessor
+
+logger = logging.getLogger(__name__)
 
 TASK = "multimodal-sentiment"
 
@@ -36,6 +41,9 @@ def predict(
     rationales: str | Path | None = None,
     keep_columns: Sequence[str] = (),
     on_error: str = "raise",
+    calibrated: bool = True,
+    abstain_below: float | None = None,
+    target_precision: float | None = None,
     batch_size: int = 16,
     rows_per_part: int = 10_000,
     dataloader_num_workers: int | None = None,
@@ -61,9 +69,14 @@ def predict(
             `rationale_PERSPECTIVE` of `posts`.
         keep_columns (sequence of `str`): columns of `posts` that are passed on to the predictions.
         on_error (`str`, defaults to `"raise"`): `"skip"` leaves out posts that cannot be read, and counts them.
+        calibrated (`bool`, defaults to `True`): divide the logits by the temperature that was fitted on validation,
+            which changes the probabilities and no prediction.
+        abstain_below (`float`, *optional*): add the column `abstained`, true where the highest probability is lower.
+        target_precision (`float`, *optional*): choose `abstain_below` for this accuracy among the other posts, on the
+            validation predictions in the folder of `train`. Coverage and accuracy on test are logged.
         batch_size (`int`, defaults to 16): posts per forward pass.
         rows_per_part (`int`, defaults to 10,000): rows of the sources in one part.
-        dataloader_num_workers (`int`, *optional*): processes that decode and tokenize; by default up to 4.
+        dataloader_num_workers (`int`, *optional*): processes that decode and tokenize; by default one per core.
         overwrite (`bool`, defaults to `False`): delete the results of another run in `output`.
         device (`str`, *optional*): e.g. `"cuda:1"`; by default an accelerator if there is one.
         progress (`bool`, defaults to `True`): show a progress bar.
@@ -71,7 +84,8 @@ def predict(
 
     Returns:
         `Dataset` with the columns `id`, `label` (as given, null if unknown), `prediction`, `probability_LABEL`,
-        `weight_text`, `weight_image`, `weight_rationales`, `weight_rationale_PERSPECTIVE` and those of `keep_columns`.
+        `weight_text`, `weight_image`, `weight_rationales`, `weight_rationale_PERSPECTIVE`, `abstained`
+        with a threshold, and those of `keep_columns`.
 
     Raises:
         ValueError: a folder without a model, an unusable source, column or device, results of another run in `output`,
@@ -87,10 +101,17 @@ def predict(
         dataloader_num_workers=dataloader_num_workers,
         overwrite=overwrite,
         progress=progress,
+        calibrated=calibrated,
+        abstain_below=abstain_below,
     )
     with tempfile.TemporaryDirectory() as temporary:
         folder = RunFolder(Path(temporary, "predictions.parquet") if output is None else output)
         pipe = model if isinstance(model, Pipeline) else load_pipeline(model, device)
+        trained = model.model.name_or_path if isinstance(model, Pipeline) else model
+        threshold, line = chosen_threshold(trained, abstain_below, target_precision, calibrated)
+        if line is not None:
+            logger.info(line)
+            options = dataclasses.replace(options, abstain_below=threshold)
         summary, table = score(pipe, posts, folder, reading, options)
     if report is not None:
         _fill(report, summary)

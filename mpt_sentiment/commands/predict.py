@@ -14,21 +14,24 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from datasets import disable_progress_bars
 from transformers.utils.logging import disable_progress_bar
 
 from dataset_scripts import rationale_column
 from mpt_sentiment.arguments import argument, make_parser
 from mpt_sentiment.commands.logs import set_up_logging
+from mpt_sentiment.evaluation.abstention import abstains
 from mpt_sentiment.evaluation.predictions import FORMATS
 from mpt_sentiment.predicting import load_pipeline
 from mpt_sentiment.prediction.posts import check_perspectives
 from mpt_sentiment.prediction.run_folder import RunFolder
 from mpt_sentiment.prediction.scoring import RunOptions, score
 from mpt_sentiment.prediction.sources import ReadingOptions
+from mpt_sentiment.prediction.threshold import chosen_threshold
 
 RATIONALE_OPTION = f"--{rationale_column('')}"
-_OF_ONE_POST = ("device", "text", "image")
+_OF_ONE_POST = ("device", "text", "image", "calibrated", "abstain_below", "target_precision")
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
@@ -65,9 +68,14 @@ class PredictArguments:
         "predictions.parquet",
     )
     overwrite: bool = argument("Delete the results of another run in --output.", False)
+    calibrated: bool = argument("Divide logits by the temperature fitted on validation; changes no label.", True)
+    abstain_below: float | None = argument("Add the column abstained, true where the highest probability is lower.")
+    target_precision: float | None = argument(
+        "Choose --abstain_below for this accuracy among the other posts, on the validation posts of the training."
+    )
     batch_size: int = argument("Posts per forward pass.", 16)
     rows_per_part: int = argument("Rows of the posts in one part.", 10_000)
-    dataloader_num_workers: int | None = argument("Processes that decode and tokenize; by default up to 4.")
+    dataloader_num_workers: int | None = argument("Processes that decode and tokenize; by default one per core.")
     shard_id: str | None = argument(
         "Part of the posts that this process predicts, such as 3/64 for the fourth of 64, e.g. in an array job. "
         "`accelerate launch` needs no such option."
@@ -98,7 +106,12 @@ def main(argv: Sequence[str]) -> None:
     if not sources:
         pipe = load_pipeline(folder, args.device)
         check_perspectives("The command line", list(rationales), pipe.processor.perspectives)
-        print(describe(pipe({"text": args.text, "image": args.image, "rationales": rationales or None})))
+        threshold = _threshold(folder, args)
+        post = {"text": args.text, "image": args.image, "rationales": rationales or None}
+        result = pipe(post, calibrated=args.calibrated)
+        print(describe(result))
+        if threshold is not None and abstains(np.array([[result["score"]]]), threshold).all():
+            print(f"  abstained: the probability is below {threshold:.4f}")
         return
     logging.getLogger("dataset_scripts").setLevel(logging.ERROR)  # the summary is printed instead
     options = RunOptions(
@@ -109,6 +122,7 @@ def main(argv: Sequence[str]) -> None:
     if device is None and "LOCAL_RANK" in os.environ:
         device = _device_of_process()
     pipe = load_pipeline(folder, device)
+    options = dataclasses.replace(options, abstain_below=_threshold(folder, args))
     summary, _ = score(pipe, sources, output, ReadingOptions(**_fields_of(args, ReadingOptions)), options)
     if summary is not None:
         print(summary)
@@ -163,6 +177,14 @@ def describe(result: dict[str, Any]) -> str:
         if values is not None:
             lines.append(f"  {title:<15}" + "  ".join(f"{name} {value:.3f}" for name, value in values.items()))
     return "\n".join(lines)
+
+
+def _threshold(folder: str, args: PredictArguments) -> float | None:
+    """Return the threshold of abstention; one chosen on validation is printed with its scores."""
+    threshold, line = chosen_threshold(folder, args.abstain_below, args.target_precision, args.calibrated)
+    if line is not None and args.shard()[0] == 0:
+        print(line)
+    return threshold
 
 
 def _fields_of(args: PredictArguments, options: type, without: Sequence[str] = ()) -> dict[str, Any]:

@@ -16,7 +16,8 @@ from dataset_scripts.reading.images import read_rgb, stored_image
 from mpt_sentiment.prediction.posts import Fault, Item
 
 BATCHES_PER_WINDOW = 16  # posts are sorted by length within as many batches
-_MAX_WORKERS = 4
+_MAX_WORKERS = 16
+_FEW_BATCHES = 8  # to start worker processes takes longer
 _UNREADABLE = "unreadable image"
 _UNUSABLE = "unusable post"
 
@@ -69,11 +70,11 @@ def prepared_batches(batches: Iterator[Batch], preparation: "Preparation", num_w
     Args:
         batches: batches without tensors; read ahead, in this process.
         preparation ([`Preparation`])
-        num_workers (`int`, *optional*): processes that prepare; by default up to 4, none for few posts.
+        num_workers (`int`, *optional*): processes that prepare; by default one per core, none for few posts.
     """
     if num_workers is None:
-        first = list(itertools.islice(batches, 2 * _MAX_WORKERS))
-        num_workers = 0 if len(first) < 2 * _MAX_WORKERS else min(_MAX_WORKERS, os.cpu_count() or 1)
+        first = list(itertools.islice(batches, _FEW_BATCHES))
+        num_workers = 0 if len(first) < _FEW_BATCHES else _default_workers()
         batches = itertools.chain(first, batches)
     waiting: deque[Batch] = deque()
 
@@ -152,6 +153,12 @@ class Preparation(Dataset):
                 {name: post.get(column) for name, column in self._columns.items()} for post in posts
             ]
         return dict(self.processor(**inputs))
+
+
+def _default_workers() -> int:
+    """Return the number of cores, shared with the other processes of a launcher, at most 16."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(_MAX_WORKERS, max(cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)), 1))
 
 
 def _length(item: Item) -> int:

@@ -68,12 +68,9 @@ class BatchPredictor:
         scorer = self.scorer
         source = arrow_source(batch, self.reading, self.image_folder)
         if source.column_of["id"] is None:
-            raise ValueError(
-                "The batch has no column of ids, by which its predictions are found; name it: `id_column`."
-            )
+            raise ValueError("The batch has no column of ids, by which predictions are found; name it: `id_column`.")
         check_rationales(source, scorer.perspectives)
-        types = kept_types([source], self.keep_columns)
-        prediction_schema(scorer, types)  # checks the names of the columns to keep
+        names = self.schema(batch.schema).names
         reader = PostReader(source, scorer.modalities, scorer.perspectives, self.keep_columns)
         items = list(read_items([source], [reader], lambda number: True))
         for item in items:
@@ -83,14 +80,25 @@ class BatchPredictor:
         for prepared in prepared_batches(batches_by_length([(0, items, True)], self.batch_size), self.preparation, 0):
             outputs = scorer(prepared.inputs) if prepared.items else np.empty((0, 0))
             results.add(prepared, outputs, len(scorer.label_names))
-        return self._with_errors(results, types, items, batch)
+        return self._with_errors(results, items, batch).select(names)
 
-    def _with_errors(
-        self, results: PartResults, types: dict[str, pa.DataType], items: Sequence[Item], batch: pa.Table
-    ) -> pa.Table:
+    def schema(self, posts: pa.Schema) -> pa.Schema:
+        """Return the columns of the result for posts of a schema.
+
+        Raises:
+            ValueError: a column to keep is missing, or has the name of a column of the predictions.
+        """
+        source = arrow_source(posts.empty_table(), self.reading, self.image_folder)
+        PostReader(source, (), (), self.keep_columns)  # checks the columns to keep
+        return prediction_schema(self.scorer, kept_types([source], self.keep_columns)).append(
+            pa.field(ERROR, pa.string())
+        )
+
+    def _with_errors(self, results: PartResults, items: Sequence[Item], batch: pa.Table) -> pa.Table:
         """Return one row for each row of the batch, the faulty ones with null for all that is predicted."""
+        types = {name: batch.schema.field(name).type for name in self.keep_columns}
         table = results.table(self.scorer, types).append_column(ERROR, pa.nulls(len(results.rows), pa.string()))
-        faulty = [item for item in items if item.post is None]
+        faulty = [item for item in items if item.fault is not None or item.post is None]
         errors = pa.table(
             {
                 "id": pa.array([item.fault and item.fault.id for item in faulty], pa.string()),
@@ -99,5 +107,4 @@ class BatchPredictor:
             }
         )
         numbers = [*(row[0] for row in results.rows), *(item.number for item in faulty)]
-        joined = pa.concat_tables([table, errors], promote_options="default").select(table.column_names)
-        return joined.take(np.argsort(numbers))
+        return pa.concat_tables([table, errors], promote_options="default").take(np.argsort(numbers))

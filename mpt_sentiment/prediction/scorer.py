@@ -9,6 +9,7 @@ import pyarrow as pa
 import torch
 from transformers import Pipeline
 
+from mpt_sentiment.evaluation.abstention import abstains
 from mpt_sentiment.evaluation.predictions import MODALITIES, prediction_table
 
 
@@ -17,23 +18,29 @@ class Scorer:
 
     Args:
         pipe ([`MPTPipeline`])
+        calibrated (`bool`, defaults to `True`): divide the logits by the temperature that was fitted on validation.
+        abstain_below (`float`, *optional*): probability below which the column `abstained` is true.
     """
 
-    def __init__(self, pipe: Pipeline) -> None:
+    def __init__(self, pipe: Pipeline, calibrated: bool = True, abstain_below: float | None = None) -> None:
         self.model, self.processor, self.device = pipe.model, pipe.processor, pipe.device
+        # Folders saved before the field existed bring a configuration without it.
+        self.temperature: float = getattr(pipe.model.config, "calibration_temperature", 1.0) if calibrated else 1.0
+        self.abstain_below = abstain_below
         self.modalities: list[str] = pipe.model.config.modalities
         self.perspectives: list[str] = pipe.processor.perspectives
         self.label_names = [pipe.model.config.id2label[index] for index in range(pipe.model.config.num_labels)]
 
     @torch.inference_mode()
     def __call__(self, inputs: Mapping[str, torch.Tensor]) -> np.ndarray:
-        """Return probabilities, weights of modalities and of perspectives of each post, NaN where there is none.
+        """Return probabilities and weights of modalities and perspectives, NaN for none.
 
         Returns:
             `np.ndarray` of shape `(batch, num_labels + 3 + num_perspectives)`, float64.
         """
         output = self.model(**{name: value.to(self.device, non_blocking=True) for name, value in inputs.items()})
-        probabilities = output["logits"].float().softmax(dim=-1)
+        # as the pipeline: in double precision no temperature makes two probabilities equal
+        probabilities = (output["logits"].double() / self.temperature).softmax(dim=-1)
         modality_weights, perspective_weights = output.get("modality_weights"), output.get("perspective_weights")
         if modality_weights is None:
             modality_weights = probabilities.new_full((len(probabilities), len(MODALITIES)), torch.nan)
@@ -41,8 +48,8 @@ class Scorer:
             perspective_weights = probabilities.new_full((len(probabilities), len(self.perspectives)), torch.nan)
         else:
             is_present = output["modality_mask"][:, MODALITIES.index("rationales"), None].bool()
-            perspective_weights = perspective_weights.float().masked_fill(~is_present, torch.nan)
-        return torch.cat([probabilities, modality_weights.float(), perspective_weights], dim=1).double().cpu().numpy()
+            perspective_weights = perspective_weights.double().masked_fill(~is_present, torch.nan)
+        return torch.cat([probabilities, modality_weights.double(), perspective_weights], dim=1).cpu().numpy()
 
     def table(self, outputs: np.ndarray, ids: Sequence[str], labels: Sequence[str | None]) -> pa.Table:
         """Build the table of predictions from rows of `__call__`.
@@ -63,6 +70,8 @@ class Scorer:
             perspective_weights=perspectives,
             perspectives=self.perspectives,
         )
+        if self.abstain_below is not None:
+            table = table.append_column("abstained", pa.array(abstains(probabilities, self.abstain_below), pa.bool_()))
         return table.set_column(table.column_names.index("label"), "label", pa.array(labels, pa.string()))
 
     def digest(self) -> str:

@@ -61,6 +61,8 @@ class RunOptions:
         shard (`tuple[int, int]`): which part of how many equal parts of the posts is predicted.
         overwrite (`bool`): delete the results of an earlier run.
         progress (`bool`): show a progress bar.
+        calibrated (`bool`): divide the logits by the temperature that was fitted on validation.
+        abstain_below (`float`, *optional*): probability below which the column `abstained` is true.
 
     Raises:
         ValueError: an option out of range.
@@ -75,6 +77,8 @@ class RunOptions:
     shard: tuple[int, int] = (0, 1)
     overwrite: bool = False
     progress: bool = True
+    calibrated: bool = True
+    abstain_below: float | None = None
 
     def __post_init__(self) -> None:
         check_on_error(self.on_error)
@@ -101,7 +105,7 @@ def score(
         OSError: the results cannot be written, e.g. because the disk is full.
     """
     sources = open_sources(posts, reading)
-    scorer = Scorer(pipe)
+    scorer = Scorer(pipe, options.calibrated, options.abstain_below)
     index = None if options.rationales is None else _rationale_index(options, scorer.perspectives)
     for source in sources:
         check_rationales(source, scorer.perspectives)
@@ -245,6 +249,8 @@ def _settings(
         "rationales": rationales,
         "keep_columns": list(options.keep_columns),
         "rows_per_part": options.rows_per_part,
+        "calibrated": options.calibrated,
+        "abstain_below": options.abstain_below,
     }
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
+from transformers import AutoConfig
 
 from dataset_scripts.reading.option_names import option, option_name
 from mpt_sentiment.evaluation.abstention import choose_threshold, risk_coverage, scores_of_answered
@@ -12,14 +13,29 @@ from mpt_sentiment.evaluation.scored_posts import ScoredPosts, scored_posts
 from mpt_sentiment.results import PREDICTIONS_FILES
 
 
-def threshold_of_run(folder: str | Path, target_precision: float, temperature: float = 1.0) -> tuple[float, str]:
+def chosen_threshold(
+    folder: str | Path, abstain_below: float | None, target_precision: float | None, calibrated: bool = True
+) -> tuple[float | None, str | None]:
+    """Return the threshold that was given, or the one for a target precision and its report.
+
+    Raises:
+        ValueError: both were given, or see [`threshold_of_run`].
+    """
+    if target_precision is None:
+        return abstain_below, None
+    if abstain_below is not None:
+        names = f"{option_name('abstain_below')} and {option_name('target_precision')}"
+        raise ValueError(f"{names} both choose the threshold of abstention; leave one out.")
+    return threshold_of_run(folder, target_precision, calibrated)
+
+
+def threshold_of_run(folder: str | Path, target_precision: float, calibrated: bool = True) -> tuple[float, str]:
     """Choose the threshold of abstention on the validation predictions of a training.
 
     Args:
         folder (`str` or `Path`): output folder of `train`.
         target_precision (`float`): accuracy wanted among the answered posts, above 0 and at most 1.
-        temperature (`float`, defaults to 1.0): temperature of the saved predictions that is to be undone, for
-            probabilities without calibration.
+        calibrated (`bool`, defaults to `True`): `False` for probabilities without the temperature of the model.
 
     Returns:
         The threshold, and the line that reports coverage and accuracy on validation and test.
@@ -34,6 +50,9 @@ def threshold_of_run(folder: str | Path, target_precision: float, temperature: f
             f"{option_name('target_precision')} chooses a threshold on {path.name}, which `train` writes, but "
             f"{folder} has none. Choose one by hand: {option('abstain_below', 0.7)}."
         )
+    temperature = 1.0
+    if not calibrated:
+        temperature = AutoConfig.from_pretrained(folder).calibration_temperature
     posts, probabilities = _read(path, temperature)
     threshold = choose_threshold(probabilities, posts.labels, target_precision)
     if threshold is None:

@@ -139,9 +139,9 @@ ROWS = [
     ),
     BadInput(
         "prediction of a missing image",
-        ["predict", MODEL, "--file", f"{FOLDER}/posts.csv"],
+        ["predict", MODEL, f"{FOLDER}/posts.csv", "--output", f"{FOLDER}/p.csv", "--on_error", "raise"],
         ("posts.csv, line 3", "'b.jpg' does not exist", "--on_error skip"),
         {"posts.csv": "text,image\none,a.jpg\ntwo,b.jpg\n", "a.jpg": JPEG},
-        advice=["predict", MODEL, "--file", f"{FOLDER}/posts.csv", "--on_error", "skip"],
+        advice=["predict", MODEL, f"{FOLDER}/posts.csv", "--output", f"{FOLDER}/p.csv", "--on_error", "skip"],
     ),
 ]

@@ -102,6 +102,15 @@ def test_a_table_gets_the_results_of_its_posts_alone(model, pipe, capsys):
     assert "predicted without image 1" in printed and "predicted without rationales 1" in printed
 
 
+def test_probabilities_are_calibrated_as_those_of_the_pipeline(pipe, monkeypatch):
+    before = predict(pipe, table("posts.jsonl"), progress=False)
+    monkeypatch.setattr(pipe.model.config, "calibration_temperature", 2.5)
+    after = predict(pipe, "posts.jsonl", progress=False)
+    assert after["probability_neutral"] != before["probability_neutral"]
+    for row, post in zip(after, ROWS, strict=True):
+        assert row["probability_neutral"] == pytest.approx(pipe(post)["scores"]["neutral"], abs=1e-6)
+
+
 def test_python_returns_the_predictions_that_it_writes(model, pipe):
     predictions = predict(model, table("posts.jsonl"), "p.parquet", device="cpu", progress=False)
     assert predictions.column_names == COLUMNS
