@@ -19,6 +19,7 @@ _MODULES = {
     "audit_posts": "dataset_scripts.audit",
     "build_dataset": "mpt_sentiment.building",
     "compare": "mpt_sentiment.comparing",
+    "explain": "mpt_sentiment.explaining",
     "generate_rationales": "mpt_sentiment.generating",
     "join_rationales": "dataset_scripts",
     "load_adapter": "mpt_sentiment.adapters",

@@ -114,6 +114,7 @@ USAGES = {
     "serve": "serve FOLDER",
     "demo": "demo FOLDER",
     "predict": "predict FOLDER [SOURCE …]",
+    "explain": "explain FOLDER [TABLE]",
     "build-dataset": "build-dataset NAME",
 }
 

@@ -18,6 +18,7 @@ __all__ = ["COMMANDS", "INTERRUPTED", "REFUSED", "fault", "main"]
 COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("train", "train a system on posts, test it once, save model, card and metrics"),
     "predict": ("predict", "label one post, or any number of posts, with a trained model"),
+    "explain": ("explain", "write a page that shows what predictions of a trained model rest on"),
     "serve": ("serve", "answer posts over HTTP with a trained model"),
     "demo": ("demo", "classify posts with a trained model in a browser, or make a Space of it"),
     "search": ("search", "choose hyperparameters of systems on validation, for a comparison"),
@@ -26,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "build-dataset": ("build_dataset", "convert a raw download to Parquet with a dataset card"),
     "generate-rationales": ("generate_rationales", "write rationales with a large multimodal model"),
     "zero-shot": ("zero_shot", "classify posts with the large multimodal model alone"),
+    "features": ("features", "list or delete the stored outputs of frozen encoders"),
     "push": ("push", "publish a dataset folder or a trained model on the Hub"),
 }
 # Values of an argument of the Trainer that is also called --debug.
