@@ -187,7 +187,7 @@ def check_split_options(protocol: str, options: Mapping[str, Any]) -> None:
 
 
 def folds_of(options: Mapping[str, Any]) -> list[int]:
-    """Return the test folds that the options of `"folds"` name: one, several, or by default all ten.
+    """Return the test folds that the options of `"folds"` name, by default all ten.
 
     Raises:
         ValueError: a value that is not 0 to 9 or a list of such numbers.

@@ -1,4 +1,4 @@
-"""Training of a single cell: best weights kept in memory, and no files but metrics and predictions."""
+"""Training of a single cell, with its best weights in memory and few files."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -110,7 +110,7 @@ def evaluate_cell(cell: Cell, part: Part) -> None:
 
 
 def validate_cell(cell: Cell, part: Part) -> None:
-    """Train a point of a search unless its metrics exist, and write its best scores on validation.
+    """Train a point of a search unless its metrics exist, and score it on validation.
 
     The test posts are given to no model.
     """

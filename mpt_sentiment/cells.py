@@ -69,7 +69,7 @@ class Cell:
 
 
 def base_setups(protocol: Protocol, dataset: str) -> Callable[[str], TrainingSetup]:
-    """Return a function that gives the arguments of a system without changes; those of MPT for a linear baseline."""
+    """Return a function that gives the arguments of a system, for a linear baseline those of MPT."""
     return functools.cache(lambda system: protocol.setup("mpt" if system in BASELINES else system, dataset, {}))
 
 
@@ -198,7 +198,9 @@ def run_cells(
 
 
 def run_cell(cell: Cell, parts: Parts, *, run: Callable[[Cell, Part], None]) -> str | None:
-    """Run one cell, with its output in `log.txt`; return its error, whose traceback is in `error.txt`.
+    """Run one cell and return its error.
+
+    Its output is in `log.txt`, the traceback of the error in `error.txt`.
 
     Raises:
         OSError: the disk is full.
@@ -223,7 +225,7 @@ def run_cell(cell: Cell, parts: Parts, *, run: Callable[[Cell, Part], None]) -> 
 
 
 def posts_of_cell(cell: Cell, posts: DatasetDict) -> DatasetDict:
-    """Return the posts that a cell reads: with the row's perspectives, and for `shuffled` permuted rationales."""
+    """Return the posts that a cell reads, for `shuffled` with permuted rationales."""
     posts = cell.row.posts(posts)
     return shuffled_rationales(posts, cell.seed) if "shuffled" in cell.row.words else posts
 

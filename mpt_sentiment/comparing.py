@@ -1,4 +1,4 @@
-"""Comparison of rows, i.e. systems and ablations, trained on the same posts, splits and seeds.
+"""Comparison of systems and ablations, trained on the same posts, splits and seeds.
 
 A cell (row, fold, seed) that finished is never trained again; one that fails is reported, and the others are trained
 nevertheless.
@@ -174,7 +174,7 @@ def tabulate(
     *,
     write: bool,
 ) -> ComparisonResult:
-    """Compare the rows with finished cells; with `write`, save table, CSV, JSON, chart and predictions."""
+    """Compare the rows with finished cells; with `write`, save table, chart and predictions."""
     tested = tested_posts(parts)
     names, ids, labels = tested.features["label"].names, tested["id"], np.array(tested["label"])
     table = out_of_fold_table(

@@ -1,4 +1,4 @@
-"""Cross-validation of one system: a run per fold, and the scores over the predictions of all posts."""
+"""Cross-validation of one system: a run per fold, scored over all posts."""
 
 from pathlib import Path
 

@@ -86,7 +86,7 @@ class Row:
 
     @property
     def reads_rationales(self) -> bool:
-        """Whether the system is given rationales if the posts have some."""
+        """Return whether the system is given rationales if the posts have some."""
         if self.system == "mpt":
             return "-rationales" not in self.words
         return bool({"+rationales", "shuffled"} & {*self.words})

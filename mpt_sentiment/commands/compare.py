@@ -61,7 +61,7 @@ def main(argv: Sequence[str]) -> int:
 def parse_with_rows(
     arguments: type, argv: Sequence[str], command: str, description: str
 ) -> tuple[Any, Protocol] | None:
-    """Parse a command with rows of its own and the arguments of training; `None` if it only shows its help.
+    """Parse a command with rows and the arguments of training; `None` if it shows its help.
 
     Raises:
         ValueError: an unknown row or argument, or an unusable value.

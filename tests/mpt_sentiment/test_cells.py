@@ -1,4 +1,4 @@
-"""Cells of comparisons: their folders and arguments, and rationales that are shuffled between posts."""
+"""Cells of comparisons: folders, arguments, and rationales shuffled between posts."""
 
 import collections
 

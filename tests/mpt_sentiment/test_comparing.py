@@ -1,4 +1,4 @@
-"""Comparison of rows: cells trained once, reported failures, folds, worker processes, and the table."""
+"""Comparison of rows: cells trained once, failures, folds, processes, and the table."""
 
 import csv
 import json
