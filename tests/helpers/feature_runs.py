@@ -1,12 +1,8 @@
-"""Tiny posts, networks with frozen encoders, and trainings with and without the feature store.
-
-`python tests/helpers/feature_runs.py FOLDER [KILL_AFTER]` builds a store, and kills itself after so many shards.
-"""
+"""Tiny posts, networks with frozen encoders, and trainings with and without the feature store."""
 
 import io
 import os
 import signal
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -91,21 +87,17 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.safetensors"))}
 
 
-def main(folder: str, kill_after: str = "") -> None:
-    """Build a store with many shards."""
+def build_many(folder: Path, kill_after: int | None = None) -> None:
+    """Build a store with many shards of 60 posts, in a process that is killed after some of them."""
     store.SHARD = 8
     original, written = store.write_shard, []
 
     def write(path: Path, *args: Any) -> None:
-        if kill_after and len(written) == int(kill_after):
+        if len(written) == kill_after:
             path.with_suffix(".tmp").write_bytes(b"torn")
             os.kill(os.getpid(), signal.SIGKILL)
         written.append(path)
         original(path, *args)
 
     store.write_shard = write
-    build(Path(folder), posts(60))
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+    build(folder, posts(60))

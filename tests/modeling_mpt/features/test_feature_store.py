@@ -1,9 +1,7 @@
 """Tests of the feature store: keys, shards, interruption, several processes, space."""
 
 import json
-import os
-import subprocess
-import sys
+import multiprocessing
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +14,17 @@ from helpers.feature_runs import build, files, network, posts
 from modeling_mpt.features import FeatureStore, FeatureStoreError
 from processing_mpt import MPTProcessor
 
-ROOT = Path(__file__).parents[3]
+
+def started(folder: Path, kill_after: int | None = None) -> multiprocessing.Process:
+    """Start a process that builds a store of 60 posts, and kills itself after some shards."""
+    process = multiprocessing.get_context("fork").Process(target=feature_runs.build_many, args=(folder, kill_after))
+    process.start()
+    return process
 
 
-def started(folder: Path, *args: str) -> subprocess.Popen:
-    """Start a process that builds a store of 60 posts."""
-    return subprocess.Popen(
-        [sys.executable, str(ROOT / "tests" / "helpers" / "feature_runs.py"), str(folder), *args],
-        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"},
-    )
+def ended(process: multiprocessing.Process) -> int:
+    process.join()
+    return process.exitcode
 
 
 def encoders(folder: Path) -> set[str]:
@@ -109,17 +109,11 @@ def test_another_encoder_or_type_gets_a_folder_of_its_own(change, tmp_path):
 
 
 def test_a_killed_build_is_resumed_and_its_torn_file_is_not_read(tmp_path):
-    killed = started(tmp_path / "killed", "5")
-    assert killed.wait() == -9
+    assert ended(started(tmp_path / "killed", kill_after=5)) == -9
     partial = files(tmp_path / "killed")
     assert len(partial) == 5 and list((tmp_path / "killed").rglob("*.tmp"))
     whole = started(tmp_path / "whole")
-    feature_runs.store.SHARD, shard = 8, feature_runs.store.SHARD
-    try:
-        build(tmp_path / "killed", posts(60))
-    finally:
-        feature_runs.store.SHARD = shard
-    assert whole.wait() == 0
+    assert ended(started(tmp_path / "killed")) == ended(whole) == 0
     assert files(tmp_path / "killed") == files(tmp_path / "whole")
     assert not [path for path in tmp_path.rglob("*") if path.suffix in (".tmp", ".lock")]
 
@@ -127,7 +121,7 @@ def test_a_killed_build_is_resumed_and_its_torn_file_is_not_read(tmp_path):
 def test_two_processes_build_the_store_of_one(tmp_path):
     both = [started(tmp_path / "two"), started(tmp_path / "two")]
     one = started(tmp_path / "one")
-    assert [process.wait() for process in (*both, one)] == [0, 0, 0]
+    assert [ended(process) for process in (*both, one)] == [0, 0, 0]
     assert len(files(tmp_path / "one")) > 20
     assert files(tmp_path / "two") == files(tmp_path / "one")
 
