@@ -29,6 +29,7 @@ class BatchPredictor:
         text_column, image_column, id_column, keep_columns: See [`~mpt_sentiment.predict`].
         image_folder (`str` or `Path`, *optional*): image paths are relative to it; by default the working directory.
         batch_size (`int`, defaults to 16): posts per forward pass.
+        calibrated, abstain_below: See [`~mpt_sentiment.predict`].
 
     Example:
 
@@ -52,8 +53,10 @@ class BatchPredictor:
         keep_columns: Sequence[str] = (),
         image_folder: str | Path | None = None,
         batch_size: int = 16,
+        calibrated: bool = True,
+        abstain_below: float | None = None,
     ) -> None:
-        self.scorer = Scorer(load_pipeline(folder, device))
+        self.scorer = Scorer(load_pipeline(folder, device), calibrated, abstain_below)
         self.reading = ReadingOptions(text_column, image_column, id_column)
         self.preparation = Preparation(self.scorer.processor, self.scorer.modalities)
         self.keep_columns, self.batch_size = keep_columns, batch_size

@@ -1,12 +1,20 @@
 """Threshold of abstention from the folder of a training."""
 
+import json
+from pathlib import Path
+
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
+from datasets import Dataset
 from scipy.special import softmax
 
-from helpers import tiny
+from helpers import tiny, tiny_processor
+from mpt_sentiment import commands
 from mpt_sentiment.evaluation.abstention import choose_threshold, scores_of_answered
 from mpt_sentiment.evaluation.predictions import prediction_table, write_predictions
+from mpt_sentiment.predicting import predict
 from mpt_sentiment.prediction.threshold import threshold_of_run
 
 NAMES = ["positive", "neutral", "negative"]
@@ -51,3 +59,48 @@ def test_a_precision_that_no_threshold_reaches_and_a_folder_without_predictions_
     (folder / "validation_predictions.parquet").unlink()
     with pytest.raises(ValueError, match=r"validation_predictions.parquet, which `train` writes.*abstain_below"):
         threshold_of_run(folder, 0.9)
+
+
+@pytest.fixture
+def trained(tmp_path, rows):
+    """Folder of a model at the temperature 0.05, with its predictions of validation posts."""
+    pipe = tiny_processor.pipeline(calibration_temperature=0.05)
+    pipe.save_pretrained(tmp_path / "trained")
+    table = predict(pipe, Dataset.from_list(rows), progress=False).data.table
+    right = pa.array([name if n % 5 else NAMES[1] for n, name in enumerate(table["prediction"].to_pylist())])
+    write_predictions(tmp_path / "trained" / "validation_predictions.parquet", table.set_column(1, "label", right))
+    return tmp_path / "trained"
+
+
+def test_posts_below_the_threshold_are_marked_and_none_is_left_out(trained, rows):
+    posts = Dataset.from_list(rows)
+    plain = predict(trained, posts, progress=False).to_list()
+    highest = [max(row[f"probability_{name}"] for name in NAMES) for row in plain]
+    threshold = sorted(highest)[20]
+    marked = predict(trained, posts, abstain_below=threshold, progress=False).to_list()
+    assert [row.pop("abstained") for row in marked] == [value < threshold for value in highest] and marked == plain
+    uncalibrated = predict(trained, posts, calibrated=False, progress=False).to_list()
+    assert [row["prediction"] for row in uncalibrated] == [row["prediction"] for row in plain]
+    assert max(row["probability_neutral"] for row in uncalibrated) < max(row["probability_neutral"] for row in plain)
+    for each in (True, False):
+        chosen = predict(trained, posts, target_precision=0.85, calibrated=each, progress=False).to_list()
+        threshold = threshold_of_run(trained, 0.85, each)[0]
+        probabilities = [max(row[f"probability_{name}"] for name in NAMES) for row in chosen]
+        assert [row["abstained"] for row in chosen] == [value < threshold for value in probabilities]
+    with pytest.raises(ValueError, match="`abstain_below` and `target_precision` both choose"):
+        predict(trained, posts, abstain_below=0.5, target_precision=0.9)
+
+
+def test_the_command_takes_the_options_and_reports_the_threshold(trained, rows, capsys):
+    Path("posts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command = [str(trained), "posts.jsonl", "--calibrated", "false", "--output", "out.parquet"]
+    commands.main(["predict", *command, "--target_precision", "0.85"])
+    threshold, line = threshold_of_run(trained, 0.85, calibrated=False)
+    assert line in capsys.readouterr().out
+    table = pa.parquet.read_table("out.parquet")
+    assert len(table) == len(rows) and table["abstained"].type == pa.bool_()
+    for options, abstained in (("0.99999", True), ("0.1", False)):
+        commands.main(["predict", str(trained), "--text", "rain", "--calibrated", "false", "--abstain_below", options])
+        assert ("abstained: the probability is below" in capsys.readouterr().out) == abstained
+    assert commands.main(["predict", *command, "--abstain_below", "70"]) != 0
+    assert "--abstain_below must be a probability from 0 to 1, got 70" in capsys.readouterr().err
