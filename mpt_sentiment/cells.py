@@ -210,7 +210,7 @@ def run_cell(cell: Cell, parts: Parts, *, run: Callable[[Cell, Part], None]) -> 
     try:
         part = parts[cell.fold]
         posts = posts_of_cell(cell, part.posts)
-        with open(cell.folder / "log.txt", "a", encoding="utf-8") as log, contextlib.redirect_stdout(log):
+        with open(cell.folder / "log.txt", "a", buffering=1, encoding="utf-8") as log, contextlib.redirect_stdout(log):
             run(cell, Part(posts, part.data))
         fault.unlink(missing_ok=True)
     except Exception as error:  # a failure of one row must not cost the others
