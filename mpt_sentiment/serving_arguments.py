@@ -1,12 +1,16 @@
 """Arguments of the server and of the demo."""
 
+import argparse
 import dataclasses
 import ipaddress
 import os
+from collections.abc import Sequence
+from typing import TypeVar
 
-from mpt_sentiment.arguments import argument
+from mpt_sentiment.arguments import argument, make_parser
 
 API_KEY = "MPT_API_KEY"
+Arguments = TypeVar("Arguments")
 
 
 @dataclasses.dataclass
@@ -82,3 +86,19 @@ class DemoArguments:
             raise ValueError(f"--{given[0]} needs --endpoint, the address of the server that writes rationales.")
         if self.space is not None and self.endpoint is not None:
             raise ValueError("--space and --endpoint exclude each other: in a Space, rationales are written by hand.")
+
+
+def parse_folder(
+    arguments: type[Arguments], argv: Sequence[str], command: str, description: str
+) -> tuple[str, Arguments]:
+    """Parse a command line with the folder of a model.
+
+    Raises:
+        ValueError: unknown or unusable arguments.
+    """
+    parser = make_parser([arguments], command, description)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("folder", metavar="FOLDER", help="Folder of a trained model.")
+    values = vars(parser.parse_args(list(argv)))
+    folder = values.pop("folder")
+    return folder, *parser.parse_dict(values)

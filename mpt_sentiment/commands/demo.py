@@ -7,14 +7,12 @@
 FOLDER is the output_dir of `train`. Its code is run: use only folders that you trust.
 """
 
-import argparse
 from collections.abc import Sequence
 
 from transformers.utils.logging import disable_progress_bar
 
-from mpt_sentiment.arguments import make_parser
 from mpt_sentiment.commands.logs import set_up_logging
-from mpt_sentiment.serving_arguments import DemoArguments
+from mpt_sentiment.serving_arguments import DemoArguments, parse_folder
 
 
 def main(argv: Sequence[str]) -> None:
@@ -24,12 +22,7 @@ def main(argv: Sequence[str]) -> None:
         ValueError: unusable arguments or model.
         ImportError: the extra `demo` is not installed.
     """
-    parser = make_parser([DemoArguments], "demo", __doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("folder", metavar="FOLDER", help="Folder of a trained model.")
-    values = vars(parser.parse_args(list(argv)))
-    folder = values.pop("folder")
-    (args,) = parser.parse_dict(values)
+    folder, args = parse_folder(DemoArguments, argv, "demo", __doc__)
     set_up_logging()
     disable_progress_bar()
     try:

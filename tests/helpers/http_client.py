@@ -1,12 +1,17 @@
-"""Server of the tiny model in a thread, and requests to it."""
+"""Server of the tiny model in a thread or a process, and requests to it."""
 
 import base64
 import contextlib
 import http.client
 import io
 import json
+import os
+import re
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -16,6 +21,7 @@ from mpt_sentiment.serving.app import create_app
 from mpt_sentiment.serving.sockets import listening_socket
 from mpt_sentiment.serving_arguments import ServeArguments
 
+SCRIPT = [sys.executable, "-c", "import sys; from mpt_sentiment.commands import main; sys.exit(main())"]
 JSON = {"Content-Type": "application/json"}
 BOUNDARY = "part-of-a-form"
 FORM = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
@@ -63,6 +69,24 @@ def serving(pipe: Any, **limits: Any) -> Iterator[Client]:
         finally:
             server.should_exit = True
             thread.join()
+
+
+@contextlib.contextmanager
+def served(name: str, model: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen, Client]]:
+    """Run the command `serve` or `demo`, and return its process and a client."""
+    command = [*SCRIPT, name, str(model), "--device", "cpu", "--port", "0", *arguments]
+    environment = {name: value for name, value in os.environ.items() if name != "MPT_API_KEY"}
+    environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            line = process.stdout.readline()
+            port = re.search(r"http://127.0.0.1:(\d+)", line)
+            assert port, line + process.stderr.read()
+            yield process, Client(int(port[1]))
+        finally:
+            process.kill()
 
 
 def picture(colour: Any = "red", size: tuple[int, int] = (40, 30), form: str = "PNG") -> bytes:

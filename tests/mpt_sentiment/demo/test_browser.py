@@ -9,18 +9,12 @@ import pytest
 import uvicorn
 from playwright.sync_api import Error, expect, sync_playwright
 
-from helpers import tiny_processor
 from helpers.http_client import picture
 from mpt_sentiment.demo.running import create_app
 from mpt_sentiment.serving.sockets import listening_socket
 
 PERSPECTIVES = ["positive", "neutral", "negative"]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-
-
-@pytest.fixture(scope="module")
-def pipe():
-    return tiny_processor.pipeline()
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 
@@ -11,25 +12,13 @@ import pytest
 
 from helpers import tiny_processor
 from helpers.faulty_server import FaultyServer
-from helpers.http_client import picture
+from helpers.http_client import picture, served
 from mpt_sentiment import commands
 from mpt_sentiment.demo.running import rationale_writer
 from mpt_sentiment.demo.space import make_space
 from mpt_sentiment.serving_arguments import DemoArguments
 
 PERSPECTIVES = ["positive", "neutral", "negative"]
-
-
-@pytest.fixture(scope="module")
-def pipe():
-    return tiny_processor.pipeline()
-
-
-@pytest.fixture(scope="module")
-def model(pipe, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("outputs") / "trained"
-    pipe.save_pretrained(folder)
-    return folder
 
 
 def test_rationales_of_one_post_come_from_a_server(monkeypatch):
@@ -84,6 +73,16 @@ def test_a_space_has_the_page_the_model_and_a_card_that_names_its_version(pipe, 
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert json.loads(done.stdout.splitlines()[-1]) == pytest.approx(pipe({"text": "rain"})["scores"], abs=1e-5)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGTERM")
+def test_the_command_shows_the_page_until_sigterm(model):
+    with served("demo", model) as (process, client):
+        status, page, _ = client.request("GET", "/")
+        assert status == 200 and "Sentiment of a post" in page
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 0 and "Stopped" in out and "Traceback" not in err
 
 
 def test_the_command_refuses_in_one_line(model, capsys):

@@ -18,50 +18,18 @@ from pathlib import Path
 import psutil
 import pytest
 
-from helpers import tiny_processor
-from helpers.http_client import FORM, JSON, Client, encoded, form, picture, serving
+from helpers.http_client import FORM, JSON, encoded, form, picture, served, serving
 from mpt_sentiment import commands
 
-SCRIPT = [sys.executable, "-c", "import sys; from mpt_sentiment.commands import main; sys.exit(main())"]
 # MPT_LOAD_REQUESTS=10000 repeats the measurement of docs/how_to/serve.md.
 REQUESTS = int(os.environ.get("MPT_LOAD_REQUESTS", "2000"))
-
-
-@pytest.fixture(scope="module")
-def pipe():
-    return tiny_processor.pipeline()
-
-
-@pytest.fixture(scope="module")
-def model(pipe, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("outputs") / "trained"
-    pipe.save_pretrained(folder)
-    return folder
-
-
-@contextlib.contextmanager
-def served(model, *arguments):
-    """Run the command, and return its process and a client."""
-    command = [*SCRIPT, "serve", str(model), "--device", "cpu", "--port", "0", *arguments]
-    environment = {name: value for name, value in os.environ.items() if name != "MPT_API_KEY"}
-    environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
-    with subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        try:
-            line = process.stdout.readline()
-            port = re.search(r"http://127.0.0.1:(\d+)", line)
-            assert port, line + process.stderr.read()
-            yield process, Client(int(port[1]))
-        finally:
-            process.kill()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGTERM")
 def test_sigterm_answers_the_request_in_work_and_ends_with_code_0(model, pipe):
     post = json.dumps({"text": "rain"}).encode()
     head = "POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n"
-    with served(model) as (process, client):
+    with served("serve", model) as (process, client):
         assert client.predict({"text": "rain"})[0] == 200
         with socket.create_connection(("127.0.0.1", client.port), timeout=60) as connection:
             connection.sendall(head.format(len(post)).encode() + post[:5])
@@ -152,7 +120,7 @@ def test_of_thousands_of_requests_with_broken_ones_none_is_lost_and_memory_stays
     rng = random.Random(5)
     work = [rng.choice(broken if index % 5 == 0 else good) for index in range(REQUESTS)]
     seen, memory, lock = Counter(), [], threading.Lock()
-    with served(model, "--max_body_mb", "1", "--max_queue", "64") as (process, client):
+    with served("serve", model, "--max_body_mb", "1", "--max_queue", "64") as (process, client):
         server = psutil.Process(process.pid)
 
         def send(index):

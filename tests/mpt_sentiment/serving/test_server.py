@@ -8,7 +8,6 @@ import threading
 import pytest
 from PIL import Image
 
-from helpers import tiny_processor
 from helpers.http_client import FORM, JSON, encoded, form, picture, serving
 from mpt_sentiment.serving_arguments import ServeArguments
 
@@ -20,11 +19,6 @@ POSTS = [
     {"rationales": {"neutral": "the bus leaves"}},
     {"text": "a missed train at the sea and nothing but rain", "image": picture("green"), "rationales": None},
 ]
-
-
-@pytest.fixture(scope="module")
-def pipe():
-    return tiny_processor.pipeline()
 
 
 @pytest.fixture(scope="module")
