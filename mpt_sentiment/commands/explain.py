@@ -162,7 +162,7 @@ def describe(result: Explanations) -> str:
             f"  {TITLES[test.kind]:<24}{points(test.area):>7}{points(test.random_area):>7}  difference "
             f"{points(test.difference)}{interval}: {verdict(test)}"
         )
-    if not result.faithfulness:
+    if len(result.posts) == 1:
         (post,) = result.posts
         lines.append(f"{post.result['label']} ({post.result['score']:.1%}), log-odds {signed(post.log_odds)}")
         for kind in post.parts.kinds[::-1]:

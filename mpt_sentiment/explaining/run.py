@@ -30,7 +30,7 @@ MAX_GRID = 32
 
 def explain(
     model: str | Path | Pipeline,
-    posts: Mapping[str, Any] | str | Path | Dataset,
+    posts: Mapping[str, Any] | str | Path | Dataset | Sequence[Mapping[str, Any]],
     output: str | Path | None = None,
     *,
     method: str = "leave_one_out",
@@ -53,8 +53,8 @@ def explain(
 
     Args:
         model (`str`, `Path` or [`MPTPipeline`]): output folder of `train`, whose code is run, or its pipeline.
-        posts (mapping, `str`, `Path` or `Dataset`): one post, see [`MPTPipeline`]; a table, see [`predict`]; or a
-            dataset, see `load_posts`.
+        posts (mapping, list of them, `str`, `Path` or `Dataset`): one post or a list, see [`MPTPipeline`]; a CSV, TSV,
+            JSONL, Parquet or XLSX table; or a dataset, see `load_posts`.
         output (`str` or `Path`, *optional*): page to write, `.html`; its numbers go to a `.json` of the same name.
         method (`str`, defaults to `"leave_one_out"`): of words and regions. `"leave_one_out"` deletes each in turn;
             `"integrated_gradients"` needs Captum.
@@ -77,6 +77,16 @@ def explain(
         ValueError: an unusable argument, model or post.
     """
     _check(method, output, grid=grid, limit=limit, num_draws=num_draws, batch_size=batch_size)
+    is_table = isinstance(posts, str | Path)
+    if options and not is_table:
+        raise ValueError(
+            f"`{next(iter(options))}` is an option of a table, but the posts are a {type(posts).__name__}."
+        )
+    if is_table:
+        _check_table(posts)
+        posts, report = read_table(posts, on_error=on_error, **options)
+    if not isinstance(posts, Mapping | Sequence | Dataset):
+        raise ValueError(f"Posts must be one post, a list, a table or a `Dataset`, got a {type(posts).__name__}.")
     pipe = model if isinstance(model, Pipeline) else load_pipeline(model, device)
     name = str(getattr(pipe.model, "name_or_path", "") if isinstance(model, Pipeline) else model)
     name = Path(name).resolve().name if Path(name).is_dir() else name  # no local path goes into a page
@@ -85,33 +95,8 @@ def explain(
     if isinstance(posts, Mapping):
         result.posts.append(explain_post(pipe, posts, method, grid, batch_size))
     else:
-        if not isinstance(posts, Dataset):
-            _check_table(posts)
-            posts, report = read_table(posts, on_error=on_error, **options)
         report = report or BuildReport("The dataset", read=len(posts), kept=len(posts), on_error=on_error)
-        rows = range(len(posts))
-        if limit < len(posts):
-            rows = np.sort(np.random.default_rng(seed).choice(len(posts), limit, replace=False)).tolist()
-            result.notes.append(
-                f"{limit:,} of {len(posts):,} posts are explained: a random sample with the seed {seed}."
-            )
-        for post in tqdm(
-            _standard_rows(pipe, posts, rows, report), total=len(rows), unit="post", disable=not progress
-        ):
-            try:
-                explanation = explain_post(pipe, post, method, grid, batch_size)
-            except ValueError as error:
-                report.fail("cannot be read", f"{report.source}: {error}")
-                continue
-            _add_areas(explanation, pipe, batch_size, num_draws, (seed, len(result.posts)))
-            result.posts.append(explanation)
-        if not result.posts:
-            raise ValueError(f"{report.source}: no post is left to explain.\n{report.summary()}")
-        areas = {kind: [each.areas[kind] for each in result.posts if kind in each.areas] for kind in KINDS}
-        result.faithfulness = summarize(areas, seed)
-        result.notes += [
-            f"{count:,} left out: {why}, e.g. {report.examples[why][0]}" for why, count in report.skipped.items()
-        ]
+        _add_posts(result, pipe, posts, report, batch_size, progress)
     cut = sum(each.num_unread > 0 for each in result.posts)
     if cut:
         result.notes.append(
@@ -120,6 +105,42 @@ def explain(
     if output is not None:
         write_page(result, output)
     return result
+
+
+def _add_posts(
+    result: Explanations,
+    pipe: Pipeline,
+    posts: Dataset | Sequence,
+    report: BuildReport,
+    batch_size: int,
+    progress: bool,
+) -> None:
+    """Add explanations of several posts and the faithfulness test.
+
+    Raises:
+        ValueError: a post that cannot be read, unless these are skipped, or none that can.
+    """
+    limit, seed = result.settings["limit"], result.settings["seed"]
+    rows = range(len(posts))
+    if limit < len(posts):
+        rows = np.sort(np.random.default_rng(seed).choice(len(posts), limit, replace=False)).tolist()
+        result.notes.append(f"{limit:,} of {len(posts):,} posts are explained: a random sample with the seed {seed}.")
+    chosen = _standard_rows(pipe, posts, rows, report) if isinstance(posts, Dataset) else (posts[row] for row in rows)
+    for post in tqdm(chosen, total=len(rows), unit="post", disable=not progress):
+        try:
+            explanation = explain_post(pipe, post, result.method, result.settings["grid"], batch_size)
+        except ValueError as error:
+            report.fail("cannot be read", f"{report.source}: {error}")
+            continue
+        _add_areas(explanation, pipe, batch_size, result.settings["num_draws"], (seed, len(result.posts)))
+        result.posts.append(explanation)
+    if not result.posts:
+        raise ValueError(f"{report.source}: no post is left to explain.\n{report.summary()}")
+    areas = {kind: [each.areas[kind] for each in result.posts if kind in each.areas] for kind in KINDS}
+    result.faithfulness = summarize(areas, seed)
+    result.notes += [
+        f"{count:,} left out: {why}, e.g. {report.examples[why][0]}" for why, count in report.skipped.items()
+    ]
 
 
 def explain_post(

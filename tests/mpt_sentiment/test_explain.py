@@ -106,6 +106,22 @@ def test_python_explains_a_dataset_and_counts_unreadable_posts(pipe):
         mpt.explain(pipe, posts, progress=False)
 
 
+def test_a_list_of_posts_and_unusable_arguments_in_python(pipe):
+    posts = [{"text": "rain", "label": "x"}, {"text": "sea", "id": 7}]
+    result = mpt.explain(pipe, posts, "list.html", num_draws=1, progress=False)
+    page = Path("list.html").read_text(encoding="utf-8")
+    assert ">post 1</a>" in page and ">7</a>" in page and "One post cannot show" not in page
+    assert [(post.id, post.label) for post in result.posts] == [(None, "x"), (7, None)]
+    assert {test.num_posts for test in result.faithfulness} == set()  # one part each: nothing to compare
+    for posts, options, message in (
+        ([{"text": "rain"}], {"metod": "x"}, "`metod` is an option of a table"),
+        (3, {}, "got a int"),
+        ("posts.txt", {}, "does not exist"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            mpt.explain(pipe, posts, **options)
+
+
 def test_the_test_posts_of_a_training_run_by_its_arguments(model):
     words = ["--dataset", "sample", "--dataset_options", '{"num_posts": 60}', "--limit", "2", "--num_draws", "1"]
     assert commands.main(["explain", str(model), *words, "--grid", "2", "--device", "cpu"]) == 0
