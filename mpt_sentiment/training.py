@@ -274,12 +274,12 @@ def describe(data: TrainingData, posts: DatasetDict, processor: MPTProcessor, mo
     names = posts["train"].features["label"].names
     lines = [f"Data: {data.name}, split {data.protocol} ({data.split_hash})"]
     for split, rows in posts.items():
-        counts = collections.Counter(rows["label"])
+        counts = collections.Counter(rows["label"][:])  # a column is iterated row by row
         labels = ", ".join(f"{name} {counts[index]:,}" for index, name in enumerate(names))
         lines.append(f"  {split:<10} {len(rows):>6,} posts: {labels}")
     if "rationales" in model.config.modalities:
         for perspective in processor.perspectives:
-            missing = sum(text is None for rows in posts.values() for text in rows[f"rationale_{perspective}"])
+            missing = sum(text is None for rows in posts.values() for text in rows[f"rationale_{perspective}"][:])
             if missing:
                 lines.append(f"  {missing:,} posts have no {perspective} rationale; they are trained with it masked")
     config = model.config

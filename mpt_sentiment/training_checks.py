@@ -52,7 +52,7 @@ def check_classes(posts: Mapping[str, Dataset], class_weights: Any = None) -> No
         ValueError: they have not, or `class_weights="balanced"` cannot weigh a class without train posts.
     """
     names = posts["train"].features["label"].names
-    counts = {split: collections.Counter(rows["label"]) for split, rows in posts.items()}
+    counts = {split: collections.Counter(rows["label"][:]) for split, rows in posts.items()}
     learned = [name for index, name in enumerate(names) if counts["train"][index]]
     if len(learned) < 2:
         raise ValueError(
