@@ -1,4 +1,7 @@
-"""Predict Parquet files with Ray Data: `predict_ray.py FOLDER POSTS OUTPUT [WORKERS [GPUS_PER_WORKER]]`."""
+"""Predict Parquet files with Ray Data.
+
+python examples/predict_ray.py FOLDER POSTS OUTPUT [WORKERS [GPUS_PER_WORKER]]
+"""
 
 import sys
 

@@ -52,9 +52,10 @@ def predict(
     progress: bool = True,
     report: BuildReport | None = None,
 ) -> Dataset:
-    """Predict the sentiment of posts; memory does not grow with their number, except for the returned predictions.
+    """Predict the sentiment of posts.
 
-    With `output`, a run that was interrupted is resumed by the same call.
+    Memory does not grow with the number of posts, except for the returned predictions. With `output`, a run that was
+    interrupted is resumed by the same call.
 
     Args:
         model (`str`, `Path` or [`MPTPipeline`]): output folder of `train`, whose code is run, or its pipeline.
@@ -63,7 +64,7 @@ def predict(
             a dataset. Image paths are relative to their table.
         output (`str` or `Path`, *optional*): a folder, for Parquet files `data/part-NNNNN.parquet` that are complete
             as they appear; or one file: `.parquet`, `.csv` or `.jsonl`. Faulty rows are in `errors.parquet` of the
-            folder, or in `NAME.errors.parquet` beside the file.
+            folder, or in `NAME.errors.parquet` next to the file.
         text_column, image_column, id_column, delimiter, encoding, sheet: See [`load_folder`]. Ids are not compared.
         rationales (`str` or `Path`, *optional*): table or store of rationales, joined by id. By default the columns
             `rationale_PERSPECTIVE` of `posts`.

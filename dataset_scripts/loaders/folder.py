@@ -173,7 +173,7 @@ def _tables(data_dir: Path, file: str | None) -> dict[str | None, Path]:
 
 
 def columns_by_role(table: Path | str, columns: list[str], given: Mapping[str, str | None]) -> dict[str, str | None]:
-    """Choose the column of each role in `given`: the one named there, or the usual name if there is such a column.
+    """Choose the column of each role in `given`: the one named there, or one of the usual name.
 
     Raises:
         ValueError: the table lacks a named column, or has neither texts nor images.

@@ -42,7 +42,9 @@ def open_dataset(name: str, config_name: str | None = None, **options: Any) -> D
 
 
 def open_stream(name: str) -> dict[str, Dataset | IterableDataset]:
-    """Open the splits of a dataset with `datasets`, read as they are iterated; one saved to disk is a `Dataset`.
+    """Open the splits of a dataset with `datasets`, to be read as they are iterated.
+
+    Those of a dataset saved to disk are of the type `Dataset`.
 
     Raises:
         ValueError: there is none, or `datasets` cannot read it or would join rows.

@@ -9,7 +9,9 @@ from dataset_scripts.rationales.posts import content_hashes
 
 
 class RationaleIndex:
-    """Rows of rationales by the id of their post. Rationales stay on disk; only the ids are in memory.
+    """Rows of rationales by the id of their post.
+
+    Rationales stay on disk; only the ids are in memory.
 
     Args:
         table (`Dataset`): as `load_rationales` returns it. If a post has rows for several texts, the column

@@ -59,9 +59,7 @@ class PredictArguments:
     delimiter: str | None = argument("Character between the fields of a text table.")
     encoding: str | None = argument("Encoding of a text table, such as cp1252.")
     sheet: str | None = argument("Sheet of an XLSX file.")
-    rationales: str | None = argument(
-        "Rationales joined by id; by default columns rationale_PERSPECTIVE."
-    )
+    rationales: str | None = argument("Rationales joined by id; by default columns rationale_PERSPECTIVE.")
     on_error: str = argument("skip: record a faulty row in errors.parquet; raise: stop at it.", "skip")
     output: str = argument(
         f"Folder to write, with data/part-00000.parquet and so on; or one file: {', '.join(FORMATS)}.",
@@ -85,7 +83,7 @@ class PredictArguments:
         self.shard()
 
     def shard(self) -> tuple[int, int]:
-        """Return the part of this process of a launcher within `shard_id`, and the number of all such parts."""
+        """Return the part of the posts of this process, and the number of all parts."""
         index, _, count = (self.shard_id or "0/1").partition("/")
         if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
             raise ValueError(f"--shard_id must be a part such as 3/64, from 0/64 to 63/64, got {self.shard_id!r}.")

@@ -104,7 +104,9 @@ def write_predictions(path: str | os.PathLike[str], table: pa.Table) -> Path:
 
 
 def write_tables(path: str | os.PathLike[str], schema: pa.Schema, tables: Iterable[pa.Table]) -> Path:
-    """Write tables one after another to a file that is complete or absent, in the format of its ending.
+    """Write tables one after another to a file that is complete or absent.
+
+    The file's ending chooses the format.
 
     Raises:
         ValueError: The ending is not one of `FORMATS`.

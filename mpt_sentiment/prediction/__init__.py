@@ -1,1 +1,1 @@
-"""Prediction of many posts: sources, rows, batches, the model, and files that are complete as they appear."""
+"""Prediction of many posts: sources, rows, batches, the model, and files."""

@@ -65,7 +65,7 @@ def windows_of_parts(items: Iterable[Item], rows_per_part: int, window: int) -> 
 
 
 def prepared_batches(batches: Iterator[Batch], preparation: "Preparation", num_workers: int | None) -> Iterator[Batch]:
-    """Yield the batches with the tensors of their posts; a post that cannot be read becomes a fault.
+    """Yield the batches with tensors; a post that cannot be read becomes a fault.
 
     Args:
         batches: batches without tensors; read ahead, in this process.

@@ -1,4 +1,4 @@
-"""Predictions inside a data engine: one object per worker, batches of a table in, predictions out."""
+"""Predictions inside a data engine: one object per worker maps batches of a table."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,7 +36,10 @@ class BatchPredictor:
     ```python
     >>> posts = ray.data.read_parquet("posts")
     >>> predictions = posts.map_batches(
-    ...     BatchPredictor, fn_constructor_args=["outputs/mine"], batch_format="pyarrow", concurrency=2
+    ...     BatchPredictor,
+    ...     fn_constructor_args=["outputs/mine"],
+    ...     batch_format="pyarrow",
+    ...     compute=ray.data.ActorPoolStrategy(size=2),
     ... )
     >>> predictions.write_parquet("predictions")
     ```
@@ -98,16 +101,17 @@ class BatchPredictor:
         )
 
     def _with_errors(self, results: PartResults, items: Sequence[Item], batch: pa.Table) -> pa.Table:
-        """Return one row for each row of the batch, the faulty ones with null for all that is predicted."""
+        """Return one row for each row of the batch; the faulty ones have null predictions."""
         types = {name: batch.schema.field(name).type for name in self.keep_columns}
         table = results.table(self.scorer, types).append_column(ERROR, pa.nulls(len(results.rows), pa.string()))
         faulty = [item for item in items if item.fault is not None or item.post is None]
+        numbers = pa.array([item.number for item in faulty], pa.int64())
         errors = pa.table(
             {
                 "id": pa.array([item.fault and item.fault.id for item in faulty], pa.string()),
                 ERROR: pa.array([item.fault.message if item.fault else item.notes[0] for item in faulty], pa.string()),
-                **{name: batch.column(name).take([item.number for item in faulty]) for name in types},
+                **{name: batch.column(name).take(numbers) for name in types},
             }
         )
-        numbers = [*(row[0] for row in results.rows), *(item.number for item in faulty)]
-        return pa.concat_tables([table, errors], promote_options="default").take(np.argsort(numbers))
+        order = np.argsort([*(row[0] for row in results.rows), *(item.number for item in faulty)])
+        return pa.concat_tables([table, errors], promote_options="default").take(pa.array(order, pa.int64()))

@@ -1,4 +1,4 @@
-"""Rows of sources as posts that a model reads, or as faults; nothing is kept of earlier rows."""
+"""Rows of sources as posts that a model reads, or as faults."""
 
 import dataclasses
 import json
@@ -160,7 +160,7 @@ def _nothing_to_read(post_id: str | None, location: str, modalities: Sequence[st
 
 
 def kept_types(sources: Sequence[Source], keep: Sequence[str]) -> dict[str, pa.DataType]:
-    """Return the type of each column to keep: that of all sources, or text where they differ or have none."""
+    """Return the type of each column to keep: that of all sources, or else text."""
     types = {}
     for column in keep:
         found = {source.types.get(column, pa.string()) for source in sources}
@@ -199,7 +199,10 @@ def check_rationales(source: Source, perspectives: list[str]) -> None:
 def read_items(
     sources: Sequence[Source], readers: Sequence[PostReader], is_read: Callable[[int], bool]
 ) -> Iterator[Item]:
-    """Yield the rows of all sources, numbered through; of others than `is_read` accepts, only number and place."""
+    """Yield the rows of all sources, numbered through.
+
+    Of the rows whose number `is_read` does not accept, there is only number and location.
+    """
     number = 0
     for source, reader in zip(sources, readers, strict=True):
         start = number

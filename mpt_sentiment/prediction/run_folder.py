@@ -1,4 +1,4 @@
-"""Folder of a run: the identity, one Parquet file per part, and the rows without a prediction."""
+"""Folder of a run: identity, one Parquet file per part, and rows without a prediction."""
 
 import dataclasses
 import json

@@ -237,7 +237,10 @@ def prediction_schema(scorer: Scorer, types: dict[str, pa.DataType]) -> pa.Schem
 def _settings(
     scorer: Scorer, sources: Sequence[Source], reading: ReadingOptions, options: RunOptions
 ) -> dict[str, Any]:
-    """Collect what decides the results of a run. The size of batches changes no result beyond rounding."""
+    """Collect what decides the results of a run.
+
+    The size of batches is not among it: it changes no result beyond rounding.
+    """
     rationales = None
     if options.rationales is not None:
         path = Path(options.rationales).resolve()

@@ -237,7 +237,7 @@ def _read_stream(posts: IterableDataset, is_read: Callable[[int], bool]) -> Iter
 
 
 def _with_remote_bytes(image: Any) -> Any:
-    """Read an image that a streamed dataset names by the address of a file of the Hub or in an archive."""
+    """Read an image that a streamed dataset names by its address on the Hub or in an archive."""
     if not isinstance(image, Mapping) or image.get("bytes") is not None or "://" not in (image.get("path") or ""):
         return image
     with xopen(image["path"], "rb") as file:

@@ -1,4 +1,4 @@
-"""Runs over many posts: faults, scores, places that cannot be written, other settings, and processes."""
+"""Runs over many posts: faults, scores, disks, other settings, and processes."""
 
 import errno
 import json
