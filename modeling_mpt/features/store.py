@@ -31,7 +31,6 @@ RESERVE = 64 * 2**20
 IDENTITY = "encoder.json"
 UNITS = {"text": "texts", "rationales": "rationales", "image": "images"}
 # Inputs of encoders by their name; all others read pixels.
-INPUTS = {"text": "input_ids", "rationales": "rationale_input_ids"}
 
 
 class FeatureStore:
@@ -71,7 +70,7 @@ class FeatureStore:
         posts.
 
         Args:
-            network: MPT, a baseline, or a network with their `encoders` and `frozen_encoders`.
+            network: MPT, a baseline, or a network with their `frozen_encoders` and `live_inputs`.
             processor ([`MPTProcessor`])
             posts: one or more datasets, or lists of rows.
             autocast (`torch.dtype`, *optional*): in which the encoders compute, if not in that of their weights.
@@ -118,7 +117,7 @@ class FeatureStore:
                     StoredOutputs(encoder.name, encoder.reads, stored, part.keys(encoder.reads), self.dtype)
                     for encoder, stored in zip(encoders, shards, strict=True)
                 ],
-                live=live_inputs(network),
+                live=set(network.live_inputs()),
                 dtype=network.dtype,
             )
             for each, part in zip(posts, contents, strict=True)
@@ -221,10 +220,3 @@ def locked(path: Path, wait: float) -> Iterator[None]:
         yield
         with suppress(OSError):
             path.unlink()
-
-
-def live_inputs(network: Any) -> set[str]:
-    """Return the inputs that the network reads in every step, because an encoder of theirs is trained."""
-    trained = [name for name, frozen in network.encoders().items() if frozen is None]
-    live = {INPUTS.get(name, "pixel_values") for name in trained}
-    return live | ({"input_ids"} if getattr(network, "reads_input_ids", False) else set())
