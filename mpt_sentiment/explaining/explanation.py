@@ -112,7 +112,7 @@ class Explanations:
         posts (`list[Explanation]`)
         faithfulness (`list[Faithfulness]`): for each kind of parts; empty for one post.
         method (`str`): one of `METHODS`.
-        model (`str`): folder of the model.
+        model (`str`): name of the model's folder, empty for a model in memory.
         notes (`list[str]`): counts of posts that were left out, and other remarks.
         settings (`dict`): arguments of `explain` that the numbers depend on.
     """

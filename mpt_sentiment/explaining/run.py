@@ -89,7 +89,8 @@ def explain(
         raise ValueError(f"Posts must be one post, a list, a table or a `Dataset`, got a {type(posts).__name__}.")
     pipe = model if isinstance(model, Pipeline) else load_pipeline(model, device)
     name = str(getattr(pipe.model, "name_or_path", "") if isinstance(model, Pipeline) else model)
-    name = Path(name).resolve().name if Path(name).is_dir() else name  # no local path goes into a page
+    if name and Path(name).is_dir():  # no local path goes into a page
+        name = Path(name).resolve().name
     settings = {"grid": grid, "limit": limit, "seed": seed, "num_draws": num_draws}
     result = Explanations([], [], method, name, [], settings)
     if isinstance(posts, Mapping):

@@ -110,7 +110,12 @@ def test_a_list_of_posts_and_unusable_arguments_in_python(pipe):
     posts = [{"text": "rain", "label": "x"}, {"text": "sea", "id": 7}]
     result = mpt.explain(pipe, posts, "list.html", num_draws=1, progress=False)
     page = Path("list.html").read_text(encoding="utf-8")
-    assert ">post 1</a>" in page and ">7</a>" in page and "One post cannot show" not in page
+    assert (
+        ">post 1</a>" in page
+        and ">7</a>" in page
+        and "Model <code>" not in page
+        and "One post cannot show" not in page
+    )
     assert [(post.id, post.label) for post in result.posts] == [(None, "x"), (7, None)]
     assert {test.num_posts for test in result.faithfulness} == set()  # one part each: nothing to compare
     for posts, options, message in (
