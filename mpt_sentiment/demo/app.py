@@ -1,7 +1,8 @@
 """Page that classifies a post, for the command `demo` and for a Space of the Hub."""
 
+import contextlib
 import html
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ THEME = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monos
 
 
 def create_page(
-    pipe: Any, write_rationales: Callable[[str | None, bytes | None], Awaitable[dict[str, str]]] | None = None
+    pipe: Any,
+    write_rationales: Callable[[str | None, bytes | None], Awaitable[dict[str, str]]] | None = None,
+    explain: Callable[[dict[str, Any]], str] | None = None,
 ) -> gr.Blocks:
     """Create the page of a model.
 
@@ -25,17 +28,18 @@ def create_page(
         pipe ([`MPTPipeline`]): model and processor.
         write_rationales (*optional*): returns rationales by perspective of a text and the content of an image. With
             it, the page has a button that fills in the rationales.
+        explain (*optional*): returns an HTML page about the prediction for a post. With it, there is a button for it.
     """
     perspectives = pipe.processor.perspectives
     reads = pipe.model.config.modalities
 
-    def classify(image: str | None, text: str | None, *rationales: str | None) -> tuple[Any, ...]:
+    def post_of(image: str | None, text: str | None, *rationales: str | None) -> dict[str, Any]:
         texts = dict(zip(perspectives, rationales, strict=True))
-        post = {"text": text, "image": read_image(image), "rationales": texts if any(texts.values()) else None}
-        try:
-            result = pipe(post)
-        except ValueError as error:
-            raise gr.Error(html.escape(str(error)), print_exception=False) from None
+        return {"text": text, "image": read_image(image), "rationales": texts if any(texts.values()) else None}
+
+    def classify(*parts: str | None) -> tuple[Any, ...]:
+        with shown_errors():
+            result = pipe(post_of(*parts))
         modalities, weights = result["modality_weights"], result["perspective_weights"]
         return (
             result["scores"],
@@ -43,11 +47,15 @@ def create_page(
             gr.Label(value=weights, visible=weights is not None),
         )
 
+    def explanation(*parts: str | None) -> Any:
+        with shown_errors():
+            document = html.escape(explain(post_of(*parts)))
+        frame = f'<iframe title="Explanation" sandbox srcdoc="{document}" style="width:100%;height:40rem;border:0">'
+        return gr.HTML(value=f"{frame}</iframe>", visible=True)
+
     async def write(image: str | None, text: str | None) -> list[str]:
-        try:
+        with shown_errors():
             written = await write_rationales(text, read_image(image))
-        except ValueError as error:
-            raise gr.Error(html.escape(str(error)), print_exception=False) from None
         return [written[name] for name in perspectives]
 
     with gr.Blocks(title="Sentiment of a post", analytics_enabled=False) as page:
@@ -69,6 +77,7 @@ def create_page(
                         writing = gr.Button("Write them", size="sm")
                         writing.click(write, [image, text], boxes, api_name=False)
                 button = gr.Button("Classify", variant="primary")
+                explaining = gr.Button("Explain", visible=explain is not None)
             with gr.Column(min_width=300):
                 scores = gr.Label(label="Label and probabilities", elem_id="scores")
                 modality_weights = gr.Label(
@@ -78,10 +87,22 @@ def create_page(
                     label="Weights of the rationales", show_heading=False, visible=False, elem_id="perspectives"
                 )
                 gr.Markdown("Weights show what the network mixed. They do not explain a prediction.")
-        button.click(
-            classify, [image, text, *boxes], [scores, modality_weights, perspective_weights], api_name="classify"
-        )
+        document = gr.HTML(visible=False)
+        parts, results = [image, text, *boxes], [scores, modality_weights, perspective_weights]
+        # Both use the model, one at a time.
+        button.click(classify, parts, results, api_name="classify", concurrency_id="model")
+        if explain is not None:
+            explaining.click(explanation, parts, document, api_name=False, concurrency_id="model")
     return page
+
+
+@contextlib.contextmanager
+def shown_errors() -> Iterator[None]:
+    """Show the message of a ValueError on the page, which would take it for HTML."""
+    try:
+        yield
+    except ValueError as error:
+        raise gr.Error(html.escape(str(error)), print_exception=False) from None
 
 
 def uploaded_file(upload: Any) -> str | None:

@@ -15,6 +15,8 @@ from dataset_scripts.rationales.errors import EngineError, PreparationError
 from dataset_scripts.rationales.posts import prepare_post
 from dataset_scripts.rationales.quality.gate import check
 from mpt_sentiment.demo.app import MAX_FILE_SIZE, THEME, create_page
+from mpt_sentiment.explaining import explain
+from mpt_sentiment.explaining.page import page_html
 from mpt_sentiment.generating import open_engines, specification
 from mpt_sentiment.generation_arguments import EngineArguments, SpecArguments
 from mpt_sentiment.predicting import load_pipeline
@@ -51,7 +53,9 @@ def create_app(pipe: Any, write: Writer | None = None) -> FastAPI:
         pipe ([`MPTPipeline`]): model and processor.
         write (*optional*): see `create_page`.
     """
-    page = create_page(pipe, write).queue(max_size=64, default_concurrency_limit=1)
+    page = create_page(pipe, write, lambda post: page_html(explain(pipe, post)))
+    page.queue(max_size=64, default_concurrency_limit=1)
+    page.has_launched = True  # else gradio opens any path that a client sends: it checks paths after `launch` alone
     return gr.mount_gradio_app(
         FastAPI(), page, path="/", theme=THEME, max_file_size=MAX_FILE_SIZE, show_error=False, ssr_mode=False
     )

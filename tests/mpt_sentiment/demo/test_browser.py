@@ -1,6 +1,7 @@
 """Demo in a headless Chromium."""
 
 import contextlib
+import json
 import re
 import shutil
 import threading
@@ -9,7 +10,7 @@ import pytest
 import uvicorn
 from playwright.sync_api import Error, expect, sync_playwright
 
-from helpers.http_client import picture
+from helpers.http_client import JSON, Client, picture
 from mpt_sentiment.demo.running import create_app
 from mpt_sentiment.serving.sockets import listening_socket
 
@@ -128,3 +129,24 @@ def test_the_button_writes_rationales_that_the_model_reads(pipe, open_page):
     page.get_by_label("Text", exact=True).fill("nothing")
     page.get_by_role("button", name="Write them").click()
     expect(page.get_by_test_id("toast-body")).to_contain_text("<b>down</b>", timeout=60_000)
+
+
+def test_the_button_explains_a_post(open_page):
+    page = open_page(400)
+    page.get_by_label("Text", exact=True).fill("what a good <b>day</b>")
+    page.get_by_role("button", name="Explain").click()
+    frame = page.frame_locator("iframe[title=Explanation]")
+    expect(frame.locator("body")).to_contain_text("<b>day</b>", timeout=60_000)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400
+
+
+def test_no_path_or_url_of_a_client_is_opened(address):
+    client = Client(int(address.rstrip("/").rpartition(":")[2]))
+    for path in (__file__, "http://127.0.0.1:9/picture.png"):
+        data = [{"path": path, "meta": {"_type": "gradio.FileData"}}, "rain", "", "", ""]
+        body = json.dumps({"data": data})
+        status, call, _ = client.request("POST", "/gradio_api/call/classify", body, JSON)
+        if status == 200:
+            status, events, _ = client.request("GET", f"/gradio_api/call/classify/{call['event_id']}")
+            assert "event: error" in events and "event: complete" not in events
+            assert "cannot be decoded" not in events
