@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.utils import is_tracing
 
 from .backbones_mpt import (
     convert_pixels,
@@ -45,12 +46,34 @@ class SelectiveKernel(nn.Module):
 
         The states are zero at the padding.
         """
-        branches = [torch.relu(conv(states.transpose(1, 2))).transpose(1, 2) for conv in self.convolutions]
         # Pooling is linear: the mean of the weighted sum is the weighted sum of the means.
-        pooled = torch.stack([masked_mean(branch, mask) for branch in branches], dim=1)  # (batch, branch, channel)
+        # Of a frozen encoder, the branches take most of a step: without padding they take less than half.
+        means = self._means if states.requires_grad or is_tracing() else self._means_without_padding
+        pooled = torch.stack(means(states, mask), dim=1)  # (batch, branch, channel)
         squeezed = self.squeeze(pooled.sum(dim=1))
         selection = torch.stack([excite(squeezed) for excite in self.excitations], dim=1).softmax(dim=1)
         return self.projection((selection * pooled).sum(dim=1))
+
+    def _means(self, states, mask):
+        """Return the mean `(batch, input_size)` of each convolution."""
+        branches = [torch.relu(conv(states.transpose(1, 2))).transpose(1, 2) for conv in self.convolutions]
+        return [masked_mean(branch, mask) for branch in branches]
+
+    def _means_without_padding(self, states, mask):
+        """Compute the means of [`_means`] from the windows of the real tokens alone."""
+        lengths, (rows, columns) = mask.sum(dim=1), mask.nonzero(as_tuple=True)
+        reach = max(conv.padding[0] for conv in self.convolutions)
+        padded = nn.functional.pad(states, (0, 0, reach, reach))
+        means = []
+        for conv in self.convolutions:
+            offsets = torch.arange(conv.kernel_size[0], device=states.device) - conv.padding[0] + reach
+            windows = padded[rows.unsqueeze(1), columns.unsqueeze(1) + offsets].flatten(1)
+            weight = conv.weight.transpose(1, 2).flatten(1)
+            values = torch.relu(nn.functional.linear(windows, weight, conv.bias))
+            exact = torch.promote_types(values.dtype, torch.float32)  # under autocast they have 8 bits
+            sums = values.new_zeros(len(mask), values.shape[1], dtype=exact).index_add(0, rows, values.to(exact))
+            means.append((sums / lengths.clamp(min=1).unsqueeze(1)).to(values.dtype))
+        return means
 
 
 class TextBranches(nn.Module):
