@@ -114,7 +114,7 @@ def predict(
             logger.info(line)
             options = dataclasses.replace(options, abstain_below=threshold)
         summary, table = score(pipe, posts, folder, reading, options)
-    if report is not None:
+    if report is not None and summary is not None:
         _fill(report, summary)
     if folder.is_file:
         return Dataset(InMemoryTable(table))

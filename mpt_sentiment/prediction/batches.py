@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import multiprocessing
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -64,13 +65,16 @@ def windows_of_parts(items: Iterable[Item], rows_per_part: int, window: int) -> 
             yield part, current, not following
 
 
-def prepared_batches(batches: Iterator[Batch], preparation: "Preparation", num_workers: int | None) -> Iterator[Batch]:
+def prepared_batches(
+    batches: Iterator[Batch], preparation: "Preparation", num_workers: int | None, *, pin_memory: bool = False
+) -> Iterator[Batch]:
     """Yield the batches with tensors; a post that cannot be read becomes a fault.
 
     Args:
         batches: batches without tensors; read ahead, in this process.
         preparation ([`Preparation`])
         num_workers (`int`, *optional*): processes that prepare; by default one per core, none for few posts.
+        pin_memory (`bool`): prepare tensors for the copy to an accelerator.
     """
     if num_workers is None:
         first = list(itertools.islice(batches, _FEW_BATCHES))
@@ -88,7 +92,7 @@ def prepared_batches(batches: Iterator[Batch], preparation: "Preparation", num_w
         batch_sampler=requests(),
         num_workers=num_workers,
         collate_fn=_unchanged,
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=pin_memory,
     )
     for inputs, faults in loader:
         batch = waiting.popleft()
@@ -156,7 +160,12 @@ class Preparation(Dataset):
 
 
 def _default_workers() -> int:
-    """Return the number of cores, shared with the other processes of a launcher, at most 16."""
+    """Return the number of cores, shared with the other processes of a launcher, at most 16.
+
+    0 where processes do not begin as copies of this one: they would not find the code that a model's folder brings.
+    """
+    if multiprocessing.get_start_method() != "fork":
+        return 0
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(_MAX_WORKERS, max(cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)), 1))
 

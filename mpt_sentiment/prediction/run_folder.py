@@ -81,7 +81,7 @@ class RunFolder:
     def __init__(self, output: str | Path) -> None:
         self.output = Path(output)
         self.is_file = self.output.suffix in FORMATS and not _is_run(self.output)
-        if self.output.suffix and not self.is_file and not self.output.is_dir():
+        if self.output.suffix[1:].isalpha() and not self.is_file and not self.output.is_dir():
             raise ValueError(
                 f"`output` must be a folder, or a file that ends in {', '.join(FORMATS)}, got {self.output}."
             )

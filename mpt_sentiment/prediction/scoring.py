@@ -105,6 +105,8 @@ def score(
         OSError: the results cannot be written, e.g. because the disk is full.
     """
     sources = open_sources(posts, reading)
+    if str(folder.output.resolve()) in {source.name for source in sources}:
+        raise ValueError(f"`output` {folder.output} is a source of the posts; name another file.")
     scorer = Scorer(pipe, options.calibrated, options.abstain_below)
     index = None if options.rationales is None else _rationale_index(options, scorer.perspectives)
     for source in sources:
@@ -144,7 +146,10 @@ def score(
 
     batches = batches_by_length(windows(), options.batch_size)
     preparation = Preparation(scorer.processor, scorer.modalities)
-    _predict(prepared_batches(batches, preparation, options.dataloader_num_workers), scorer, folder, types, options)
+    prepared = prepared_batches(
+        batches, preparation, options.dataloader_num_workers, pin_memory=scorer.device.type == "cuda"
+    )
+    _predict(prepared, scorer, folder, types, options)
     num_parts = -(-num_rows // options.rows_per_part)
     table = None
     if folder.is_file and all(map(folder.has_part, range(num_parts))):

@@ -3,6 +3,7 @@
 import dataclasses
 import glob
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -92,8 +93,8 @@ def open_sources(posts: Any, options: ReadingOptions) -> list[Source]:
     """
     given = [posts] if isinstance(posts, str | Path | Mapping) or not isinstance(posts, Sequence) else list(posts)
     sources = list(itertools.chain.from_iterable(_opened(source, options) for source in given))
-    names = [source.name for source in sources]
-    twice = next((name for name in names if names.count(name) > 1 and not name.startswith("The dataset")), None)
+    counts = Counter(source.name for source in sources if not source.name.startswith("The dataset"))
+    twice = next((name for name, count in counts.items() if count > 1), None)
     if twice is not None:
         raise ValueError(f"{twice} is given twice; name every source once.")
     return sources
@@ -240,5 +241,8 @@ def _with_remote_bytes(image: Any) -> Any:
     """Read an image that a streamed dataset names by its address on the Hub or in an archive."""
     if not isinstance(image, Mapping) or image.get("bytes") is not None or "://" not in (image.get("path") or ""):
         return image
-    with xopen(image["path"], "rb") as file:
-        return {"bytes": file.read(), "path": None}
+    try:
+        with xopen(image["path"], "rb") as file:
+            return {"bytes": file.read(), "path": None}
+    except FileNotFoundError:  # a faulty row; without a network, the run stops instead
+        return image

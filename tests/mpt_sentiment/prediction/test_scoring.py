@@ -198,7 +198,12 @@ def test_two_processes_of_accelerate(model, pipe, posts):
     )
     assert finished.returncode == 0, finished.stderr
     assert finished.stdout.count("50 rows read, 50 posts predicted") == 1
-    assert [row for file in sorted(Path("out/data").glob("*")) for row in pq.read_table(file).to_pylist()] == whole
+    rows = [row for file in sorted(Path("out/data").glob("*")) for row in pq.read_table(file).to_pylist()]
+    for row, expected in zip(rows, whole, strict=True):  # processes with other numbers of threads round differently
+        assert row == {
+            name: pytest.approx(value, abs=1e-6) if isinstance(value, float) else value
+            for name, value in expected.items()
+        }
 
 
 def test_memory_does_not_grow_with_the_number_of_posts(pipe, monkeypatch):

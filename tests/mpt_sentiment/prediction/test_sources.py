@@ -145,6 +145,8 @@ def test_a_source_given_twice_or_absent_is_refused(pipe, rows):
         predict(pipe, "x/*.csv", progress=False)
     with pytest.raises(ValueError, match="got a int"):
         predict(pipe, 3, progress=False)
+    with pytest.raises(ValueError, match="`output` posts.jsonl is a source of the posts"):
+        predict(pipe, "posts.jsonl", "posts.jsonl", progress=False)
 
 
 def test_memory_and_reading_do_not_grow_with_the_number_of_rows(pipe):
