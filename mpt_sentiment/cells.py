@@ -69,7 +69,7 @@ class Cell:
 
 
 def base_setups(protocol: Protocol, dataset: str) -> Callable[[str], TrainingSetup]:
-    """Return a function that gives the arguments of a system, for a linear baseline those of MPT."""
+    """Return a function that gives the arguments of a system, for linear baselines MPT's."""
     return functools.cache(lambda system: protocol.setup("mpt" if system in BASELINES else system, dataset, {}))
 
 
