@@ -58,7 +58,7 @@ def create_page(
             written = await write_rationales(text, read_image(image))
         return [written[name] for name in perspectives]
 
-    with gr.Blocks(title="Sentiment of a post", analytics_enabled=False) as page:
+    with gr.Blocks(title="Sentiment of a post", analytics_enabled=False, delete_cache=(600, 3600)) as page:
         gr.Markdown("# Sentiment of a post\nAn image, a text, or both.")
         with gr.Row():
             with gr.Column(min_width=300):
