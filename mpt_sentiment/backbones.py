@@ -5,17 +5,35 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
+from safetensors import SafetensorError
 from transformers import PreTrainedConfig
 
 from modeling_mpt import SYSTEMS
 from modeling_mpt.pretrained_mpt import SentimentPreTrainedModel
-from mpt_sentiment.encoder_sources import check_encoder, check_source, config_of_type
+from mpt_sentiment.encoder_sources import check_encoder, check_source, config_of_type, first_sentence
 from mpt_sentiment.training_arguments import ModelArguments
 from processing_mpt import MPTProcessor
 
 # The encoders of the paper (§4.2), for a run that names none.
 TEXT_ENCODER = "google-bert/bert-base-uncased"
 VISION_ENCODER = "google/vit-base-patch16-224-in21k"
+
+
+def build(model: ModelArguments, train: Dataset) -> tuple[MPTProcessor, SentimentPreTrainedModel]:
+    """Create processor and network of a run.
+
+    Raises:
+        ValueError: an encoder cannot be loaded.
+    """
+    try:
+        processor = build_processor(model, train)
+        return processor, build_model(model, processor, train.features["label"].names, train)
+    except (OSError, SafetensorError) as error:
+        names = [source for source in encoder_sources(model).values() if isinstance(source, str)]
+        raise ValueError(
+            f"An encoder ({', '.join(names)}) cannot be loaded: {first_sentence(error)}. Check the connection, or "
+            "fetch it again with `hf download`."
+        ) from error
 
 
 def build_processor(model: ModelArguments, train: Dataset) -> MPTProcessor:

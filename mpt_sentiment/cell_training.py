@@ -76,8 +76,8 @@ def evaluate_cell(cell: Cell, part: Part) -> None:
     if not cell.is_network:
         state = PartialState()
         if state.is_main_process:
-            probabilities = BASELINES[cell.row.system].predict(part.posts, cell.row.modalities(), setup)
-            write_tested(cell.folder, probabilities, test, names, {})
+            probabilities, facts = BASELINES[cell.row.system].predict(part.posts, cell.row.modalities(), setup)
+            write_tested(cell.folder, probabilities, test, names, facts)
         state.wait_for_everyone()
         return
     trainer, speed = trained(setup, part.posts, part.data)

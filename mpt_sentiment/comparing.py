@@ -29,6 +29,7 @@ from mpt_sentiment.evaluation.comparison import (
 from mpt_sentiment.evaluation.comparison import (
     compare as compare_entries,
 )
+from mpt_sentiment.linear import BASELINES
 from mpt_sentiment.out_of_fold import (
     groups_of_tested,
     heading_of,
@@ -243,7 +244,7 @@ def entry_of(row: Row, cells: Sequence[Cell], labels: np.ndarray, probabilities:
     metrics = [json.loads((cell.folder / METRICS_FILE).read_text(encoding="utf-8")) for cell in cells]
     speeds = sorted(run["train_posts_per_second"] for run in metrics if run.get("train_posts_per_second"))
     updates = [run["updates"] for run in metrics if run.get("updates")]
-    remarks = [SYSTEMS[row.system][0].remark] if row.system in SYSTEMS else []
+    remarks = [SYSTEMS[row.system][0].remark if row.system in SYSTEMS else BASELINES[row.system].remark]
     facts = metrics[0].get("system", {})
     remarks += [f"{part}: {provider}" for part, provider in facts.get("providers", {}).items() if provider]
     untrained_images = facts.get("untrained_images") if "image" in facts.get("modalities", []) else None

@@ -317,13 +317,14 @@ def expand_rows(rows: Sequence[Row | str], posts: DatasetDict, base: Callable[[s
 
 def list_of_rows(name: str, posts: DatasetDict, base: Callable[[str], TrainingSetup]) -> list[str]:
     """List the rows of `all`, `floors` or `ablations`."""
-    rationales = "rationales" in modalities_of(posts)
+    present = modalities_of(posts)
+    rationales = "rationales" in present
     if name == "ablations":
         return ablations(posts, base("mpt"))
     rows = []
     for system in KNOWN_SYSTEMS if name == "all" else BASELINES:
         if system in BASELINES:
-            changes: Sequence[str] = BASELINES[system].rows
+            changes: Sequence[str] = [words for words in BASELINES[system].rows if _fits(system, words, present)]
         elif system == "mpt":
             changes = ("-rationales", "", "shuffled") if rationales else ("",)
         else:
@@ -331,6 +332,13 @@ def list_of_rows(name: str, posts: DatasetDict, base: Callable[[str], TrainingSe
         reading = ("+rationales", "shuffled")
         rows += [f"{system} {change}".strip() for change in changes if rationales or not change.endswith(reading)]
     return rows
+
+
+def _fits(system: str, words: str, present: Sequence[str]) -> bool:
+    """Return whether a row leaves out only what the posts have, and reads something of them."""
+    row = parse_row(f"{system} {words}")
+    removed = {word[1:] for word in row.words if word[0] == "-"}
+    return removed <= {*present} and (not BASELINES[system].reads or bool({*row.modalities()} & {*present}))
 
 
 def ablations(posts: DatasetDict, base: TrainingSetup) -> list[str]:

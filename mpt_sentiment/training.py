@@ -11,15 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, DatasetDict
-from safetensors import SafetensorError
 from transformers import Pipeline, set_seed
 
 from dataset_scripts.output import full_disk_named
 from modeling_mpt.pretrained_mpt import SentimentPreTrainedModel
 from modeling_mpt.trainer_mpt import MPTTrainer, MPTTrainingArguments, last_complete_checkpoint
 from mpt_sentiment.adapters import add_adapters
-from mpt_sentiment.backbones import build_model, build_processor, encoder_sources
-from mpt_sentiment.encoder_sources import first_sentence
+from mpt_sentiment.backbones import build
 from mpt_sentiment.evaluation import TrainingData, aggregate_runs, write_metrics
 from mpt_sentiment.recipe import DEFAULT_RECIPE, TrainingSetup, system_recipe, training_setup
 from mpt_sentiment.results import calibrate, count_parameters, scores_line, write_card, write_results
@@ -234,15 +232,7 @@ def build_trainer(
         ValueError: an encoder cannot be loaded.
     """
     set_seed(args.seed)
-    try:
-        processor = build_processor(setup.model, posts["train"])
-        model = build_model(setup.model, processor, posts["train"].features["label"].names, posts["train"])
-    except (OSError, SafetensorError) as error:
-        names = [source for source in encoder_sources(setup.model).values() if isinstance(source, str)]
-        raise ValueError(
-            f"An encoder ({', '.join(names)}) cannot be loaded: {first_sentence(error)}. Check the connection, or "
-            "fetch it again with `hf download`."
-        ) from error
+    processor, model = build(setup.model, posts["train"])
     network = add_adapters(model, setup.lora) if setup.lora.lora else model
     if args.should_log:
         print(describe(data, posts, processor, model))

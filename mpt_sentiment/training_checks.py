@@ -41,7 +41,7 @@ def check_posts(setup: TrainingSetup, posts: DatasetDict) -> None:
     """
     config = planned_config(setup.model)
     check_classes(posts, setup.model.class_weights)
-    _check_modalities(setup, posts, config.modalities)
+    check_modalities(setup, posts, config.modalities)
     _check_steps(setup, len(posts["train"]), config)
 
 
@@ -77,7 +77,12 @@ def check_classes(posts: Mapping[str, Dataset], class_weights: Any = None) -> No
             logger.warning("No %s post has the label %s: its scores omit it.", split, ", ".join(map(repr, missing)))
 
 
-def _check_modalities(setup: TrainingSetup, posts: DatasetDict, read: list[str]) -> None:
+def check_modalities(setup: TrainingSetup, posts: Mapping[str, Dataset], read: list[str]) -> None:
+    """Check that train posts have every modality that is read, and that each post has one of them.
+
+    Raises:
+        ValueError: they have not.
+    """
     columns = [name for name in posts["train"].column_names if name.startswith("rationale_")]
     columns_of = {"text": ["text"], "image": ["image"], "rationales": columns}
     lacking = {

@@ -1,15 +1,23 @@
-"""Linear baselines on posts that lack texts or rationales."""
+"""Floors: rows without networks, on posts that lack texts or rationales, and the command `linear`."""
+
+import json
+from pathlib import Path
 
 import pytest
 from datasets import DatasetDict
 
 import mpt_sentiment as mpt
-from mpt_sentiment.linear import score_linear_baselines, with_prepared_texts
+from helpers.train_command import SAMPLE_OPTIONS, TINY_FIELDS
+from mpt_sentiment.commands.linear import main, score_floors
+from mpt_sentiment.linear import BASELINES, with_prepared_texts
+from mpt_sentiment.recipe import training_setup
+
+FIELDS = TINY_FIELDS | {"num_train_epochs": 1}
 
 
 @pytest.fixture(scope="module")
 def posts():
-    return mpt.split_posts(mpt.load_posts("sample", num_posts=60, seed=3))
+    return mpt.split_posts(mpt.load_posts("sample", **SAMPLE_OPTIONS))
 
 
 def columns(posts: DatasetDict, *names: str) -> DatasetDict:
@@ -17,14 +25,65 @@ def columns(posts: DatasetDict, *names: str) -> DatasetDict:
     return posts.map(lambda row: dict.fromkeys(names), features=posts["train"].features)
 
 
-def test_features_that_no_post_has_are_left_out(posts):
+def test_without_encoders_the_command_scores_tfidf_and_the_majority_label(capsys):
+    main(["--dataset", "sample", "--dataset_options", json.dumps(SAMPLE_OPTIONS)])
+    lines = capsys.readouterr().out.strip().splitlines()
+    assert lines[0].endswith("5 test posts") and lines[1].split() == [
+        "row",
+        "accuracy",
+        "F1",
+        "weighted",
+        "F1",
+        "macro",
+    ]
+    assert [line[:36].strip() for line in lines[2:]] == ["majority", "tfidf", "tfidf +rationales", "tfidf shuffled"]
+    with pytest.raises(ValueError, match="must be one of none, tweet, got 'twitter'"):
+        main(["--text_preprocessing", "twitter"])
+
+
+def test_with_encoders_it_scores_the_modalities_that_they_read(posts, tmp_path):
+    fields = FIELDS | {"output_dir": "unused", "feature_store": str(tmp_path)}
+    setup = training_setup([], fields)
+    setup.model.modalities = ["text", "rationales"]  # no encoder of images was named
+    scores = score_floors(posts, setup)
+    frozen = [title for title in scores if title.startswith(("logistic", "boosting"))]
+    names = ["-image", "-text -image +rationales", "-image +rationales"]
+    assert frozen == [*(f"logistic {name}" for name in names), *(f"boosting {name}" for name in names[:2])]
+    assert scores["majority"]["accuracy"] == pytest.approx(scores["tfidf"]["majority"]["accuracy"])
+
+
+def test_posts_that_lack_texts_or_rationales(posts):
+    setup = training_setup([], {"output_dir": "unused"})
+    setup.model.modalities = []
     rationales = [name for name in posts["train"].column_names if name.startswith("rationale_")]
-    both, texts = "TF-IDF, text + rationales", "TF-IDF, text"
-    assert list(score_linear_baselines(posts)) == [texts, both]
-    assert list(score_linear_baselines(columns(posts, *rationales))) == [texts]
-    assert list(score_linear_baselines(columns(posts, "text"))) == [both]
-    with pytest.raises(ValueError, match="neither texts nor rationales"):
-        score_linear_baselines(columns(posts, "text", *rationales))
+    assert list(score_floors(columns(posts, *rationales), setup)) == ["majority", "tfidf"]
+    both = ["majority", "tfidf +rationales", "tfidf shuffled"]
+    assert list(score_floors(columns(posts, "text"), setup)) == both
+    with pytest.raises(ValueError, match="TF-IDF reads text, and no train post has any"):
+        BASELINES["tfidf"].predict(columns(posts, "text"), ["text"], setup)
+    setup.model.modalities = ["text"]
+    with pytest.raises(ValueError, match="It reads image, and there are text alone"):
+        BASELINES["logistic"].predict(posts, ["image"], setup)
+
+
+def test_floors_of_folds_are_rows_of_a_comparison_that_compute_features_once(tmp_path):
+    rows = ["logistic +rationales", "logistic shuffled", "boosting -image"]
+    result = mpt.compare(
+        mpt.load_posts("sample", **SAMPLE_OPTIONS),
+        rows,
+        output_dir=tmp_path / "compared",
+        split="folds",
+        split_options={"fold": [0, 1]},
+        **FIELDS | {"feature_store": str(tmp_path / "store")},
+    )
+    assert [row["title"] for row in result.rows] == rows and not result.failed
+    cell = tmp_path / "compared" / "cells" / "logistic_+rationales" / "fold-0" / "seed-42"
+    metrics = json.loads((cell / "metrics.json").read_text())
+    assert metrics["system"] == {"modalities": ["text", "image", "rationales"], "untrained_images": True}
+    assert metrics["chosen"]["C"] > 0 and 0 <= metrics["chosen"]["validation_f1_weighted"] <= 1
+    table = (tmp_path / "compared" / "comparison.md").read_text()
+    assert "logistic regression on frozen encoders; untrained images" in table
+    assert Path(tmp_path / "store").is_dir()
 
 
 def test_texts_are_prepared_as_the_processor_of_a_model_does(posts):
@@ -32,6 +91,3 @@ def test_texts_are_prepared_as_the_processor_of_a_model_does(posts):
     prepared = with_prepared_texts(tweets, "tweet")
     assert set(prepared["test"]["text"]) == {"@user & http"}
     assert with_prepared_texts(tweets, "none")["test"]["text"][:] == tweets["test"]["text"][:]
-    assert score_linear_baselines(tweets, text_preprocessing="tweet").keys() == score_linear_baselines(tweets).keys()
-    with pytest.raises(ValueError, match="must be one of none, tweet, got 'twitter'"):
-        score_linear_baselines(posts, text_preprocessing="twitter")

@@ -143,10 +143,26 @@ def test_without_rationales_lists_have_no_rows_with_them():
     plain = POSTS.map(
         lambda row: {name: None for name in row if name.startswith("rationale_")}, features=POSTS["train"].features
     )
-    assert expanded("floors", posts=plain) == ["majority", "tfidf"]
+    frozen = ["", " -image", " -text"]
+    expected = {"majority", "tfidf", *(f"{name}{words}" for name in ("logistic", "boosting") for words in frozen)}
+    assert {*expanded("floors", posts=plain)} == expected
     assert not [row for row in expanded("all", "ablations", posts=plain) if "rationales" in row or "shuf" in row]
     with pytest.raises(ValueError, match="`rows` has 'tfidf shuffled', but no post has a rationale"):
         expanded("tfidf shuffled", posts=plain)
+
+
+def test_lists_have_no_baselines_without_what_the_posts_lack():
+    def without(*names):
+        return POSTS.map(lambda row: dict.fromkeys(names), features=POSTS["train"].features)
+
+    rationales = [name for name in POSTS["train"].column_names if name.startswith("rationale_")]
+    floors = expanded("floors", posts=without("image"))
+    assert [row for row in floors if row.startswith("logistic")] == [
+        "logistic",
+        "logistic +rationales",
+        "logistic shuffled",
+    ]
+    assert expanded("floors", posts=without("text", *rationales)) == ["majority", "logistic", "boosting"]
 
 
 def test_a_new_baseline_is_a_row_with_the_modalities_it_reads(monkeypatch):
