@@ -23,6 +23,11 @@ from .layers_mpt import TRAINED, is_frozen
 from .packing_mpt import NO_LAYERS, EncoderLayers, masked_mean
 
 
+def normalized(vectors: torch.Tensor) -> torch.Tensor:
+    """Scale vectors `(…, size)` to mean 0 and variance 1 over their entries."""
+    return nn.functional.layer_norm(vectors, vectors.shape[-1:])
+
+
 class SelectiveKernel(nn.Module):
     """SKNet over tokens: convolutions of several widths, mixed per channel.
 
@@ -86,6 +91,7 @@ class TextBranches(nn.Module):
     def __init__(self, config, input_size: int) -> None:
         super().__init__()
         size = config.hidden_size // len(config.text_branches)
+        self.normalize = config.normalize_features
         self.sknet = self.lstm = self.mean = None
         if "sknet" in config.text_branches:
             self.sknet = SelectiveKernel(input_size, size, config.sknet_kernel_sizes, config.sknet_reduction)
@@ -107,7 +113,8 @@ class TextBranches(nn.Module):
             last = (mask.sum(dim=1) - 1).clamp(min=0)  # of the last real token
             features.append(outputs[torch.arange(outputs.shape[0], device=outputs.device), last])
         if self.mean is not None:
-            features.append(self.mean(masked_mean(states, mask)))
+            mean = masked_mean(states, mask)
+            features.append(self.mean(normalized(mean) if self.normalize else mean))
         return torch.cat(features, dim=-1)
 
 
@@ -169,6 +176,7 @@ class ImageBranches(nn.Module):
         super().__init__()
         self.pooling = config.vision_pooling
         self.freeze_batch_norm = config.freeze_batch_norm
+        self.normalize = config.normalize_features
         self.vision_encoder = vision_encoder
         self.cnn = cnn
         self.scale, self.shift = [1.0] * 3, [0.0] * 3
@@ -242,4 +250,5 @@ class ImageBranches(nn.Module):
             features["cnn"] = self.cnn_vectors(pixel_values)
         if "vision" in running:
             features["vision"] = self.vision_vectors(pixel_values, layers)
-        return self.projection(torch.cat([features[name] for name in self.sizes], dim=-1))
+        vectors = [normalized(features[name]) if self.normalize else features[name] for name in self.sizes]
+        return self.projection(torch.cat(vectors, dim=-1))

@@ -9,7 +9,7 @@ from .pretrained_mpt import MPTOutput, ignored_at_inference
 
 TEXT_BRANCHES = ("sknet", "lstm", "mean")
 IMAGE_BRANCHES = ("cnn", "vit")
-FUSIONS = ("laff", "literal")
+FUSIONS = ("laff", "literal", "concat")
 CNN_VARIANTS = ("pooled", "authors")
 CONTRASTIVE_VIEWS = ("cross_modal", "fused")
 CONTRASTIVE_REDUCTIONS = ("mean", "sum")
@@ -39,7 +39,14 @@ class MPTConfig(SentimentConfig):
             Height and width of the map that the authors' CNN flattens: an eighth of the image's, e.g. 8 for 64 pixels.
         fusion (`str`, defaults to `"laff"`):
             `"laff"` sums tanh(W f) of the modalities, as the paper's source does. `"literal"` sums f, as the paper's
-            Eq. 6 is written.
+            Eq. 6 is written. `"concat"`, not in the paper, concatenates α GELU(W f) of the modalities, and the
+            weighted perspectives of the rationales likewise, so that the classifier can tell them apart.
+        word_size (`int`, defaults to 0):
+            Size of word embeddings that are learned from the posts alone, one table for the texts and one for each
+            perspective; their sum over a text is added to what its encoder gives. 0: none, as in the paper.
+        normalize_features (`bool`, defaults to `False`):
+            Scale what new layers read as one vector (means of texts and rationales, vectors of images) to mean 0 and
+            variance 1 over its entries, so that they learn from all of them at one rate.
         loss_weight_ce (`float`, defaults to 1.0):
             λ1, the weight of the cross-entropy (paper, Eq. 7).
         loss_weight_mlcl (`float`, defaults to 0.1):
@@ -71,7 +78,8 @@ class MPTConfig(SentimentConfig):
         "contrastive_temperature",
         "contrastive_epsilon",
     )
-    counts = (*SentimentConfig.counts, "sknet_reduction", "grid_size")
+    counts = (*SentimentConfig.counts, "sknet_reduction", "grid_size", "word_size")
+    switches = (*SentimentConfig.switches, "normalize_features")
     without_rationales = "leave 'rationales' out of `modalities`"
     sub_configs = {"text_config": AutoConfig, "vision_config": AutoConfig, "cnn_config": AutoConfig}
     keys_to_ignore_at_inference = ignored_at_inference(MPTOutput)
@@ -86,6 +94,8 @@ class MPTConfig(SentimentConfig):
         cnn_variant: str = "pooled",
         grid_size: int = 28,
         fusion: str = "laff",
+        word_size: int = 0,
+        normalize_features: bool = False,
         loss_weight_ce: float = 1.0,
         loss_weight_mlcl: float = 0.1,
         contrastive_view: str = "cross_modal",
@@ -102,6 +112,8 @@ class MPTConfig(SentimentConfig):
         self.cnn_variant = cnn_variant
         self.grid_size = grid_size
         self.fusion = fusion
+        self.word_size = word_size
+        self.normalize_features = normalize_features
         self.loss_weight_ce = loss_weight_ce
         self.loss_weight_mlcl = loss_weight_mlcl
         self.contrastive_view = contrastive_view
@@ -152,6 +164,8 @@ class MPTConfig(SentimentConfig):
         for name in ("sknet_reduction", "grid_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be positive, got {getattr(self, name)}.")
+        if self.word_size < 0:
+            raise ValueError(f"`word_size` must be 0 (no word embeddings) or positive, got {self.word_size}.")
         if not 0.0 < self.loss_weight_ce <= 1.0 or not 0.0 <= self.loss_weight_mlcl < self.loss_weight_ce:
             raise ValueError(
                 "`loss_weight_ce` (λ1) and `loss_weight_mlcl` (λ2) must satisfy 0 < λ2 < λ1 ≤ 1, got "

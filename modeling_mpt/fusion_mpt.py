@@ -1,4 +1,4 @@
-"""Attention over modalities (LAFF) and over perspectives, either of which may be missing."""
+"""Attention over modalities (LAFF) and over perspectives, any of which may be missing."""
 
 import torch
 from torch import nn
@@ -10,19 +10,36 @@ def masked_softmax(scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return torch.softmax(scores, dim=-1) * mask
 
 
+def weighted(vectors: torch.Tensor, weights: torch.Tensor, concat: bool = False) -> torch.Tensor:
+    """Sum vectors `(batch, M, hidden)` with their weights `(batch, M)`, or concatenate them.
+
+    Concatenated vectors `(batch, M * hidden)` keep their scale for equal weights: each is multiplied by M α.
+    """
+    products = weights.to(vectors.dtype).unsqueeze(-1) * vectors
+    return (products * vectors.shape[1]).flatten(1) if concat else products.sum(dim=1)
+
+
 class LightweightAttentionFusion(nn.Module):
     """LAFF: weighted sum of the modalities, with weights from one learned scorer (paper, Eq. 6).
 
     Each modality has its own tanh(linear) into a common space (Hu et al., *Lightweight Attentional Feature Fusion*,
-    the paper's source). With `literal`, the vectors themselves are scored and summed, as Eq. 6 is written.
+    the paper's source). With `literal`, the vectors themselves are scored and summed, as Eq. 6 is written. With
+    `concat`, it concatenates α GELU(W f) instead of summing α tanh(W f).
 
     The `input_sizes` are those of the vectors; by default all have the size of the common space.
     """
 
     def __init__(
-        self, num_inputs: int, hidden_size: int, literal: bool = False, input_sizes: tuple[int, ...] | None = None
+        self,
+        num_inputs: int,
+        hidden_size: int,
+        literal: bool = False,
+        input_sizes: tuple[int, ...] | None = None,
+        concat: bool = False,
     ) -> None:
         super().__init__()
+        self.concat = concat
+        self.output_size = hidden_size * num_inputs if concat else hidden_size
         sizes = input_sizes or (hidden_size,) * num_inputs
         self.transforms = None
         if not literal:
@@ -35,25 +52,29 @@ class LightweightAttentionFusion(nn.Module):
         A vector that `mask` `(batch, M)` excludes gets no weight.
 
         Returns:
-            The fused vector `(batch, hidden)` and the weights α `(batch, M)`, which sum to 1 (to 0 for an empty post).
+            The fused vector `(batch, output_size)` and the weights α `(batch, M)`, which sum to 1 (to 0 for an empty
+            post).
         """
         if self.transforms is not None:
             pairs = zip(self.transforms, vectors, strict=True)
-            vectors = [torch.tanh(transform(vector)) for transform, vector in pairs]
+            activation = nn.functional.gelu if self.concat else torch.tanh
+            vectors = [activation(transform(vector)) for transform, vector in pairs]
         common = torch.stack(vectors, dim=1)  # (batch, M, hidden)
         weights = masked_softmax(self.scorer(common).squeeze(-1), mask)
-        return (weights.to(common.dtype).unsqueeze(-1) * common).sum(dim=1), weights
+        return weighted(common, weights, self.concat), weights
 
 
 class PerspectiveAttention(nn.Module):
     """Weighted sum r' of the rationales of a post (paper, Eq. 5).
 
     Each perspective has its own linear layer, because a sum of equally transformed vectors would not tell which words
-    argue for which polarity.
+    argue for which polarity. With `concat`, r' is the weighted concatenation.
     """
 
-    def __init__(self, num_perspectives: int, input_size: int, hidden_size: int) -> None:
+    def __init__(self, num_perspectives: int, input_size: int, hidden_size: int, concat: bool = False) -> None:
         super().__init__()
+        self.concat = concat
+        self.output_size = hidden_size * num_perspectives if concat else hidden_size
         self.values = nn.ModuleList(nn.Linear(input_size, hidden_size) for _ in range(num_perspectives))
         self.scorer = nn.Linear(hidden_size, 1, bias=False)
 
@@ -61,8 +82,8 @@ class PerspectiveAttention(nn.Module):
         """Combine rationales `(batch, num_perspectives, input_size)`, without those not in `mask`.
 
         Returns:
-            r' `(batch, hidden)` and the weights of the perspectives `(batch, num_perspectives)`.
+            r' `(batch, output_size)` and the weights of the perspectives `(batch, num_perspectives)`.
         """
         values = torch.stack([value(rationales[:, p]) for p, value in enumerate(self.values)], dim=1)
         weights = masked_softmax(self.scorer(torch.tanh(values)).squeeze(-1), mask)
-        return (weights.to(values.dtype).unsqueeze(-1) * values).sum(dim=1), weights
+        return weighted(values, weights, self.concat), weights

@@ -8,6 +8,7 @@ from .training_arguments import MPTTrainingArguments
 # Modules with an encoder, by their name in a parameter's dotted name. All other parameters are of new layers.
 TEXT_ENCODERS = ("text_encoder", "rationale_encoder")
 VISION_ENCODERS = ("vision_encoder", "cnn")
+WORDS = ("text_words", "rationale_words")
 
 
 def kinds_of_parameters(model: nn.Module, random_encoders: list[str]) -> dict[str, str]:
@@ -18,8 +19,8 @@ def kinds_of_parameters(model: nn.Module, random_encoders: list[str]) -> dict[st
         random_encoders (`list[str]`): of `"text"`, `"vision"`, `"cnn"` and `"scene"`, see [`SentimentConfig`].
 
     Returns:
-        `"text"` or `"vision"` for a pretrained encoder, `"words"` for static word embeddings, and `"head"` for all
-        that starts at random: new layers, the plain CNNs, and the `random_encoders`.
+        `"text"` or `"vision"` for a pretrained encoder, `"words"` for word embeddings without an encoder, and `"head"`
+        for all else that starts at random: new layers, the plain CNNs, and the `random_encoders`.
     """
     modules = dict(model.named_modules())
     return {name: _kind(name.split("."), modules, random_encoders) for name, _ in model.named_parameters()}
@@ -39,7 +40,7 @@ def rates_of_kinds(args: MPTTrainingArguments) -> dict[str, float]:
 def _kind(path: list[str], modules: dict[str, nn.Module], random_encoders: list[str]) -> str:
     position = next((i for i, part in enumerate(path) if part in (*TEXT_ENCODERS, *VISION_ENCODERS)), None)
     if position is None:
-        return "head"
+        return "words" if {*WORDS} & {*path} else "head"
     is_text = path[position] in TEXT_ENCODERS
     inner = (modules.get(".".join(path[:end])) for end in range(position + 1, len(path)))
     if not any(isinstance(module, PreTrainedModel) for module in inner):

@@ -9,7 +9,7 @@ from transformers import AutoModel, PreTrainedModel
 from transformers.utils import is_tracing
 
 from .backbones_mpt import remove_pooler
-from .branches_mpt import ImageBranches, TextBranches
+from .branches_mpt import ImageBranches, TextBranches, normalized
 from .configuration_base_mpt import MODALITIES
 from .configuration_mpt import MPTConfig
 from .frozen_mpt import FrozenEncoder, frozen_text
@@ -19,6 +19,7 @@ from .layers_mpt import freeze_first_layers, is_frozen
 from .loss_mpt import classification_loss, cross_modal_contrastive_loss, supervised_contrastive_loss
 from .packing_mpt import compact, compact_rationales, masked_mean, token_states
 from .pretrained_mpt import MPTOutput, SentimentPreTrainedModel
+from .words_mpt import WordBags
 
 
 class MPTPreTrainedModel(SentimentPreTrainedModel):
@@ -51,20 +52,32 @@ class MPTModel(MPTPreTrainedModel):
         config.check()
         reads = config.modalities
         token_size = getattr(config.text_config, "hidden_size", None)
+        concat = config.fusion == "concat"
         self.text_encoder = self.rationale_encoder = self.text_branches = None
         self.image_branches = self.perspective_attention = None
+        self.text_words = self.rationale_words = None
+        sizes = dict.fromkeys(reads, config.hidden_size)
         if "text" in reads or "rationales" in reads:
             self.text_encoder = text_encoder or AutoModel.from_config(config.text_config)
             remove_pooler(self.text_encoder)
         if "text" in reads:
             self.text_branches = TextBranches(config, token_size)
+            if config.word_size:
+                self.text_words = WordBags(1, config.text_config.vocab_size, config.word_size)
+                self.word_projection = nn.Linear(config.word_size, config.hidden_size, bias=False)
         if "rationales" in reads:
             if "text" in reads and not config.share_text_encoder:
                 self.rationale_encoder = AutoModel.from_config(config.text_config)
                 remove_pooler(self.rationale_encoder)
                 if text_encoder is not None:
                     self.rationale_encoder.load_state_dict(text_encoder.state_dict())
-            self.perspective_attention = PerspectiveAttention(len(config.perspectives), token_size, config.hidden_size)
+            count = len(config.perspectives)
+            self.perspective_attention = PerspectiveAttention(
+                count, token_size + config.word_size, config.hidden_size, concat
+            )
+            sizes["rationales"] = self.perspective_attention.output_size
+            if config.word_size:
+                self.rationale_words = WordBags(count, config.text_config.vocab_size, config.word_size)
         if "image" in reads:
             if "vit" not in config.image_branches:
                 vision_encoder = None
@@ -78,7 +91,10 @@ class MPTModel(MPTPreTrainedModel):
                 remove_pooler(vision_encoder)
             self.image_branches = ImageBranches(config, vision_encoder, cnn)
         self.dropout = nn.Dropout(config.dropout)
-        self.fusion = LightweightAttentionFusion(len(reads), config.hidden_size, literal=config.fusion == "literal")
+        self.fusion = LightweightAttentionFusion(
+            len(reads), config.hidden_size, config.fusion == "literal", tuple(sizes.values()), concat
+        )
+        self.sizes = sizes  # of the vectors of the modalities
         self.freeze()
         self.post_init()
 
@@ -157,12 +173,21 @@ class MPTModel(MPTPreTrainedModel):
         text_states, rationale_states = self._states(text, rationales, layers)
         if text_states is not None:
             masks["text"] = text[1].any(dim=1)
-            embeds["text"] = self.text_branches(text_states, text[1]) * masks["text"].unsqueeze(-1)
+            vector = self.text_branches(text_states, text[1])
+            if self.text_words is not None:
+                words = self._words(self.text_words, "input_ids", input_ids, attention_mask)
+                vector = vector + self.word_projection(words)
+            embeds["text"] = vector * masks["text"].unsqueeze(-1)
         perspective_weights = None
         if rationale_states is not None:
             mask = rationales[1]  # (batch · perspectives, rationale_len)
             pooled = masked_mean(rationale_states, mask).view(batch, len(config.perspectives), -1)
             has_rationale = mask.any(dim=1).view(pooled.shape[:2])
+            if config.normalize_features:
+                pooled = normalized(pooled)
+            if self.rationale_words is not None:
+                names = "rationale_input_ids", rationale_input_ids, rationale_attention_mask
+                pooled = torch.cat([pooled, self._words(self.rationale_words, *names)], dim=-1)
             masks["rationales"] = has_rationale.any(dim=1)
             embeds["rationales"], perspective_weights = self.perspective_attention(pooled, has_rationale)
         if (pixel_values is not None or images) and self.image_branches is not None:
@@ -170,8 +195,10 @@ class MPTModel(MPTPreTrainedModel):
             embeds["image"] = self._image(pixel_values, masks["image"], layers, images)
 
         modality_mask = torch.stack([masks[name] for name in MODALITIES], dim=1)
-        zero = torch.zeros(batch, config.hidden_size, dtype=self.dtype, device=device)
-        embeds = {name: embeds.get(name, zero) for name in config.modalities}
+        for name in config.modalities:
+            if name not in embeds:
+                embeds[name] = torch.zeros(batch, self.sizes[name], dtype=self.dtype, device=device)
+        embeds = {name: embeds[name] for name in config.modalities}
         vectors = [self.dropout(vector) for vector in embeds.values()]
         columns = [MODALITIES.index(name) for name in config.modalities]
         fused, weights = self.fusion(vectors, modality_mask[:, columns])
@@ -188,6 +215,25 @@ class MPTModel(MPTPreTrainedModel):
             **layers.fields,
         )
         return output if (config.return_dict if return_dict is None else return_dict) else output.to_tuple()
+
+    def _words(self, bags, name, ids, attention_mask):
+        """Return the bags of words of the texts or rationales `(batch, …, word_size)`."""
+        if ids is None:
+            raise ValueError(
+                f"`{name}` is required beside `encoder_outputs`: the network has word embeddings of its own."
+            )
+        mask = torch.ones_like(ids) if attention_mask is None else attention_mask
+        if ids.dim() == 2:
+            return bags(ids.unsqueeze(1), mask.unsqueeze(1)).squeeze(1)
+        return bags(ids, mask)
+
+    @property
+    def reads_input_ids(self) -> bool:
+        return self.text_words is not None
+
+    @property
+    def reads_rationale_input_ids(self) -> bool:
+        return self.rationale_words is not None
 
     def encoders(self) -> dict[str, FrozenEncoder | None]:
         """Map the name of each encoder to its frozen part, `None` if it has none."""
@@ -297,7 +343,7 @@ class MPTForSentimentClassification(MPTPreTrainedModel):
         self.mpt = MPTModel(config, **encoders)
         self.classifier = nn.Sequential(
             nn.Dropout(config.dropout),
-            nn.Linear(config.hidden_size, config.hidden_size),
+            nn.Linear(self.mpt.fusion.output_size, config.hidden_size),
             nn.GELU(),
             nn.Dropout(config.dropout),
             nn.Linear(config.hidden_size, config.num_labels),

@@ -105,7 +105,7 @@ class SentimentPreTrainedModel(PreTrainedModel):
     """
 
     supports_gradient_checkpointing = True  # in a network with an encoder that does, see `post_init`
-    reads_input_ids = False  # in addition to the encoded states of a text
+    reads_input_ids = reads_rationale_input_ids = False  # in addition to what the encoders give
     accepts_loss_kwargs = False  # the loss is a mean over the batch: the Trainer must divide it by accumulation steps
     # Each encoder has its own implementation; without these, the model would report and require eager attention.
     _supports_sdpa = True
@@ -226,7 +226,8 @@ class SentimentPreTrainedModel(PreTrainedModel):
         inputs = {"text": "input_ids", "rationales": "rationale_input_ids"}
         stored = {encoder.name for encoder in self.frozen_encoders()}
         live = {inputs.get(name, "pixel_values") for name in self.encoders() if name not in stored}
-        return sorted(live | ({"input_ids"} if self.base_model.reads_input_ids else set()))
+        own = {name for name in inputs.values() if getattr(self.base_model, f"reads_{name}")}
+        return sorted(live | own)
 
     def check_inputs(self, layers: EncoderLayers, **inputs: Any) -> tuple[int, torch.device]:
         """Check the tensors of a batch, see [`check_inputs`].

@@ -26,8 +26,9 @@ class MPTTrainingArguments(TrainingArguments):
         vision_learning_rate (`float`, *optional*):
             Learning rate of a pretrained vision encoder and timm CNN. Defaults to `learning_rate`.
         word_learning_rate (`float`, *optional*):
-            Learning rate of static word embeddings (`text_provider="embeddings"` of a baseline), whether they start at
-            random or from an encoder's. Defaults to `head_learning_rate`.
+            Learning rate of word embeddings without an encoder: static ones (`text_provider="embeddings"` of a
+            baseline), whether they start at random or from an encoder's, and those of MPT's `word_size`. Defaults to
+            `head_learning_rate`.
         early_stopping_patience (`int`, *optional*):
             Number of evaluations without a better value of `metric_for_best_model` after which training ends.
         bf16 (`bool`, *optional*):
@@ -63,7 +64,7 @@ class MPTTrainingArguments(TrainingArguments):
         metadata={"help": "Learning rate of pretrained vision encoder and CNN. Defaults to `learning_rate`."},
     )
     word_learning_rate: float | None = field(
-        default=None, metadata={"help": "Learning rate of static word embeddings. Defaults to `head_learning_rate`."}
+        default=None, metadata={"help": "Learning rate of words without an encoder. Defaults to `head_learning_rate`."}
     )
     lr_scheduler_type: str = field(default="cosine", metadata={"help": "The learning rate's schedule."})
     num_train_epochs: float = field(default=20.0, metadata={"help": "Number of passes over the training posts."})

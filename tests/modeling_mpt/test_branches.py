@@ -21,6 +21,19 @@ def test_selective_kernel_is_the_weighted_mean_of_its_convolutions():
     torch.testing.assert_close(output, module.projection(mixed.mean(2)))
 
 
+def test_selective_kernel_gives_frozen_states_the_vector_and_gradients_of_trained_ones():
+    torch.manual_seed(0)
+    module = SelectiveKernel(6, 4, kernel_sizes=[1, 3, 5], reduction=2)
+    mask = torch.arange(7) < torch.tensor([[7], [0], [1], [4]])
+    states = torch.randn(4, 7, 6) * mask.unsqueeze(-1)
+    vectors, gradients = [], []
+    for trained in (False, True):
+        vectors.append(module(states.clone().requires_grad_(trained), mask))
+        gradients.append(torch.autograd.grad(vectors[-1].pow(2).sum(), list(module.parameters())))
+    torch.testing.assert_close(vectors[0], vectors[1])
+    torch.testing.assert_close(gradients[0], gradients[1])
+
+
 def test_selective_kernel_squeezes_to_the_reduction_but_not_below_32():
     assert SelectiveKernel(768, 4, [3], 16).squeeze[0].out_features == 48
     assert SelectiveKernel(64, 4, [3], 16).squeeze[0].out_features == 32
@@ -45,6 +58,16 @@ def test_the_mean_branch_reads_the_mean_of_the_real_tokens_and_has_its_share():
     torch.testing.assert_close(output[1, 10:], branches.mean(states[1, :2].mean(dim=0)))
     torch.testing.assert_close(output[:, :5], branches.sknet(states, mask))
     assert output.shape == (2, 15) and config.hidden_size == 15
+
+
+def test_normalized_features_do_not_depend_on_the_scale_of_an_encoder():
+    config = tiny.config(text_branches=["mean"], normalize_features=True)
+    branches, mask = TextBranches(config, 32), torch.ones(2, 6, dtype=torch.bool)
+    states = torch.randn(2, 6, 32)
+    torch.testing.assert_close(branches(states, mask), branches(7 * states + 2, mask), atol=1e-3, rtol=1e-3)
+    mean = states.mean(dim=1)
+    scaled = (mean - mean.mean(dim=1, keepdim=True)) / mean.std(dim=1, keepdim=True, correction=0)
+    torch.testing.assert_close(branches(states, mask), branches.mean(scaled), atol=1e-3, rtol=1e-3)
 
 
 def test_the_mean_branch_follows_the_others_so_that_their_first_weights_stay():

@@ -95,6 +95,18 @@ def test_every_form_of_mpt_takes_the_outputs_of_its_encoders(changes, names):
     assert_same(network.train(), batch, stored_batch(network, batch))
 
 
+def test_words_of_its_own_are_read_beside_the_outputs_of_encoders():
+    network, batch = build("mpt", **FROZEN, word_size=3), tiny.batch(labels=True)
+    with torch.no_grad():
+        for words in (network.mpt.text_words, network.mpt.rationale_words):
+            words.weight.normal_()
+    assert network.live_inputs() == ["input_ids", "rationale_input_ids"]
+    inputs = stored_batch(network, batch)
+    assert_same(network.train(), batch, inputs)
+    with pytest.raises(ValueError, match="`input_ids` is required beside `encoder_outputs`"):
+        network(**{name: value for name, value in inputs.items() if name != "input_ids"})
+
+
 @every_system
 def test_a_batch_may_lack_what_no_post_of_it_has(name):
     network, batch = build(name, **FROZEN).eval(), tiny.batch(labels=True)

@@ -51,6 +51,30 @@ def test_literal_fusion_is_equation_6_as_written():
     assert [name for name, _ in tiny.model(fusion="literal").mpt.fusion.named_parameters()] == ["scorer.weight"]
 
 
+def test_concatenation_keeps_the_weighted_parts_and_a_missing_one_is_zero():
+    torch.manual_seed(0)
+    fusion = LightweightAttentionFusion(3, 4, input_sizes=(4, 4, 8), concat=True)
+    vectors, mask = (
+        [torch.randn(2, 4), torch.randn(2, 4), torch.randn(2, 8)],
+        torch.tensor([[True] * 3, [True, False, True]]),
+    )
+    fused, weights = fusion(vectors, mask)
+    parts = [torch.nn.functional.gelu(transform(vector)) for transform, vector in zip(fusion.transforms, vectors, strict=True)]
+    expected = torch.cat([3 * weights[:, [m]] * part for m, part in enumerate(parts)], dim=1)
+    torch.testing.assert_close(fused, expected)
+    assert fused.shape == (2, fusion.output_size) and not fused[1, 4:8].any()
+    torch.testing.assert_close(weights.sum(dim=1), torch.ones(2))
+
+
+def test_a_network_with_concatenation_tells_perspectives_apart_and_takes_posts_that_lack_some():
+    model, batch = tiny.model(fusion="concat"), tiny.batch(labels=True)
+    output = model(**batch)
+    assert output.rationale_embeds.shape[1] == 3 * 16 and output.fused_embeds.shape[1] == 3 * 16
+    assert torch.isfinite(output.loss)
+    lacking = ~batch["rationale_attention_mask"][..., 0].bool()  # rationales begin with a token
+    assert lacking.any() and not output.rationale_embeds.view(5, 3, 16)[lacking].any()
+
+
 def test_the_order_of_perspectives_matters():
     # The same words argue for another label in another perspective.
     attention = PerspectiveAttention(2, 4, 3)

@@ -1,0 +1,31 @@
+"""Bags of words: embeddings of tokens that are learned from the posts alone."""
+
+import torch
+from torch import nn
+from transformers import initialization as init
+
+
+class WordBags(nn.Module):
+    r"""Bags of words of the texts of a post, each with word embeddings of its own. Not in the paper.
+
+    A text is the sum of the embeddings of its n tokens, divided by $\sqrt n$. A frozen encoder's mean of states says
+    what a text is about; which words it has, for example words of praise, is partly lost in it.
+
+    Embeddings start at zero, so that words that no train post has add nothing.
+    """
+
+    def __init__(self, num_texts: int, vocab_size: int, size: int) -> None:
+        super().__init__()
+        self.num_texts, self.vocab_size = num_texts, vocab_size
+        self.weight = nn.Parameter(torch.zeros(num_texts * vocab_size, size))
+
+    def init_weights(self) -> None:
+        init.zeros_(self.weight)
+
+    def forward(self, input_ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Embed ids `(batch, num_texts, len)` to `(batch, num_texts, size)`; 0 for a text without tokens in `mask`."""
+        first = torch.arange(self.num_texts, device=input_ids.device).view(1, -1, 1) * self.vocab_size
+        embeddings = nn.functional.embedding(input_ids + first, self.weight)
+        mask = mask.to(embeddings.dtype)
+        total = (mask.unsqueeze(-1) * embeddings).sum(dim=2)
+        return total / mask.sum(dim=2, keepdim=True).clamp(min=1).sqrt()
