@@ -1,4 +1,4 @@
-"""Score the linear baselines and the majority label: the same as `mpt-sentiment linear`."""
+"""Score the floors of a comparison on one split: the same as `mpt-sentiment linear`."""
 
 import sys
 

@@ -23,7 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("demo", "classify posts with a trained model in a browser, or make a Space of it"),
     "search": ("search", "choose hyperparameters of systems on validation, for a comparison"),
     "compare": ("compare", "train several systems on the same posts and tabulate them"),
-    "linear": ("linear", "score the linear baselines and the majority label"),
+    "linear": ("linear", "score the floors of a comparison on one split"),
     "build-dataset": ("build_dataset", "convert a raw download to Parquet with a dataset card"),
     "generate-rationales": ("generate_rationales", "write rationales with a large multimodal model"),
     "zero-shot": ("zero_shot", "classify posts with the large multimodal model alone"),
