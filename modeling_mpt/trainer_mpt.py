@@ -66,6 +66,7 @@ class MPTTrainer(Trainer):
             raise ValueError(
                 "`compute_loss_func` would replace the joint loss. Override `compute_losses` of the model."
             )
+        self._unwrapped: tuple[nn.Module, nn.Module] | None = None
         super().__init__(
             model=model,
             args=args,
@@ -104,8 +105,11 @@ class MPTTrainer(Trainer):
 
     def _network(self) -> nn.Module:
         """Return the model without wrappers for distribution, compilation or adapters."""
-        network = self.accelerator.unwrap_model(self.model)
-        return network.get_base_model() if hasattr(network, "get_base_model") else network
+        if self._unwrapped is None or self._unwrapped[0] is not self.model:  # it visits all modules, in every step
+            network = self.accelerator.unwrap_model(self.model)
+            network = network.get_base_model() if hasattr(network, "get_base_model") else network
+            self._unwrapped = (self.model, network)
+        return self._unwrapped[1]
 
     def with_features(self, *posts: Any) -> list[Any]:
         """Return posts whose frozen encoders' outputs are stored, or the posts as they are, see `features.reason`.
@@ -135,7 +139,8 @@ class MPTTrainer(Trainer):
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Estimate the operations of a step from its tokens; 0 where their encoder does not run."""
-        return super().floating_point_ops(inputs) if self._network().main_input_name in inputs else 0
+        main = getattr(self._network(), "main_input_name", None)
+        return super().floating_point_ops(inputs) if main is None or main in inputs else 0
 
     # ---- Loss ----
 
