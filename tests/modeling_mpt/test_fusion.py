@@ -59,7 +59,10 @@ def test_concatenation_keeps_the_weighted_parts_and_a_missing_one_is_zero():
         torch.tensor([[True] * 3, [True, False, True]]),
     )
     fused, weights = fusion(vectors, mask)
-    parts = [torch.nn.functional.gelu(transform(vector)) for transform, vector in zip(fusion.transforms, vectors, strict=True)]
+    parts = [
+        torch.nn.functional.gelu(transform(vector))
+        for transform, vector in zip(fusion.transforms, vectors, strict=True)
+    ]
     expected = torch.cat([3 * weights[:, [m]] * part for m, part in enumerate(parts)], dim=1)
     torch.testing.assert_close(fused, expected)
     assert fused.shape == (2, fusion.output_size) and not fused[1, 4:8].any()
