@@ -1,7 +1,7 @@
-"""Training with stored outputs of frozen encoders, against running the encoders in every step.
+"""Training with stored outputs of frozen encoders against running them in every step.
 
     OMP_NUM_THREADS=1 python benchmarks/feature_store.py
-    OMP_NUM_THREADS=1 python benchmarks/feature_store.py --text FOLDER --cnn FOLDER --posts MVSA_Single
+    OMP_NUM_THREADS=1 python benchmarks/feature_store.py --text FOLDER --cnn FOLDER
 
 Random weights of BERT-base, ViT-B/16 at 224 px and the plain CNN by default, all frozen; lengths of MVSA-Single.
 Each part runs in a process of its own. All figures are ratios of one run of this script.
@@ -79,7 +79,7 @@ class Runner:
 
 
 def measure_bare(args: argparse.Namespace) -> float:
-    """Measure seconds of one pass of the encoders over the posts, with the processor, in batches of training."""
+    """Measure seconds of one pass of processor and encoders over the posts, in batches."""
     network, processor, posts = setting(args)
     collator = processor.data_collator()
     encoders = network.frozen_encoders()
@@ -153,7 +153,10 @@ def train(args: argparse.Namespace, store: str, epochs: int) -> list[float]:
 
 
 def measure_memory(args: argparse.Namespace) -> int:
-    """Measure the peak of private memory in bytes while features of small encoders are built and read."""
+    """Measure the peak of private memory in bytes while features are built and read.
+
+    The encoders are small.
+    """
     from modeling_mpt.features import FeatureStore
 
     network, processor, posts = setting(args, small=True)
@@ -223,7 +226,10 @@ def setting(args: argparse.Namespace, small: bool = False) -> tuple[Any, Any, An
 
 
 class Posts(list):
-    """Posts as rows that are made when they are read: an image of noise, texts with lengths of MVSA-Single."""
+    """Rows that are made when they are read.
+
+    Images are noise, and texts have the lengths of those of MVSA-Single.
+    """
 
     words = [a + b for a in ("ba", "co", "du", "fi", "gu", "ha") for b in ("la", "mi", "no", "pe", "ru", "sti")]
 

@@ -112,9 +112,10 @@ class MPTTrainer(Trainer):
         return self._unwrapped[1]
 
     def with_features(self, *posts: Any) -> list[Any]:
-        """Return posts whose frozen encoders' outputs are stored, or the posts as they are, see `features.reason`.
+        """Return posts with stored outputs of frozen encoders.
 
-        Posts that are given together are encoded together.
+        Posts that are given together are encoded together. Without a store, they are returned as they are, see
+        `features.reason`.
         """
         return self.features.wrap(self._network(), self.processing_class, posts)
 

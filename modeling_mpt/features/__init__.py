@@ -1,4 +1,4 @@
-"""Outputs of frozen encoders, computed once for each distinct content and read from disk in training."""
+"""Outputs of frozen encoders, computed once for each content and read from disk in training."""
 
 from .dataset import FeatureDataset
 from .errors import FeatureStoreError

@@ -62,7 +62,7 @@ class TokenRows:
 
 @dataclass
 class Contents:
-    """What a network reads of posts, and how each content is looked up.
+    """Texts, images and labels of posts, and the keys under which each content is looked up.
 
     Args:
         texts, rationales ([`TokenRows`], *optional*): one row per post, and one per post and perspective.
@@ -160,7 +160,7 @@ def with_undecoded_images(dataset: Any) -> Any:
 
 
 def image_settings(processor: Any) -> bytes:
-    """Return all but the file that decides the pixels of an image: image processor and libraries."""
+    """Describe all but the file that determines the pixels of an image."""
     settings = {name: value for name, value in processor.image_processor.to_dict().items() if name != "auto_map"}
     settings["class"] = type(processor.image_processor).__name__
     versions = {library.__name__: library.__version__.split(".")[0] for library in (PIL, torch, transformers)}

@@ -95,7 +95,10 @@ class FeatureDataset(Dataset):
 
     @property
     def lengths(self) -> np.ndarray:
-        """Number of tokens of each post's text, with those of the rationales if these are read token by token."""
+        """Number of tokens that the network reads of each post.
+
+        Those of rationales count if these are read token by token.
+        """
         lengths = np.zeros(len(self), dtype=np.int64)
         if self.contents.texts is not None:
             lengths += self.contents.texts.lengths
@@ -104,7 +107,7 @@ class FeatureDataset(Dataset):
         return lengths
 
     def collate(self, indices: Sequence[int]) -> dict[str, Any]:
-        """Return a batch of the posts: arguments of the network's forward, and `labels` if the posts have them."""
+        """Return a batch: arguments of the network's forward, and `labels` if the posts have them."""
         posts = np.asarray(indices)
         batch: dict[str, Any] = {}
         outputs: dict[str, torch.Tensor] = {}
@@ -128,9 +131,9 @@ class FeatureDataset(Dataset):
         return batch
 
     def pooled(self) -> dict[str, np.ndarray]:
-        """Return one vector per text, rationale and image, in float32, for learners outside of torch.
+        """Return one vector per text, rationale and image, for learners outside of torch.
 
-        States are averaged over their tokens or regions.
+        States are averaged over their tokens or regions. The type is float32.
 
         Returns:
             `text` `(posts, dim)`, `rationales` `(posts, perspectives, dim)`, and each output of image encoders

@@ -211,7 +211,9 @@ def store_at(where: str, dtype: str = "bfloat16") -> FeatureStore:
 
 @contextmanager
 def locked(path: Path, wait: float) -> Iterator[None]:
-    """Hold the lock of a shard, and remove its file: whoever waits for it finds the finished shard.
+    """Hold the lock of a shard, and remove its file.
+
+    A process that waits for it finds the finished shard.
 
     Raises:
         Timeout: If another process holds it for `wait` seconds.

@@ -1,4 +1,4 @@
-"""Tiny posts, networks with frozen encoders, and trainings with and without the feature store."""
+"""Tiny posts, networks with frozen encoders, and trainings with and without the store."""
 
 import io
 import os
@@ -20,7 +20,7 @@ FROZEN = {"freeze_text_layers": -1, "freeze_vision_layers": -1, "freeze_cnn": Tr
 
 
 def posts(count: int = 12) -> list[dict[str, Any]]:
-    """Return posts of all lengths; some lack text, image or rationales, and some contents occur twice."""
+    """Return posts, of which some lack text, image or rationales, and one has known contents."""
     draw = np.random.default_rng(0)
 
     def text() -> str:
@@ -68,7 +68,7 @@ def trainer(model: torch.nn.Module, folder: Path, feature_store: str | Path, **o
 
 
 def results(trained: MPTTrainer) -> tuple[list[float], torch.Tensor]:
-    """Train, and return the losses of all steps and evaluations, and the logits of the first posts."""
+    """Train, and return the losses of steps and evaluations, and logits of the first posts."""
     set_seed(0)
     trained.train()
     history = trained.state.log_history
@@ -88,7 +88,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def build_many(folder: Path, kill_after: int | None = None) -> None:
-    """Build a store with many shards of 60 posts, in a process that is killed after some of them."""
+    """Build a store of 60 posts in many shards, and end the process after some of them."""
     store.SHARD = 8
     original, written = store.write_shard, []
 
