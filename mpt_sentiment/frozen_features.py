@@ -42,7 +42,7 @@ class FrozenFeatures:
 
 
 def frozen_features(posts: Mapping[str, Dataset], modalities: Sequence[str], setup: TrainingSetup) -> FrozenFeatures:
-    """Read the vectors that MPT's encoders give for posts; the feature store computes what it lacks.
+    """Read the vectors of posts from the feature store, which computes what it lacks.
 
     Args:
         posts (mapping of `Dataset`): train, validation and test.
@@ -73,7 +73,9 @@ def frozen_features(posts: Mapping[str, Dataset], modalities: Sequence[str], set
 
 
 def standardized(pooled: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Join the vectors of each post, with mean 0 and variance 1 over the train posts that have them.
+    """Join the vectors of each post, with mean 0 and variance 1 over the train posts.
+
+    Posts without a vector are left out of mean and variance.
 
     Args:
         pooled (mapping): by the name of the split, see `FeatureDataset.pooled`.

@@ -220,7 +220,7 @@ def run_seed(
 def build_trainer(
     setup: TrainingSetup, posts: DatasetDict, data: TrainingData, args: MPTTrainingArguments
 ) -> MPTTrainer:
-    """Build processor, network, stored features and trainer of a run, and print what will be trained.
+    """Build network, stored features and trainer of a run, and print what will be trained.
 
     Args:
         setup ([`TrainingSetup`]): arguments of the run.
@@ -248,7 +248,7 @@ def build_trainer(
 
 
 def store_features(trainer: MPTTrainer, posts: DatasetDict) -> None:
-    """Compute the outputs of frozen encoders for all splits that are not stored yet, and print what is stored.
+    """Store the outputs of frozen encoders for all splits, and print what is stored.
 
     All splits are encoded together, so that the folds of a cross-validation share one set of files.
     """

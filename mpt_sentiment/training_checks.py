@@ -78,7 +78,7 @@ def check_classes(posts: Mapping[str, Dataset], class_weights: Any = None) -> No
 
 
 def check_modalities(setup: TrainingSetup, posts: Mapping[str, Dataset], read: list[str]) -> None:
-    """Check that train posts have every modality that is read, and that each post has one of them.
+    """Check that train posts have every modality that is read, and each post one of them.
 
     Raises:
         ValueError: they have not.

@@ -27,7 +27,7 @@ from mpt_sentiment.training_data import load_splits, modalities_of
 
 @dataclasses.dataclass
 class LinearArguments:
-    """Frozen encoders of the floors; without any, TF-IDF and the majority label alone are scored."""
+    """Frozen encoders; without any, TF-IDF and the majority label alone are scored."""
 
     text_model_name_or_path: str | None = argument("Hub id or folder of the text encoder.")
     cnn_model_name_or_path: str | None = argument("Hub id or folder of a timm CNN.")

@@ -16,7 +16,7 @@ def posts(**labels):
 
 @pytest.fixture(scope="module")
 def separable():
-    """Vectors whose first dimension decides between negative and positive, with noise in the others."""
+    """Vectors whose first dimension decides between negative and positive."""
     generator = np.random.default_rng(0)
     labels = {name: generator.choice([0, 2], size) for name, size in (("train", 80), ("validation", 40), ("test", 30))}
     vectors = {name: generator.normal(size=(len(values), 6)).astype(np.float32) for name, values in labels.items()}

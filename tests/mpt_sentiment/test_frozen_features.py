@@ -1,4 +1,4 @@
-"""Vectors of frozen encoders: standardized, read from the store, and shared between folds and with networks."""
+"""Vectors of frozen encoders: standardized, and shared between folds and with networks."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""Floors: rows without networks, on posts that lack texts or rationales, and the command `linear`."""
+"""Floors on posts that lack texts or rationales, in folds, and in the command `linear`."""
 
 import json
 from pathlib import Path
