@@ -220,7 +220,7 @@ class MPTModel(MPTPreTrainedModel):
         """Return the bags of words of the texts or rationales `(batch, …, word_size)`."""
         if ids is None:
             raise ValueError(
-                f"`{name}` is required beside `encoder_outputs`: the network has word embeddings of its own."
+                f"`{name}` is required with `encoder_outputs`: the network has word embeddings of its own."
             )
         mask = torch.ones_like(ids) if attention_mask is None else attention_mask
         if ids.dim() == 2:

@@ -6,9 +6,9 @@ from transformers import initialization as init
 
 
 class WordBags(nn.Module):
-    r"""Bags of words of the texts of a post, each with word embeddings of its own. Not in the paper.
+    r"""Bags of words of the texts of a post, not in the paper.
 
-    A text is the sum of the embeddings of its n tokens, divided by $\sqrt n$. A frozen encoder's mean of states says
+    Each text has its own word embeddings. It is the sum of the embeddings of its n tokens, divided by $\sqrt n$. A frozen encoder's mean of states says
     what a text is about; which words it has, for example words of praise, is partly lost in it.
 
     Embeddings start at zero, so that words that no train post has add nothing.
@@ -23,7 +23,10 @@ class WordBags(nn.Module):
         init.zeros_(self.weight)
 
     def forward(self, input_ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Embed ids `(batch, num_texts, len)` to `(batch, num_texts, size)`; 0 for a text without tokens in `mask`."""
+        """Embed ids `(batch, num_texts, len)` to bags `(batch, num_texts, size)`.
+
+        A text without tokens in `mask` has a bag of zeros.
+        """
         first = torch.arange(self.num_texts, device=input_ids.device).view(1, -1, 1) * self.vocab_size
         embeddings = nn.functional.embedding(input_ids + first, self.weight)
         mask = mask.to(embeddings.dtype)

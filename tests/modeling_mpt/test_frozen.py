@@ -103,7 +103,7 @@ def test_words_of_its_own_are_read_beside_the_outputs_of_encoders():
     assert network.live_inputs() == ["input_ids", "rationale_input_ids"]
     inputs = stored_batch(network, batch)
     assert_same(network.train(), batch, inputs)
-    with pytest.raises(ValueError, match="`input_ids` is required beside `encoder_outputs`"):
+    with pytest.raises(ValueError, match="`input_ids` is required with `encoder_outputs`"):
         network(**{name: value for name, value in inputs.items() if name != "input_ids"})
 
 
