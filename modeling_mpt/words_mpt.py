@@ -8,8 +8,9 @@ from transformers import initialization as init
 class WordBags(nn.Module):
     r"""Bags of words of the texts of a post, not in the paper.
 
-    Each text has its own word embeddings. It is the sum of the embeddings of its n tokens, divided by $\sqrt n$. A frozen encoder's mean of states says
-    what a text is about; which words it has, for example words of praise, is partly lost in it.
+    Each text has its own word embeddings. Its bag is the sum of those of its n tokens, divided by $\sqrt n$. A frozen
+    encoder's mean of states says what a text is about; which words it has, for example words of praise, is partly
+    lost in it.
 
     Embeddings start at zero, so that words that no train post has add nothing.
     """
