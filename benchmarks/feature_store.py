@@ -4,7 +4,8 @@
     OMP_NUM_THREADS=1 python benchmarks/feature_store.py --text FOLDER --cnn FOLDER
 
 Random weights of BERT-base, ViT-B/16 at 224 px and the plain CNN by default, all frozen; lengths of MVSA-Single.
-Each part runs in a process of its own. All figures are ratios of one run of this script.
+Each part runs in a process of its own. Times are those of the processor, so that other programs do not count. All figures
+are ratios of one run of this script.
 """
 
 import argparse
@@ -79,15 +80,15 @@ class Runner:
 
 
 def measure_bare(args: argparse.Namespace) -> float:
-    """Measure seconds of one pass of processor and encoders over the posts, in batches."""
+    """Measure processor seconds of one pass of processor and encoders over the posts, in batches."""
     network, processor, posts = setting(args)
     collator = processor.data_collator()
     encoders = network.frozen_encoders()
-    pause = warm_up(lambda: [encode(encoders, collator(posts[:2]))])
-    start = time.perf_counter()
+    encode(encoders, collator(posts[:2]))  # libraries allocate and compile at their first call
+    start = time.process_time()
     for first in range(0, len(posts), BATCH):
         encode(encoders, collator(posts[first : first + BATCH]))
-    return time.perf_counter() - start + pause
+    return time.process_time() - start
 
 
 def encode(encoders: list[Any], batch: dict[str, torch.Tensor]) -> None:
@@ -101,18 +102,13 @@ def encode(encoders: list[Any], batch: dict[str, torch.Tensor]) -> None:
             encoder.encode(input_ids=ids.flatten(0, -2), attention_mask=mask.flatten(0, -2))
 
 
-def warm_up(function: Any) -> float:
-    function()
-    return 0.0
-
-
 def measure_without(args: argparse.Namespace) -> float:
-    """Measure seconds of an epoch of training in which the encoders run."""
+    """Measure processor seconds of an epoch of training in which the encoders run."""
     return train(args, "none", epochs=1)[0]
 
 
 def measure_stored(args: argparse.Namespace) -> dict[str, float]:
-    """Measure seconds of the first epoch with the build, and of a further one."""
+    """Measure processor seconds of the first epoch with the build, and of a further one."""
     first, *further = train(args, args.folder, epochs=args.epochs)
     return {"first": first, "epoch": sorted(further)[len(further) // 2]}
 
@@ -128,7 +124,7 @@ def train(args: argparse.Namespace, store: str, epochs: int) -> list[float]:
 
     class Clock(TrainerCallback):
         def on_epoch_end(self, *args: Any, **kwargs: Any) -> None:
-            times.append(time.perf_counter())
+            times.append(time.process_time())
 
     arguments = MPTTrainingArguments(
         tempfile.mkdtemp(),
@@ -146,7 +142,7 @@ def train(args: argparse.Namespace, store: str, epochs: int) -> list[float]:
     )
     trainer = MPTTrainer(network, arguments, train_dataset=posts, processing_class=processor, callbacks=[Clock()])
     encode(network.frozen_encoders(), processor.data_collator()(posts[:2]))  # as for the bare pass
-    start = time.perf_counter()
+    start = time.process_time()
     with contextlib.redirect_stdout(sys.stderr):
         trainer.train()
     return np.diff([start, *times]).tolist()
