@@ -47,10 +47,11 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         ValueError: unusable arguments, recipe or posts, or no cell finished.
     """
-    parsed = parse_with_rows(CompareArguments, argv, "compare", DESCRIPTION)
+    parsed = parse_with_protocol(CompareArguments, argv, "compare", DESCRIPTION)
     if parsed is None:
         return 0
     args, protocol = parsed
+    parse_rows(args.rows)  # before the posts are read
     common, parts = load_posts_of(protocol)
     seeds = common.run.seeds or [common.training.seed]
     output_dir = Path(common.training.output_dir)
@@ -58,20 +59,19 @@ def main(argv: Sequence[str]) -> int:
     return 1 if result.failed else 0
 
 
-def parse_with_rows(
+def parse_with_protocol(
     arguments: type, argv: Sequence[str], command: str, description: str
 ) -> tuple[Any, Protocol] | None:
-    """Parse a command with rows and the arguments of training; `None` if it shows its help.
+    """Parse own arguments and those of training; `None` if the command shows its help.
 
     Raises:
-        ValueError: an unknown row or argument, or an unusable value.
+        ValueError: an unknown argument, or an unusable value.
     """
     if {"-h", "--help"} & {*argv}:
         make_parser([arguments, *TRAINING_CLASSES], command, description).print_help()
         return None
     parser = make_parser([arguments], command, add_help=False)
     args, rest = parser.parse_args_into_dataclasses(list(argv), return_remaining_strings=True)
-    parse_rows(args.rows)  # before the posts are read
     set_up_logging()
     disable_progress_bar()  # of loading weights, once per run
     return args, Protocol.of_command(rest, command)

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mpt_sentiment.arguments import JSON, argument
-from mpt_sentiment.commands.compare import ROWS_HELP, load_posts_of, parse_with_rows
+from mpt_sentiment.commands.compare import ROWS_HELP, load_posts_of, parse_with_protocol
+from mpt_sentiment.rows import parse_rows
 from mpt_sentiment.searching import GRID, check_grid, run_search
 
 DESCRIPTION = "Choose hyperparameters on validation, from the same grid for every system. [RECIPE] is that of compare."
@@ -36,10 +37,11 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         ValueError: unusable arguments, recipe or posts, or a folder with another search.
     """
-    parsed = parse_with_rows(SearchArguments, argv, "search", DESCRIPTION)
+    parsed = parse_with_protocol(SearchArguments, argv, "search", DESCRIPTION)
     if parsed is None:
         return 0
     args, protocol = parsed
+    parse_rows(args.rows)  # before the posts are read
     check_grid(args.grid)
     common, parts = load_posts_of(protocol)
     if common.run.seeds:

@@ -101,7 +101,7 @@ def _parts(posts: Dataset) -> Iterator[tuple[str, list[str]]]:
     if {"text_label", "image_label"} <= {*posts.column_names}:
         names = posts.features["text_label"].names
         pairs = zip(posts["text_label"], posts["image_label"], strict=True)
-        yield "labels of text and image", [_agreement(*pair, names) for pair in pairs]
+        yield "labels of text and image", [agreement(*pair, names) for pair in pairs]
 
 
 def _lengths(texts: Sequence[str]) -> list[str]:
@@ -118,7 +118,8 @@ def _lengths(texts: Sequence[str]) -> list[str]:
     return ["no text" if length == 0 else parts[np.searchsorted(ends, length)] for length in lengths]
 
 
-def _agreement(text: int | None, image: int | None, names: Sequence[str]) -> str:
+def agreement(text: int | None, image: int | None, names: Sequence[str]) -> str:
+    """Name the kind of agreement between the labels of a post's text and image."""
     if text is None or image is None:
         return "not labelled apart"
     if text == image:

@@ -52,39 +52,60 @@ def plot_confusion_matrix(
         label_names (`Sequence[str]`): Name of each class.
         title (`str`): Heading.
     """
-    confusion = np.asarray(confusion)
-    size = len(label_names)
-    if confusion.shape != (size, size):
-        raise ValueError(
-            f"`confusion` must have the shape ({size}, {size}) for the labels {list(label_names)}, got "
-            f"{confusion.shape}."
-        )
-    support = confusion.sum(axis=1, keepdims=True)
-    shares = np.divide(confusion, support, out=np.zeros(confusion.shape), where=support > 0)
+    return plot_confusion_matrices(path, {title: confusion}, label_names)
 
-    with readable_text([*label_names, title]) as (*names, title):
+
+def plot_confusion_matrices(
+    path: str | os.PathLike[str],
+    confusions: Mapping[str, Sequence[Sequence[int]] | np.ndarray],
+    label_names: Sequence[str],
+) -> Path:
+    """Draw confusion matrices next to each other; arguments as of [`plot_confusion_matrix`], by heading.
+
+    Raises:
+        ValueError: a matrix of another shape than the labels ask for.
+    """
+    size = len(label_names)
+    matrices = [np.asarray(confusion) for confusion in confusions.values()]
+    for matrix in matrices:
+        if matrix.shape != (size, size):
+            raise ValueError(
+                f"`confusion` must have the shape ({size}, {size}) for the labels {list(label_names)}, got "
+                f"{matrix.shape}."
+            )
+    with readable_text([*label_names, *confusions]) as texts:
         side = 2.4 + 0.95 * size
-        figure, axes = figure_with_axes(side + 0.9, side)
-        image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-        for row, column in np.ndindex(size, size):
-            ink = "white" if shares[row, column] > 0.55 else "black"
-            bold = "bold" if row == column else "normal"
-            axes.text(column, row - 0.02, f"{confusion[row, column]:,}", ha="center", color=ink, size=12, weight=bold)
-            axes.text(column, row + 0.17, f"{shares[row, column]:.0%}", ha="center", color=ink, size=9)
-        axes.set_xticks(range(size), names)
-        axes.set_yticks(range(size), [f"{name}\n({support[row, 0]:,})" for row, name in enumerate(names)])
-        axes.set_xticks(np.arange(size + 1) - 0.5, minor=True)
-        axes.set_yticks(np.arange(size + 1) - 0.5, minor=True)
-        axes.grid(which="minor", color="white", linewidth=2)
-        axes.tick_params(which="both", length=0)
-        axes.spines[:].set_visible(False)
-        axes.set_xlabel("predicted label")
-        axes.set_ylabel("true label (posts)")
-        axes.set_title(title, weight="bold", pad=12)
-        bar = figure.colorbar(image, ax=axes, fraction=0.046, pad=0.04, format=PercentFormatter(1))
+        figure, panels = figure_with_axes(side * len(matrices) + 0.9, side, len(matrices))
+        panels = np.atleast_1d(panels)
+        for axes, matrix, title in zip(panels, matrices, texts[size:], strict=True):
+            image = _draw_confusion(axes, matrix, texts[:size])
+            axes.set_title(title, weight="bold", pad=12)
+        panels[0].set_ylabel("true label (posts)")
+        bar = figure.colorbar(image, ax=panels[-1], fraction=0.046, pad=0.04, format=PercentFormatter(1))
         bar.outline.set_visible(False)
         bar.set_label("share of the true label")
         return save_figure(figure, path)
+
+
+def _draw_confusion(axes: Axes, confusion: np.ndarray, names: Sequence[str]) -> Any:
+    """Draw one matrix, and return its image for the colour bar."""
+    size, support = len(names), confusion.sum(axis=1, keepdims=True)
+    shares = np.divide(confusion, support, out=np.zeros(confusion.shape), where=support > 0)
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for row, column in np.ndindex(size, size):
+        ink = "white" if shares[row, column] > 0.55 else "black"
+        bold = "bold" if row == column else "normal"
+        axes.text(column, row - 0.02, f"{confusion[row, column]:,}", ha="center", color=ink, size=12, weight=bold)
+        axes.text(column, row + 0.17, f"{shares[row, column]:.0%}", ha="center", color=ink, size=9)
+    axes.set_xticks(range(size), names)
+    axes.set_yticks(range(size), [f"{name}\n({support[row, 0]:,})" for row, name in enumerate(names)])
+    axes.set_xticks(np.arange(size + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(size + 1) - 0.5, minor=True)
+    axes.grid(which="minor", color="white", linewidth=2)
+    axes.tick_params(which="both", length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_xlabel("predicted label")
+    return image
 
 
 def plot_training_curve(

@@ -26,6 +26,7 @@ METHOD_TITLES = {
     "leave_one_out": "leave-one-out: each part is deleted in turn",
     "integrated_gradients": "integrated gradients of words and regions; perspectives and modalities left out in turn",
 }
+TEMPLATES = Path(__file__).parent
 _IMAGE_SIDE = 640
 _STRONGEST_COLOUR = 0.6  # opacity of the strongest part, which keeps text legible
 _WEAK_EFFECT = 0.1  # log-odds; a change of the probability by at most 2.5 percentage points
@@ -41,21 +42,30 @@ def write_page(explanations: Explanations, output: str | Path) -> None:
 
 def page_html(explanations: Explanations) -> str:
     """Render a page without scripts and external references. Texts are escaped."""
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"signed": signed, "points": points, "percent": percent}
-    template = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
+    return environment(TEMPLATES).get_template("page.html").render(page_values(explanations))
+
+
+def environment(*folders: Path) -> jinja2.Environment:
+    """Create the environment of pages; texts are escaped."""
+    loader = jinja2.FileSystemLoader(folders, encoding="utf-8")
+    pages = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    pages.filters |= {"signed": signed, "points": points, "percent": percent}
+    return pages
+
+
+def page_values(explanations: Explanations) -> dict[str, Any]:
+    """Return the variables of the templates `page.html` and `posts.html`."""
     tests = [
         {"title": TITLES[test.kind], "test": test, "verdict": verdict(test), "trusted": test.trusted}
         for test in explanations.faithfulness
     ]
-    untrusted = {test.kind for test in explanations.faithfulness if test.trusted is False}
-    return environment.from_string(template).render(
-        explanations=explanations,
-        method=METHOD_TITLES[explanations.method],
-        tests=tests,
-        untrusted=untrusted,
-        posts=[_post(explanation) for explanation in explanations.posts],
-    )
+    return {
+        "explanations": explanations,
+        "method": METHOD_TITLES[explanations.method],
+        "tests": tests,
+        "untrusted": {test.kind for test in explanations.faithfulness if test.trusted is False},
+        "posts": [_post(explanation) for explanation in explanations.posts],
+    }
 
 
 def verdict(test: Faithfulness) -> str:
