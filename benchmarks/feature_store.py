@@ -4,8 +4,8 @@
     OMP_NUM_THREADS=1 python benchmarks/feature_store.py --text FOLDER --cnn FOLDER
 
 Random weights of BERT-base, ViT-B/16 at 224 px and the plain CNN by default, all frozen; lengths of MVSA-Single.
-Each part runs in a process of its own. Times are those of the processor, so that other programs do not count. All figures
-are ratios of one run of this script.
+Each part runs in a process of its own. Times are those of the processor, so that other programs do not count. All
+figures are ratios of one run of this script.
 """
 
 import argparse
