@@ -1,6 +1,6 @@
 """Training of a single cell, with its best weights in memory and few files."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -145,8 +145,19 @@ def prepared(cell: Cell, posts: DatasetDict) -> tuple[TrainingSetup, dict[str, A
     return setup, None if done else settings
 
 
-def trained(setup: TrainingSetup, posts: DatasetDict, data: TrainingData) -> tuple[MPTTrainer, float]:
+def trained(
+    setup: TrainingSetup,
+    posts: DatasetDict,
+    data: TrainingData,
+    callbacks: Callable[[MPTTrainer], Sequence[TrainerCallback]] = lambda trainer: (),
+) -> tuple[MPTTrainer, float]:
     """Train a network without checkpoints, and load its best weights.
+
+    Args:
+        setup ([`TrainingSetup`]): arguments of the run.
+        posts (`DatasetDict`): train and validation; other splits are encoded with them.
+        data ([`TrainingData`]): account of the posts.
+        callbacks (callable): gives the trainer further callbacks.
 
     Returns:
         The trainer, and the number of train posts per second.
@@ -164,6 +175,8 @@ def trained(setup: TrainingSetup, posts: DatasetDict, data: TrainingData) -> tup
     best = BestWeights()
     if keeps_best:
         trainer.add_callback(best)
+    for callback in callbacks(trainer):
+        trainer.add_callback(callback)
     training = trainer.train()
     best.restore(trainer.accelerator.unwrap_model(trainer.model))
     return trainer, training.metrics["train_samples_per_second"]
