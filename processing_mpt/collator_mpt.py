@@ -63,7 +63,7 @@ class MPTDataCollator:
                 for image, name in zip(inputs["images"], names, strict=True)
             ]
         batch = dict(self.processor(**inputs))
-        labels = labels_of(rows)
+        labels = self.labels(rows)
         if labels is not None:
             batch["labels"] = torch.tensor(labels)
         return batch
@@ -106,31 +106,31 @@ class MPTDataCollator:
             ]
         return inputs
 
+    def labels(self, rows: Sequence[Mapping[str, Any]]) -> list[int] | None:
+        """
+        Return the labels of rows, or `None` if no row has one.
+
+        Raises:
+            ValueError: For a label that is no class index, or rows of which only some have a label.
+        """
+        names, labels = row_names(rows), [row.get("label") for row in rows]
+        unlabeled = [name for name, label in zip(names, labels, strict=True) if label is None]
+        if len(unlabeled) == len(rows):
+            return None
+        if unlabeled:
+            raise ValueError(
+                f"All posts of a batch or none must have a label; missing for {', '.join(unlabeled)}. Label or "
+                "remove them."
+            )
+        for name, label in zip(names, labels, strict=True):
+            if not isinstance(label, Integral):
+                raise ValueError(
+                    f"The label of post {name} must be a class index, got {label!r}. "
+                    "`dataset.class_encode_column('label')` converts names to indices."
+                )
+        return labels
+
 
 def row_names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Name rows by their id, or by their place in the batch."""
     return [f"{i} of the batch" if row.get("id") is None else repr(row["id"]) for i, row in enumerate(rows)]
-
-
-def labels_of(rows: Sequence[Mapping[str, Any]]) -> list[int] | None:
-    """
-    Return the labels of rows, or `None` if no row has one.
-
-    Raises:
-        ValueError: For a label that is no class index, or rows of which only some have a label.
-    """
-    names, labels = row_names(rows), [row.get("label") for row in rows]
-    unlabeled = [name for name, label in zip(names, labels, strict=True) if label is None]
-    if len(unlabeled) == len(rows):
-        return None
-    if unlabeled:
-        raise ValueError(
-            f"All posts of a batch or none must have a label; missing for {', '.join(unlabeled)}. Label or remove them."
-        )
-    for name, label in zip(names, labels, strict=True):
-        if not isinstance(label, Integral):
-            raise ValueError(
-                f"The label of post {name} must be a class index, got {label!r}. "
-                "`dataset.class_encode_column('label')` converts names to indices."
-            )
-    return labels
