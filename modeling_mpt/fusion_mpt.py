@@ -23,45 +23,55 @@ class LightweightAttentionFusion(nn.Module):
     """LAFF: weighted sum of the modalities, with weights from one learned scorer (paper, Eq. 6).
 
     Each modality has its own tanh(linear) into a common space (Hu et al., *Lightweight Attentional Feature Fusion*,
-    the paper's source). With `literal`, the vectors themselves are scored and summed, as Eq. 6 is written. With
-    `concat`, it concatenates α GELU(W f) instead of summing α tanh(W f).
-
-    The `input_sizes` are those of the vectors; by default all have the size of the common space.
+    the paper's source). With `literal`, the vectors themselves are scored and summed, as Eq. 6 is written.
     """
 
-    def __init__(
-        self,
-        num_inputs: int,
-        hidden_size: int,
-        literal: bool = False,
-        input_sizes: tuple[int, ...] | None = None,
-        concat: bool = False,
-    ) -> None:
+    def __init__(self, num_inputs: int, hidden_size: int, literal: bool = False) -> None:
         super().__init__()
-        self.concat = concat
-        self.output_size = hidden_size * num_inputs if concat else hidden_size
-        sizes = input_sizes or (hidden_size,) * num_inputs
+        self.output_size = hidden_size
         self.transforms = None
         if not literal:
-            self.transforms = nn.ModuleList(nn.Linear(size, hidden_size) for size in sizes)
+            self.transforms = nn.ModuleList(nn.Linear(hidden_size, hidden_size) for _ in range(num_inputs))
         self.scorer = nn.Linear(hidden_size, 1, bias=False)  # a bias would cancel in the softmax
 
     def forward(self, vectors: list[torch.Tensor], mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Fuse the M vectors `(batch, input_size)` of each post.
+        """Fuse the M vectors `(batch, hidden)` of each post.
 
         A vector that `mask` `(batch, M)` excludes gets no weight.
 
         Returns:
-            The fused vector `(batch, output_size)` and the weights α `(batch, M)`, which sum to 1 (to 0 for an empty
-            post).
+            The fused vector `(batch, hidden)` and the weights α `(batch, M)`, which sum to 1 (to 0 for an empty post).
         """
         if self.transforms is not None:
-            pairs = zip(self.transforms, vectors, strict=True)
-            activation = nn.functional.gelu if self.concat else torch.tanh
-            vectors = [activation(transform(vector)) for transform, vector in pairs]
+            vectors = [
+                torch.tanh(transform(vector)) for transform, vector in zip(self.transforms, vectors, strict=True)
+            ]
         common = torch.stack(vectors, dim=1)  # (batch, M, hidden)
         weights = masked_softmax(self.scorer(common).squeeze(-1), mask)
-        return weighted(common, weights, self.concat), weights
+        return weighted(common, weights), weights
+
+
+class ConcatenationFusion(nn.Module):
+    """Weighted concatenation of the modalities, not in the paper: the classifier can tell them apart.
+
+    GELU(f) of each modality, times M α, so that equal weights keep the scale. One learned scorer gives the weights α.
+    A vector may consist of several parts of `hidden_size`, as the perspectives of the rationales: their mean is scored.
+    """
+
+    def __init__(self, input_sizes: list[int], hidden_size: int) -> None:
+        super().__init__()
+        self.hidden_size, self.output_size = hidden_size, sum(input_sizes)
+        self.scorer = nn.Linear(hidden_size, 1, bias=False)
+
+    def forward(self, vectors: list[torch.Tensor], mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Fuse as [`LightweightAttentionFusion`], to `(batch, output_size)`."""
+        vectors = [nn.functional.gelu(vector) for vector in vectors]
+        common = torch.stack([vector.unflatten(-1, (-1, self.hidden_size)).mean(dim=1) for vector in vectors], dim=1)
+        weights = masked_softmax(self.scorer(common).squeeze(-1), mask)
+        scales = (weights * len(vectors)).to(common.dtype).unbind(dim=1)
+        return torch.cat(
+            [scale.unsqueeze(-1) * vector for scale, vector in zip(scales, vectors, strict=True)], -1
+        ), weights
 
 
 class PerspectiveAttention(nn.Module):

@@ -13,7 +13,7 @@ from .branches_mpt import ImageBranches, TextBranches, normalized
 from .configuration_base_mpt import MODALITIES
 from .configuration_mpt import MPTConfig
 from .frozen_mpt import FrozenEncoder, frozen_text
-from .fusion_mpt import LightweightAttentionFusion, PerspectiveAttention
+from .fusion_mpt import ConcatenationFusion, LightweightAttentionFusion, PerspectiveAttention
 from .inputs_mpt import stored_rationales
 from .layers_mpt import freeze_first_layers, is_frozen
 from .loss_mpt import classification_loss, cross_modal_contrastive_loss, supervised_contrastive_loss
@@ -90,10 +90,12 @@ class MPTModel(MPTPreTrainedModel):
             if vision_encoder is not None:
                 remove_pooler(vision_encoder)
             self.image_branches = ImageBranches(config, vision_encoder, cnn)
-        self.dropout = nn.Dropout(config.dropout)
-        self.fusion = LightweightAttentionFusion(
-            len(reads), config.hidden_size, config.fusion == "literal", tuple(sizes.values()), concat
-        )
+        # What is concatenated goes to the classifier as it is, which has the dropout.
+        self.dropout = nn.Dropout(0.0 if concat else config.dropout)
+        if concat:
+            self.fusion = ConcatenationFusion(list(sizes.values()), config.hidden_size)
+        else:
+            self.fusion = LightweightAttentionFusion(len(reads), config.hidden_size, config.fusion == "literal")
         self.sizes = sizes  # of the vectors of the modalities
         self.freeze()
         self.post_init()

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from helpers import tiny
-from modeling_mpt.fusion_mpt import LightweightAttentionFusion, PerspectiveAttention, masked_softmax
+from modeling_mpt.fusion_mpt import ConcatenationFusion, LightweightAttentionFusion, PerspectiveAttention, masked_softmax
 
 
 def test_masked_softmax_is_the_softmax_of_the_entries_in_the_mask():
@@ -53,16 +53,16 @@ def test_literal_fusion_is_equation_6_as_written():
 
 def test_concatenation_keeps_the_weighted_parts_and_a_missing_one_is_zero():
     torch.manual_seed(0)
-    fusion = LightweightAttentionFusion(3, 4, input_sizes=(4, 4, 8), concat=True)
+    fusion = ConcatenationFusion([4, 4, 8], 4)
     vectors, mask = (
         [torch.randn(2, 4), torch.randn(2, 4), torch.randn(2, 8)],
         torch.tensor([[True] * 3, [True, False, True]]),
     )
     fused, weights = fusion(vectors, mask)
-    parts = [
-        torch.nn.functional.gelu(transform(vector))
-        for transform, vector in zip(fusion.transforms, vectors, strict=True)
-    ]
+    parts = [torch.nn.functional.gelu(vector) for vector in vectors]
+    scored = [*parts[:2], (parts[2][:, :4] + parts[2][:, 4:]) / 2]
+    alpha = torch.stack([part[0] @ fusion.scorer.weight[0] for part in scored]).softmax(0)
+    torch.testing.assert_close(weights[0], alpha)
     expected = torch.cat([3 * weights[:, [m]] * part for m, part in enumerate(parts)], dim=1)
     torch.testing.assert_close(fused, expected)
     assert fused.shape == (2, fusion.output_size) and not fused[1, 4:8].any()
@@ -72,7 +72,7 @@ def test_concatenation_keeps_the_weighted_parts_and_a_missing_one_is_zero():
 def test_a_network_with_concatenation_tells_perspectives_apart_and_takes_posts_that_lack_some():
     model, batch = tiny.model(fusion="concat"), tiny.batch(labels=True)
     output = model(**batch)
-    assert output.rationale_embeds.shape[1] == 3 * 16 and output.fused_embeds.shape[1] == 3 * 16
+    assert output.rationale_embeds.shape[1] == 3 * 16 and output.fused_embeds.shape[1] == (1 + 1 + 3) * 16
     assert torch.isfinite(output.loss)
     lacking = ~batch["rationale_attention_mask"][..., 0].bool()  # rationales begin with a token
     assert lacking.any() and not output.rationale_embeds.view(5, 3, 16)[lacking].any()
