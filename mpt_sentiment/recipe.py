@@ -100,18 +100,18 @@ def command_layers(argv: Sequence[str], parser: HfArgumentParser) -> tuple[dict[
     return layer, {action.dest: values[action.dest] for action in actions}
 
 
-def training_setup(recipes: Sequence[str | Path], fields: Mapping[str, Any]) -> TrainingSetup:
+def training_setup(recipes: Sequence[str | Path | Mapping[str, Any]], fields: Mapping[str, Any]) -> TrainingSetup:
     """Combine recipes, later ones overriding earlier ones, with fields given in Python.
 
     Args:
-        recipes (sequence): names or paths.
+        recipes (sequence): names, paths, or arguments that were read from a run.
         fields (mapping): any field of the argument classes, or of the configuration of the system.
 
     Raises:
         ValueError: a recipe that does not exist, or an unknown or unusable field.
     """
     parser = make_parser(TRAINING_CLASSES, "train")
-    layers = [read_recipe(recipe, parser) for recipe in recipes]
+    layers = [dict(each) if isinstance(each, Mapping) else read_recipe(each, parser) for each in recipes]
     known = {action.dest for action in parser._actions}
     system = fields.get("model") or next((layer["model"] for layer in reversed(layers) if "model" in layer), "mpt")
     config_fields = SYSTEMS[system][0].field_names() if system in SYSTEMS else []

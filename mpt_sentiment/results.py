@@ -171,6 +171,7 @@ def write_card(
         best_epoch=results["validation"].get("epoch"),
         calibration={name: results[name] for name in CALIBRATION_ENTRIES} if "temperature" in results else None,
         language=results["languages"],
+        distillation=results.get("distillation"),
     )
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +183,7 @@ def run_seed(
     settings: dict[str, Any],
     seed: int,
     output_dir: Path,
+    trainer_class: Callable[..., MPTTrainer] = MPTTrainer,
 ) -> dict[str, Any]:
     """Train with one seed, or return the metrics of the finished run in `output_dir`."""
     args = copy.copy(setup.training)
@@ -193,7 +194,7 @@ def run_seed(
     if finished is not None:
         print(f"{output_dir} holds this finished run: {scores_line(finished['test'])}. --overwrite starts it again.")
         return finished
-    trainer = build_trainer(setup, posts, data, args)
+    trainer = build_trainer(setup, posts, data, args, trainer_class)
     training = trainer.train(resume_from_checkpoint=last_complete_checkpoint(output_dir))
     config = trainer.accelerator.unwrap_model(trainer.model).config
     ignored = [name for name in config.keys_to_ignore_at_inference if name not in config.weights_returned]
@@ -218,7 +219,11 @@ def run_seed(
 
 
 def build_trainer(
-    setup: TrainingSetup, posts: DatasetDict, data: TrainingData, args: MPTTrainingArguments
+    setup: TrainingSetup,
+    posts: DatasetDict,
+    data: TrainingData,
+    args: MPTTrainingArguments,
+    trainer_class: Callable[..., MPTTrainer] = MPTTrainer,
 ) -> MPTTrainer:
     """Build network, stored features and trainer of a run, and print what will be trained.
 
@@ -227,6 +232,7 @@ def build_trainer(
         posts (`DatasetDict`): train and validation; other splits are counted.
         data ([`TrainingData`]): account of the posts.
         args ([`MPTTrainingArguments`]): those of the setup, with the seed and folder of the run.
+        trainer_class (callable): makes the trainer.
 
     Raises:
         ValueError: an encoder cannot be loaded.
@@ -236,7 +242,7 @@ def build_trainer(
     network = add_adapters(model, setup.lora) if setup.lora.lora else model
     if args.should_log:
         print(describe(data, posts, processor, model))
-    trainer = MPTTrainer(
+    trainer = trainer_class(
         model=network,
         args=args,
         train_dataset=posts["train"],
@@ -254,7 +260,7 @@ def store_features(trainer: MPTTrainer, posts: DatasetDict) -> None:
     """
     if trainer.args.should_log:
         trainer.features.announce = print
-    trainer.with_features(*posts.values())
+    trainer.with_features(*(posts | {"train": trainer.train_dataset}).values())
     if trainer.args.should_log:
         print(trainer.features.describe())
 

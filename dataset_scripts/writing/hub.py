@@ -33,8 +33,8 @@ _WORKING_DIRECTORY = (
 MODEL_CONFIGS = ("config.json", "adapter_config.json")
 # Files of a training run that only its own machine needs, or that contain local paths.
 NOT_SENT = (
-    "*checkpoint-*/* runs/* training_args.bin optimizer.* scheduler.* rng_state* trainer_state.json settings.json "
-    "metrics.json *predictions.parquet *.log *__pycache__/* .* */.*"
+    "*checkpoint-*/* runs/* distillation/* training_args.bin optimizer.* scheduler.* rng_state* trainer_state.json "
+    "settings.json metrics.json *predictions.parquet *.log *__pycache__/* .* */.*"
 ).split()
 
 

@@ -78,6 +78,7 @@ def write_model_card(
     base_model: Sequence[str] | None = None,
     language: str | Sequence[str] = "en",
     license: str = "apache-2.0",
+    distillation: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write the model card `README.md` into `output_dir`.
 
@@ -102,6 +103,7 @@ def write_model_card(
         base_model (`Sequence[str]`, *optional*): Hub ids of the encoders; by default those the config records.
         language (`str` or list of `str`, defaults to `"en"`): Language codes of the posts.
         license (`str`, defaults to `"apache-2.0"`): Licence id of the weights.
+        distillation (`Mapping`, *optional*): Entry `distillation` of the metrics of [`~mpt_sentiment.distill`].
 
     Returns:
         The path of the card.
@@ -141,6 +143,7 @@ def write_model_card(
         best_epoch=best_epoch,
         calibration=calibration,
         calibration_headings=CALIBRATION_HEADINGS,
+        distillation=distillation,
         num_parameters=num_parameters,
         num_trainable_parameters=num_trainable_parameters,
         lora=lora,

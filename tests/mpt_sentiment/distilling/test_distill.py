@@ -1,0 +1,180 @@
+"""Distillation of a tiny teacher: rows, card, resumption, unlabelled posts, refusals."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from transformers import AutoModelForSequenceClassification, AutoProcessor
+
+import mpt_sentiment as mpt
+from helpers.train_command import SAMPLE_OPTIONS, TINY_FIELDS
+from mpt_sentiment import commands
+from mpt_sentiment.distilling import teacher as teachers
+from mpt_sentiment.distilling.teacher import Teacher, fold_of_posts
+from mpt_sentiment.recipe import training_setup
+from mpt_sentiment.run_identity import run_settings
+
+ONE_EPOCH = {"num_train_epochs": 1, "rationale_dropout": 0.2, "lr_scheduler_kwargs": {"num_cycles": 0.4}}
+DATA = ["--dataset_options", json.dumps(SAMPLE_OPTIONS)]
+TITLES = ["teacher", "student", "student's network trained without a teacher", "teacher with rationales withheld"]
+
+
+@pytest.fixture(scope="module")
+def posts():
+    return mpt.split_posts(mpt.load_posts("sample", **SAMPLE_OPTIONS))
+
+
+@pytest.fixture(scope="module")
+def teacher(posts, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("teacher") / "run"
+    mpt.train(posts, folder, **TINY_FIELDS | ONE_EPOCH)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def student(teacher, tmp_path_factory) -> Path:
+    """Folder of a student that the command trained."""
+    folder = tmp_path_factory.mktemp("student") / "run"
+    assert commands.main(["distill", str(teacher), "--output_dir", str(folder), "--folds", "2", *DATA]) == 0
+    return folder
+
+
+def test_metrics_and_card_have_the_four_rows_with_paired_differences(student, posts):
+    report = json.loads((student / "metrics.json").read_text())["distillation"]
+    assert [row["title"] for row in report["rows"]] == TITLES
+    for row in report["rows"]:
+        low, high = row["f1_weighted"]["interval"]
+        assert low <= row["f1_weighted"]["mean"] <= high
+        assert (row["difference_f1_weighted"] is None) == (row["title"] == "student")
+    assert report["rows"][3]["remark"] == "trained with rationale_dropout 0.2"
+    assert report["cost"]["ratio"] == report["cost"]["teacher"] / report["cost"]["student"] > 1
+    assert report["rationale_tokens"]["written"] > 10 and report["rationale_tokens"]["read"] is None
+    card = (student / "README.md").read_text()
+    assert "### Learnt from a teacher" in card and all(title in card for title in TITLES)
+    assert str(student.parent) not in card
+
+
+def test_the_student_is_a_plain_folder_that_reads_text_and_image(student, posts):
+    model = AutoModelForSequenceClassification.from_pretrained(student, trust_remote_code=True).eval()
+    processor = AutoProcessor.from_pretrained(student, trust_remote_code=True)
+    assert model.config.modalities == ["text", "image"]
+    assert not [name for name in model.state_dict() if "projection" in name and not name.startswith("mpt.")]
+    post = posts["test"][0]
+    assert model(**processor(images=post["image"], text=post["text"])).logits.shape == (1, 3)
+    assert set(mpt.predict(student, posts["test"])["id"]) == set(posts["test"]["id"])
+
+
+def test_the_recorded_settings_of_a_run_repeat_it(teacher, posts, tmp_path):
+    found = Teacher.read(teacher)
+    setup = found.setup(tmp_path, training_setup([], {"output_dir": str(tmp_path), "bf16": False}).training)
+    again = json.loads(json.dumps(run_settings(setup, posts) | {"seed": setup.training.seed}))
+    assert again == found.settings
+
+
+def test_the_same_command_again_trains_nothing_and_other_options_are_refused(teacher, student, monkeypatch, capsys):
+    before = (student / "metrics.json").stat().st_mtime_ns
+    words = ["distill", str(teacher), "--output_dir", str(student), "--folds", "2", *DATA]
+    assert commands.main(words) == 0
+    assert (student / "metrics.json").stat().st_mtime_ns == before
+    assert "teacher with rationales withheld" in capsys.readouterr().out
+    assert commands.main([*words, "--soft_temperature", "3"]) == 1
+    assert "other settings (soft_temperature)" in capsys.readouterr().err
+
+
+def test_a_run_that_was_killed_between_teachers_goes_on_to_the_same_student(
+    teacher, student, posts, tmp_path, monkeypatch
+):
+    trained, calls = teachers.trained, []
+
+    def killed_in_the_second(*given, **options):
+        calls.append(given[0].training.output_dir)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return trained(*given, **options)
+
+    monkeypatch.setattr(teachers, "trained", killed_in_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        mpt.distill(teacher, posts, tmp_path / "run", folds=2)
+    result = mpt.distill(teacher, posts, tmp_path / "run", folds=2)
+    assert [Path(folder).name for folder in calls] == ["fold-0", "fold-1", "fold-1"]
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == (student / "model.safetensors").read_bytes()
+    assert result.metrics["distillation"] == json.loads((student / "metrics.json").read_text())["distillation"]
+
+
+def test_no_teacher_of_a_fold_sees_the_posts_that_it_reads(student, posts):
+    fold_of_row = fold_of_posts(posts, 2, seed=42)
+    for fold in (0, 1):
+        folder = student / "distillation" / "teachers" / "seed-42" / f"fold-{fold}"
+        read = set(teachers.Targets.load(folder / "targets.npz").ids.tolist())
+        assert read == {post_id for post_id, own in zip(posts["train"]["id"], fold_of_row, strict=True) if own == fold}
+    again = fold_of_posts(
+        posts
+        | {
+            "train": posts["train"].add_column(
+                "group", ["one"] * 20 + list("abcdefghij" * 10)[: len(posts["train"]) - 20]
+            )
+        },
+        2,
+        seed=1,
+    )
+    assert len(set(again[:20])) == 1  # a group stays together
+
+
+def test_unlabelled_posts_are_read_by_the_teacher_and_held_out_posts_are_left_out(teacher, posts, tmp_path, caplog):
+    table = tmp_path / "more.csv"
+    rows = [{"id": f"new{index}", "text": f"a fine day {index} at the harbour"} for index in range(20)]
+    rows += [{"id": "copy", "text": posts["test"][0]["text"].upper()}]
+    rows += [{"id": posts["train"][0]["id"], "text": "an id of train"}]
+    with table.open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["id", "text"])
+        writer.writeheader()
+        writer.writerows(rows)
+    run = tmp_path / "run"
+    result = mpt.distill(
+        teacher, posts, run, folds=2, unlabelled=str(table), modalities=["text"], contrastive_view="fused"
+    )
+    report = result.metrics["distillation"]
+    assert report["unlabelled"] == 20 and sum(report["left_out"].values()) == 2
+    assert result.metrics["split"]["sizes"]["train"] == len(posts["train"]) + 20
+    assert "Posts without label in train, read by the teacher: 20" in (run / "README.md").read_text()
+    assert "1 unlabelled posts are left out: text or image of a validation or test post" in caplog.text
+    alone = json.loads((run / "distillation" / "without_teacher" / "metrics.json").read_text())
+    assert alone["split"]["sizes"]["train"] == len(posts["train"])
+
+
+def test_several_seeds_share_a_teacher_and_its_rows(teacher, posts, tmp_path):
+    result = mpt.distill(
+        teacher, posts, tmp_path, folds=2, seeds=[1, 2], modalities=["text"], contrastive_view="fused"
+    )
+    runs = {row["title"]: row["num_runs"] for row in result.metrics["distillation"]["rows"]}
+    assert runs == dict(zip(TITLES, (1, 2, 2, 1), strict=True))
+    assert result.test["seeds"] == [1, 2]
+    assert [path.name for path in (tmp_path / "distillation" / "teachers").iterdir()] == ["seed-42"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nowhere"], "nowhere has no metrics.json"),
+        ([], "Name the teacher first"),
+        (["TEACHER", "--folds", "1"], "`folds` must be 2 or more"),
+        (["TEACHER", "--folds", "30"], "`folds` must be 2 to "),
+        (["TEACHER", "--modalities", "text", "rationales"], "--modalities text image"),
+        (["TEACHER", "--model", "vit", "--use_rationales", "true"], "--use_rationales false"),
+        (["TEACHER", "--lora", "true"], "--lora false"),
+        (["TEACHER", "--split_seed", "7"], "not those of the teacher"),
+        (["TEACHER", "--soft_label_weight", "0", "--embedding_weight", "0"], "learn nothing"),
+        (["TEACHER", "--unlabelled", "missing.csv"], "missing.csv"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_distilled_is_refused_in_one_line(teacher, tmp_path, capsys, words, message):
+    words = [str(teacher) if word == "TEACHER" else word for word in words]
+    assert commands.main(["distill", *words, "--output_dir", str(tmp_path / "run"), *DATA]) == 1
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith("error: ") and message in line and len(line) < 410
+
+
+def test_the_folder_of_the_student_must_be_named(teacher, capsys):
+    assert commands.main(["distill", str(teacher), *DATA]) == 1
+    assert "--output_dir FOLDER" in capsys.readouterr().err
