@@ -111,6 +111,7 @@ USAGES = {
     "train": "train [RECIPE]",
     "compare": "compare [RECIPE]",
     "search": "search [RECIPE]",
+    "report": "report [RECIPE]",
     "distill": "distill TEACHER [RECIPE]",
     "serve": "serve FOLDER",
     "demo": "demo FOLDER",

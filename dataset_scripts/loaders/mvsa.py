@@ -81,12 +81,14 @@ def majority(labels: Sequence[str]) -> str | None:
 
 
 def load_mvsa_single(
-    data_dir: str | Path, on_error: str = "raise", *, num_proc: int | None = None
+    data_dir: str | Path, on_error: str = "raise", *, keep_opposite: bool = False, num_proc: int | None = None
 ) -> tuple[Dataset, BuildReport]:
     """Load the posts of MVSA-Single, with the labels of text and image.
 
     Args:
         data_dir (`str` or `Path`): folder with `labelResultAll.txt`, `data/ID.jpg` and `data/ID.txt`.
+        keep_opposite (`bool`, defaults to `False`):
+            Keep the posts with opposite polarities of text and image, without label; they cannot be trained on.
         on_error, num_proc: See [`load_posts`].
 
     Returns:
@@ -96,11 +98,16 @@ def load_mvsa_single(
         ValueError: no such layout, or (unless skipped) a malformed row, duplicate id, unknown label, missing or
             unreadable image, missing or empty text.
     """
-    return _load("mvsa_single", data_dir, on_error, num_proc, (), SINGLE)
+    return _load("mvsa_single", data_dir, on_error, num_proc, (), SINGLE, keep_opposite)
 
 
 def load_mvsa_multiple(
-    data_dir: str | Path, on_error: str = "raise", *, keep_unlisted: bool = False, num_proc: int | None = None
+    data_dir: str | Path,
+    on_error: str = "raise",
+    *,
+    keep_unlisted: bool = False,
+    keep_opposite: bool = False,
+    num_proc: int | None = None,
 ) -> tuple[Dataset, BuildReport]:
     """Load the posts of MVSA-Multiple, with the majority labels of text and image.
 
@@ -111,12 +118,13 @@ def load_mvsa_multiple(
         data_dir, on_error, num_proc: See [`load_mvsa_single`], which also lists the errors.
         keep_unlisted (`bool`, defaults to `False`):
             Keep the posts 3910, 5995 and 15324, which the rule keeps and every published list lacks.
+        keep_opposite (`bool`, defaults to `False`): See [`load_mvsa_single`].
 
     Returns:
         The dataset (17,024 posts from a full download of 19,600; 17,027 with `keep_unlisted`) and the `BuildReport`.
     """
     excluded_ids, published = ((), MULTIPLE_WITH_UNLISTED) if keep_unlisted else (UNLISTED_IDS, MULTIPLE)
-    return _load("mvsa_multiple", data_dir, on_error, num_proc, excluded_ids, published)
+    return _load("mvsa_multiple", data_dir, on_error, num_proc, excluded_ids, published, keep_opposite)
 
 
 def _load(
@@ -126,6 +134,7 @@ def _load(
     num_proc: int | None,
     excluded_ids: Collection[str],
     published: PublishedCounts,
+    keep_opposite: bool,
 ) -> tuple[Dataset, BuildReport]:
     root = find_root(Path(data_dir).resolve(), LABEL_FILE)
     return build_dataset(
@@ -133,16 +142,25 @@ def _load(
         _rows,
         features(),
         inputs=inputs_digest([root / LABEL_FILE, *files_in(root / "data")]),
-        options={"root": str(root), "source": source, "excluded_ids": list(excluded_ids)},
+        options={
+            "root": str(root),
+            "source": source,
+            "excluded_ids": list(excluded_ids),
+            "keep_opposite": keep_opposite,
+        },
         on_error=on_error,
         num_proc=num_proc,
-        published=published,
+        published=None if keep_opposite else published,
     )
 
 
 def label_rows(
-    report: BuildReport, label_file: Path, source: str = "mvsa_single", excluded_ids: Collection[str] = ()
-) -> Iterator[tuple[str, str, str, str, str]]:
+    report: BuildReport,
+    label_file: Path,
+    source: str = "mvsa_single",
+    excluded_ids: Collection[str] = (),
+    keep_opposite: bool = False,
+) -> Iterator[tuple[str, str, str | None, str, str]]:
     """Yield the rows that the rules keep as (location, id, label, text label, image label).
 
     A row reads `ID<TAB>text,image`, with one such pair for each annotator.
@@ -172,7 +190,7 @@ def label_rows(
             report.drop(f"no majority of the annotators ({' and '.join(lacking)})")
             continue
         label = merge_labels(text_label, image_label)
-        if label is None:
+        if label is None and not keep_opposite:
             report.drop(f"opposite polarities ({text_label} text, {image_label} image)")
         elif post_id in excluded_ids:
             report.drop(f"in no published list (ids {', '.join(excluded_ids)}); keep_unlisted=True keeps them")
@@ -187,9 +205,11 @@ def _malformed_row(location: str, line: str, source: str, num_pairs: int) -> str
     return f"{location}: a row of {source} must read ID{pairs}, got {shown(line.strip())}; {hint}"
 
 
-def _rows(report: BuildReport, root: str, source: str, excluded_ids: list[str]) -> Iterator[UncheckedRow]:
+def _rows(
+    report: BuildReport, root: str, source: str, excluded_ids: list[str], keep_opposite: bool
+) -> Iterator[UncheckedRow]:
     data = Path(root) / "data"
-    rows = label_rows(report, Path(root) / LABEL_FILE, source, excluded_ids)
+    rows = label_rows(report, Path(root) / LABEL_FILE, source, excluded_ids, keep_opposite)
     for location, post_id, label, text_label, image_label in rows:
         file = data / f"{post_id}.txt"
         if not file.is_file():

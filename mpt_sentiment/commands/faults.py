@@ -17,14 +17,24 @@ _KILLED_WORKER = re.compile(r"DataLoader worker .*(killed by signal|exited unexp
 _FROM_WORKER = re.compile(
     r"Caught \w+ in .*Original Traceback.*\n(?:[\w.]+(?:Error|Exception)): (?P<text>.*)", re.DOTALL
 )
-_RESUMED = ("train", "distill", "compare", "search", "report", "predict", "build-dataset", "generate-rationales", "zero-shot")
+_RESUMED = (
+    "train",
+    "distill",
+    "compare",
+    "search",
+    "report",
+    "predict",
+    "build-dataset",
+    "generate-rationales",
+    "zero-shot",
+)
 _LESS_MEMORY = {
     "predict": "Lower --batch_size.",
     "serve": "Lower --max_batch_size.",
     "explain": "Lower --batch_size.",
     "linear": "Lower --max_length.",
     **dict.fromkeys(
-        ("train", "distill", "compare", "search"),
+        ("train", "distill", "compare", "search", "report"),
         "Halve --per_device_train_batch_size and double --gradient_accumulation_steps: the result stays the same. If "
         "it happened in an evaluation, lower --per_device_eval_batch_size.",
     ),

@@ -114,10 +114,10 @@ def _post(explanation: Explanation) -> dict[str, Any]:
     }
 
 
-def data_uri(image: Image.Image) -> str:
-    """Encode an image as a JPEG of at most 640 pixels in a data URI."""
+def data_uri(image: Image.Image, side: int = _IMAGE_SIDE) -> str:
+    """Encode an image as a JPEG of at most `side` pixels, by default 640, in a data URI."""
     image = image.convert("RGB")
-    image.thumbnail((_IMAGE_SIDE, _IMAGE_SIDE))
+    image.thumbnail((side, side))
     content = io.BytesIO()
     image.save(content, "JPEG", quality=80)
     return f"data:image/jpeg;base64,{base64.b64encode(content.getvalue()).decode()}"

@@ -1,0 +1,58 @@
+"""Tables of scores that several sections show."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mpt_sentiment.evaluation.scores import SCORES
+from mpt_sentiment.reporting.section import Table, number, share, shares
+
+SHOWN = {"accuracy": "accuracy", "f1_weighted": "weighted F1", "f1_macro": "macro F1"}
+
+
+def score_table(
+    name: str,
+    caption: str,
+    rows: Sequence[Mapping[str, Any]],
+    titles: Mapping[str, str] | None = None,
+    *,
+    difference: bool = True,
+) -> Table:
+    """Build a table of scores in percent from the rows of [`~mpt_sentiment.evaluation.comparison.compare`].
+
+    Args:
+        name (`str`): name of the CSV file.
+        caption (`str`): caption; the units are added.
+        rows (sequence of `dict`): the compared rows.
+        titles (`dict[str, str]`, *optional*): headings of rows in words, by their titles.
+        difference (`bool`, defaults to `True`): add the difference of weighted F1 to the reference, with its p-value.
+    """
+    titles = titles or {}
+    kept = ("title", "num_runs", *SCORES, "difference_f1_weighted", "published_accuracy", "published_f1_weighted")
+    columns = {"Row": lambda row: " · ".join(filter(None, (f"`{row['title']}`", titles.get(row["title"]))))}
+    for score in SCORES:
+        columns[f"{SHOWN[score].capitalize()}, %"] = lambda row, score=score: spread(row[score])
+        columns[f"95 % of {SHOWN[score]}"] = lambda row, score=score: shares(row[score]["interval"])
+    if difference and len(rows) > 1:
+        reference = next((row["title"] for row in rows if row["is_reference"]), None)
+        columns[f"Difference of weighted F1 to {reference}, points"] = _difference
+        columns["p (Holm)"] = _p_value
+    caption += " ± is the standard deviation over seeds." if any(row["num_runs"] > 1 for row in rows) else ""
+    return Table(name, caption, [{key: row.get(key) for key in kept} for row in rows], columns)
+
+
+def spread(score: Mapping[str, Any]) -> str:
+    """Write mean and standard deviation over seeds in percent."""
+    return share(score["mean"]) + ("" if score["std"] is None else f" ± {share(score['std'])}")
+
+
+def _difference(row: Mapping[str, Any]) -> str:
+    difference = row["difference_f1_weighted"]
+    if difference is None:
+        return "reference"
+    low, high = difference["interval"]
+    return f"{100 * difference['mean']:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})".replace("-", "−")
+
+
+def _p_value(row: Mapping[str, Any]) -> str:
+    difference = row["difference_f1_weighted"]
+    return "" if difference is None else number(difference["p_holm"])
