@@ -71,7 +71,7 @@ def student_setup(teacher: Teacher, recipe: str | Path | None, fields: Mapping[s
     setup.run.seeds = fields.get("seeds")
     if setup.model.model == "mpt" and "modalities" not in fields:
         setup.model.modalities = ["text", "image"]
-    if "rationales" in planned_config(setup.model).modalities:
+    if "rationales" in (setup.model.modalities or planned_config(setup.model).modalities):
         without = written("modalities", ["text", "image"]) if setup.model.model == "mpt" else None
         raise ValueError(f"The student must read no rationales. Use {without or written('use_rationales', False)}.")
     if setup.lora.lora:

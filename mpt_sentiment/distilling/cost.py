@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 from torch import nn
+from torch.backends import mkldnn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -37,8 +38,7 @@ def operations_per_post(network: nn.Module, processor: MPTProcessor, posts: Data
     counter = FlopCounterMode(display=False)
     network.eval()
     # Fused kernels of attention and LSTM have no count.
-    with warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH), torch.backends.mkldnn.flags(enabled=False), counter:
-        warnings.simplefilter("ignore")  # of a backend that is not used
+    with warnings.catch_warnings(action="ignore"), mkldnn.flags(enabled=False), sdpa_kernel(SDPBackend.MATH), counter:
         for row in rows:  # alone: padding of a batch is no cost of a post
             network(**{name: values.to(network.device) for name, values in collate([row]).items()})
     return counter.get_total_flops() / len(rows)

@@ -29,7 +29,8 @@ def write_teacher_predictions(trainer: Any, test: Dataset, path: Path) -> None:
     """Write the predictions of a teacher for test posts."""
     names = list(trainer.model.config.id2label.values())
     probabilities = scaled(read_by(trainer, test, OF_THE_RUN).logits, 1.0)  # calibrated already
-    write_predictions(path, prediction_table(test["id"], names, probabilities, test["label"]))
+    if trainer.args.should_save:
+        write_predictions(path, prediction_table(test["id"], names, probabilities, test["label"]))
 
 
 def without_rationales(posts: Dataset) -> Dataset:

@@ -292,6 +292,7 @@ def report_of(
         paths[own] = {title: own / file.replace("predictions", title.replace(" ", "_")) for title in reads}
         for title, read in reads.items():
             write_teacher_predictions(trainer, read, paths[own][title])
+    PartialState().wait_for_everyone()
     first = next(iter(students.values())).output_dir
     config, tokens = trainer.model.config, None
     if "rationales" in config.modalities:

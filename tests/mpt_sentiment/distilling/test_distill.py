@@ -2,15 +2,24 @@
 
 import csv
 import json
+import shutil
+import types
 from pathlib import Path
 
 import pytest
+import torch
 from transformers import AutoModelForSequenceClassification, AutoProcessor
 
 import mpt_sentiment as mpt
+from helpers import tiny_processor
 from helpers.train_command import SAMPLE_OPTIONS, TINY_FIELDS
 from mpt_sentiment import commands
+from mpt_sentiment.backbones import build
+from mpt_sentiment.distilling import cost
 from mpt_sentiment.distilling import teacher as teachers
+from mpt_sentiment.distilling.arguments import student_setup
+from mpt_sentiment.distilling.cost import operations_per_post
+from mpt_sentiment.distilling.run import Plan
 from mpt_sentiment.distilling.teacher import Teacher, fold_of_posts
 from mpt_sentiment.recipe import training_setup
 from mpt_sentiment.run_identity import run_settings
@@ -121,7 +130,9 @@ def test_no_teacher_of_a_fold_sees_the_posts_that_it_reads(student, posts):
     assert len(set(again[:20])) == 1  # a group stays together
 
 
-def test_unlabelled_posts_are_read_by_the_teacher_and_held_out_posts_are_left_out(teacher, posts, tmp_path, caplog):
+def test_unlabelled_posts_are_read_by_the_teacher_and_held_out_posts_are_left_out(
+    teacher, student, posts, tmp_path, caplog
+):
     table = tmp_path / "more.csv"
     rows = [{"id": f"new{index}", "text": f"a fine day {index} at the harbour"} for index in range(20)]
     rows += [{"id": "copy", "text": posts["test"][0]["text"].upper()}]
@@ -130,27 +141,72 @@ def test_unlabelled_posts_are_read_by_the_teacher_and_held_out_posts_are_left_ou
         writer = csv.DictWriter(file, ["id", "text"])
         writer.writeheader()
         writer.writerows(rows)
-    run = tmp_path / "run"
-    result = mpt.distill(
-        teacher, posts, run, folds=2, unlabelled=str(table), modalities=["text"], contrastive_view="fused"
-    )
+    run, targets = tmp_path / "run", Path("distillation", "teachers")
+    shutil.copytree(student / targets, run / targets)  # the targets of finished folds are used again
+    fields = {"modalities": ["text"], "contrastive_view": "fused", "seeds": [1, 2]}
+    result = mpt.distill(teacher, posts, run, folds=2, unlabelled=str(table), **fields)
     report = result.metrics["distillation"]
     assert report["unlabelled"] == 20 and sum(report["left_out"].values()) == 2
-    assert result.metrics["split"]["sizes"]["train"] == len(posts["train"]) + 20
-    assert "Posts without label in train, read by the teacher: 20" in (run / "README.md").read_text()
-    assert "1 unlabelled posts are left out: text or image of a validation or test post" in caplog.text
-    alone = json.loads((run / "distillation" / "without_teacher" / "metrics.json").read_text())
-    assert alone["split"]["sizes"]["train"] == len(posts["train"])
-
-
-def test_several_seeds_share_a_teacher_and_its_rows(teacher, posts, tmp_path):
-    result = mpt.distill(
-        teacher, posts, tmp_path, folds=2, seeds=[1, 2], modalities=["text"], contrastive_view="fused"
-    )
-    runs = {row["title"]: row["num_runs"] for row in result.metrics["distillation"]["rows"]}
-    assert runs == dict(zip(TITLES, (1, 2, 2, 1), strict=True))
+    assert {row["title"]: row["num_runs"] for row in report["rows"]} == dict(zip(TITLES, (1, 2, 2, 1), strict=True))
     assert result.test["seeds"] == [1, 2]
-    assert [path.name for path in (tmp_path / "distillation" / "teachers").iterdir()] == ["seed-42"]
+    assert result.runs[0].metrics["split"]["sizes"]["train"] == len(posts["train"]) + 20
+    card = (run / "seed-1" / "README.md").read_text()
+    assert "Posts without label in train, read by the teacher: 20" in card and "Over 2 training seeds" in card
+    assert "1 unlabelled posts are left out: text or image of a validation or test post" in caplog.text
+    alone = json.loads((run / "distillation" / "without_teacher" / "seed-1" / "metrics.json").read_text())
+    assert alone["split"]["sizes"]["train"] == len(posts["train"])
+    assert not list((run / targets).rglob("model.safetensors"))
+
+
+def test_students_of_a_teacher_with_several_seeds_learn_from_that_of_their_seed(teacher, tmp_path):
+    shutil.copytree(teacher, tmp_path / "seed-42")
+    fields = {"output_dir": str(tmp_path / "run"), "bf16": False}
+    plan = Plan.of(tmp_path, None, fields)
+    assert plan.setup.run.seeds == [42] and plan.teachers[42].folder == tmp_path / "seed-42"
+    assert plan.folder(42) == tmp_path / "run" / "seed-42"
+    with pytest.raises(ValueError, match="no teacher of the seed 7, but of 42"):
+        Plan.of(tmp_path, None, fields | {"seeds": [42, 7]})
+
+
+def test_a_student_with_other_encoders_keeps_the_teachers_other_arguments(teacher, tmp_path):
+    found = Teacher.read(teacher)
+    small = TINY_FIELDS["text_config"] | {"hidden_size": 8}
+    setup = student_setup(found, None, {"output_dir": str(tmp_path), "text_config": small})
+    assert setup.model.text_config["hidden_size"] == 8 and setup.model.vision_config == TINY_FIELDS["vision_config"]
+    assert setup.training.learning_rate == 1e-3 and setup.model.rationale_dropout is None
+    assert setup.model.modalities == ["text", "image"]
+    other = student_setup(found, "baselines/late_fusion", {"output_dir": str(tmp_path)})
+    assert other.model.model == "late_fusion" and other.training.seed == 42
+
+
+def test_operations_are_counted_in_every_kind_of_layer(posts):
+    counted = {}
+    for branches in (["mean"], ["mean", "lstm"]):
+        setup = training_setup(["sample"], TINY_FIELDS | {"output_dir": "unused", "text_branches": branches})
+        processor, network = build(setup.model, posts["train"])
+        counted[len(branches)] = operations_per_post(network, processor, posts["test"])
+        lstm = [module for module in network.modules() if isinstance(module, torch.nn.LSTM)]
+    tokens = sum(map(len, processor.token_ids(posts["test"]["text"][:]))) / len(posts["test"])
+    products = 2 * sum(
+        weight.numel() for module in lstm for name, weight in module.named_parameters() if "weight" in name
+    )
+    assert counted[2] - counted[1] > 0.9 * tokens * products > 0  # the projection of the mean is smaller with it
+
+
+def test_tokens_are_those_of_the_server_where_a_store_has_them(posts, tmp_path, monkeypatch):
+    processor = tiny_processor.processor()
+    ids = posts["test"]["id"][:]
+    rows = [
+        {"id": post_id, "prompt_tokens_positive": 90, "completion_tokens_positive": 30} for post_id in (*ids, "other")
+    ]
+    rows[-1]["completion_tokens_positive"] = 9999
+    store = types.SimpleNamespace(open=lambda path: types.SimpleNamespace(rows=lambda: iter(rows)))
+    monkeypatch.setattr(cost, "RationaleStore", store)
+    monkeypatch.setattr(cost, "is_store", lambda path: path == "store")
+    found = cost.tokens_per_post("store", posts["test"], processor)
+    assert (found["read"], found["written"]) == (90, 30) and "counts of the server in store" in found["source"]
+    found = cost.tokens_per_post("table.tsv", posts["test"], processor)
+    assert found["read"] is None and "counted with the teacher's tokenizer" in found["source"]
 
 
 @pytest.mark.parametrize(
