@@ -7,7 +7,7 @@ from itertools import combinations_with_replacement
 import torch
 from torch import nn
 from transformers import initialization as init
-from transformers.utils import logging
+from transformers.utils import is_tracing, logging
 
 from .baselines_visual_mpt import Tokens
 from .baselines_words_mpt import NormalEmbedding
@@ -20,7 +20,19 @@ POINTS_PER_CHUNK = 2**16
 
 def pair_keys(sources: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Encode directed pairs of word ids as integers, for any size of vocabulary."""
-    return sources << 31 | targets
+    return sources * 2**31 + targets  # ONNX shifts no signed numbers
+
+
+def rows_of(keys: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
+    """Count the entries of a sorted table that are below each key."""
+    if not is_tracing():
+        return torch.searchsorted(table, keys)
+    rows = torch.zeros_like(keys)  # ONNX has no such search
+    for step in (2**power for power in reversed(range(len(table).bit_length()))):
+        following = rows + step
+        below = (following <= len(table)) & (table[(following - 1).clamp(max=len(table) - 1)] < keys)
+        rows = torch.where(below, following, rows)
+    return rows
 
 
 class PairCounter:
@@ -99,7 +111,7 @@ class TextGraph(nn.Module):
     def edge_weights(self, sources: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Look up e for directed pairs of word ids, of any shape."""
         keys = pair_keys(sources, targets)
-        rows = torch.searchsorted(self.pairs, keys).clamp(max=len(self.pairs) - 1)
+        rows = rows_of(keys, self.pairs).clamp(max=len(self.pairs) - 1)
         return self.edges(torch.where(self.pairs[rows] == keys, rows, len(self.pairs))).squeeze(-1)
 
     def forward(self, text: Tokens, input_ids: torch.Tensor) -> torch.Tensor:
@@ -174,9 +186,10 @@ class ClassGraph(nn.Module):
         (Chen et al., *Multi-Label Image Recognition with Graph Convolutional Networks*).
         """
         counts = self.counts.float()
-        edges = (counts / counts.diagonal().clamp(min=1).unsqueeze(1) >= self.threshold).float().fill_diagonal_(0)
+        itself = torch.eye(len(counts), device=counts.device)
+        edges = (counts / counts.diagonal().clamp(min=1).unsqueeze(1) >= self.threshold).float() * (1 - itself)
         weights = self.neighbor_share * edges / edges.sum(dim=1, keepdim=True).clamp(min=1)
-        weights = weights + (1 - self.neighbor_share) * torch.eye(len(counts), device=counts.device)
+        weights = weights + (1 - self.neighbor_share) * itself
         scale = weights.sum(dim=1).rsqrt()
         return scale.unsqueeze(1) * weights * scale
 
