@@ -39,8 +39,8 @@ class MPTConfig(SentimentConfig):
             Height and width of the map that the authors' CNN flattens: an eighth of the image's, e.g. 8 for 64 pixels.
         fusion (`str`, defaults to `"laff"`):
             `"laff"` sums tanh(W f) of the modalities, as the paper's source does. `"literal"` sums f, as the paper's
-            Eq. 6 is written. `"concat"`, not in the paper, concatenates α GELU(W f) of the modalities, and the
-            weighted perspectives of the rationales likewise, so that the classifier can tell them apart.
+            Eq. 6 is written. `"concat"`, not in the paper, concatenates α GELU(f) of the modalities, and the weighted
+            perspectives of the rationales likewise, so that the classifier can tell them apart.
         word_size (`int`, defaults to 0):
             Size of word embeddings that are learned from the posts alone, one table for the texts and one for each
             perspective; their sum over a text is added to what its encoder gives. 0: none, as in the paper.
