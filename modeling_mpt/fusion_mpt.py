@@ -55,7 +55,7 @@ class ConcatenationFusion(nn.Module):
     """Weighted concatenation of the modalities, not in the paper: the classifier can tell them apart.
 
     GELU(f) of each modality, times M α, so that equal weights keep the scale. One learned scorer gives the weights α.
-    A vector may consist of several parts of `hidden_size`, as the perspectives of the rationales: their mean is scored.
+    A vector may have several parts of `hidden_size`, as the perspectives of the rationales: their mean is scored.
     """
 
     def __init__(self, input_sizes: list[int], hidden_size: int) -> None:

@@ -7,7 +7,12 @@ import pytest
 import torch
 
 from helpers import tiny
-from modeling_mpt.fusion_mpt import ConcatenationFusion, LightweightAttentionFusion, PerspectiveAttention, masked_softmax
+from modeling_mpt.fusion_mpt import (
+    ConcatenationFusion,
+    LightweightAttentionFusion,
+    PerspectiveAttention,
+    masked_softmax,
+)
 
 
 def test_masked_softmax_is_the_softmax_of_the_entries_in_the_mask():
