@@ -24,18 +24,27 @@ class LightweightAttentionFusion(nn.Module):
 
     Each modality has its own tanh(linear) into a common space (Hu et al., *Lightweight Attentional Feature Fusion*,
     the paper's source). With `literal`, the vectors themselves are scored and summed, as Eq. 6 is written.
+
+    The `input_sizes` are those of the vectors; by default all have the size of the common space.
     """
 
-    def __init__(self, num_inputs: int, hidden_size: int, literal: bool = False) -> None:
+    def __init__(
+        self,
+        num_inputs: int,
+        hidden_size: int,
+        literal: bool = False,
+        input_sizes: tuple[int, ...] | None = None,
+    ) -> None:
         super().__init__()
         self.output_size = hidden_size
+        sizes = input_sizes or (hidden_size,) * num_inputs
         self.transforms = None
         if not literal:
-            self.transforms = nn.ModuleList(nn.Linear(hidden_size, hidden_size) for _ in range(num_inputs))
+            self.transforms = nn.ModuleList(nn.Linear(size, hidden_size) for size in sizes)
         self.scorer = nn.Linear(hidden_size, 1, bias=False)  # a bias would cancel in the softmax
 
     def forward(self, vectors: list[torch.Tensor], mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Fuse the M vectors `(batch, hidden)` of each post.
+        """Fuse the M vectors `(batch, input_size)` of each post.
 
         A vector that `mask` `(batch, M)` excludes gets no weight.
 
@@ -52,9 +61,10 @@ class LightweightAttentionFusion(nn.Module):
 
 
 class ConcatenationFusion(nn.Module):
-    """Weighted concatenation of the modalities, not in the paper: the classifier can tell them apart.
+    """Weighted concatenation of the modalities, not in the paper.
 
-    GELU(f) of each modality, times M α, so that equal weights keep the scale. One learned scorer gives the weights α.
+    The classifier can tell them apart. Each is GELU(f), times M α, so that equal weights keep the scale. One learned
+    scorer gives the weights α.
     A vector may have several parts of `hidden_size`, as the perspectives of the rationales: their mean is scored.
     """
 
