@@ -8,7 +8,7 @@ import pytest
 
 from dataset_scripts import load_posts, load_posts_with_report
 from dataset_scripts.loaders.mvsa import SINGLE, label_rows, merge_labels
-from dataset_scripts.reading.report import BuildReport
+from dataset_scripts.reading.report import NO_LABEL, BuildReport
 from dataset_scripts.reading.text_files import decode_text
 from dataset_scripts.schema import features
 from helpers.faulty_rows import check_faulty_row
@@ -83,6 +83,13 @@ def test_posts_have_both_labels_and_decoded_texts(download):
     assert set(posts["language"]) == {"en"} and set(posts["source"]) == {"mvsa_single"}
     assert report.dropped == {"opposite polarities (positive text, negative image)": 1}
     assert report.notes == {"text read as GB18030": 1}
+
+
+def test_opposite_polarities_are_kept_without_label_on_request(download):
+    posts, report = load_posts_with_report("mvsa_single", download, keep_opposite=True)
+    assert posts["id"] == ["1", "3", "4", "9", "12"]
+    assert posts["label"] == [0, 2, 1, None, 2] and (posts[3]["text_label"], posts[3]["image_label"]) == (0, 2)
+    assert report.dropped == {} and report.labels[NO_LABEL] == 1
 
 
 def test_invalid_bytes_are_replaced_and_counted(download):
