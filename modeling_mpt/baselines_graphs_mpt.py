@@ -121,12 +121,12 @@ class TextGraph(nn.Module):
         """
         states, mask = text.states, text.mask
         positions = torch.arange(mask.shape[1], device=mask.device)
-        maximum = None
-        for offset in range(-self.window, self.window + 1):
+        offsets, maximum = range(-self.window, self.window + 1), None
+        neighbors = torch.stack([input_ids.roll(-offset, dims=1) for offset in offsets])
+        for offset, weights in zip(offsets, self.edge_weights(neighbors, input_ids), strict=True):
             inside = (positions + offset >= 0) & (positions + offset < mask.shape[1])  # `roll` wraps around
             neighbor_mask = (mask.roll(-offset, dims=1) & inside).unsqueeze(-1)
-            weights = self.edge_weights(input_ids.roll(-offset, dims=1), input_ids).unsqueeze(-1)
-            message = weights * states.roll(-offset, dims=1)
+            message = weights.unsqueeze(-1) * states.roll(-offset, dims=1)
             message = message.masked_fill(~neighbor_mask, torch.finfo(message.dtype).min)
             maximum = message if maximum is None else torch.maximum(maximum, message)
         kept = torch.sigmoid(self.kept(states))

@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "serve": ("serve", "answer posts over HTTP with a trained model"),
     "demo": ("demo", "classify posts with a trained model in a browser, or make a Space of it"),
     "distill": ("distill", "train a student without rationales on a teacher that reads them"),
+    "export": ("export", "write a trained model as ONNX, which runs without torch, in 8 bits if asked"),
     "search": ("search", "choose hyperparameters of systems on validation, for a comparison"),
     "compare": ("compare", "train several systems on the same posts and tabulate them"),
     "report": ("report", "write the paper's tables and figures, explanations and calibration as a page"),

@@ -1,6 +1,7 @@
 """Export of a trained model to a folder with an ONNX graph and all that it needs."""
 
 import copy
+import importlib.util
 import json
 import logging
 import os
@@ -68,6 +69,9 @@ def export(
     """
     _check_choice("format", format, FORMATS)
     _check_choice("quantize", quantize, (None, *QUANTIZATIONS))
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        if importlib.util.find_spec(package) is None:
+            raise ImportError(f"`export` needs {package}: pip install 'mpt-sentiment[onnx]'", name=package)
     output = Path(output)
     check_writable(output, "output")
     if output.is_dir() and any(output.iterdir()):
@@ -78,7 +82,7 @@ def export(
     existed = output.is_dir()
     output.mkdir(parents=True, exist_ok=True)
     try:
-        _write_settings(pipe, output)
+        write_settings(pipe, output)
         write_graph(network, pipe.processor.image_size, output / GRAPH)
         metrics = {
             "system": network.config.title,
@@ -136,7 +140,7 @@ def _check_choice(name: str, value: str | None, choices: tuple[str | None, ...])
         raise ValueError(f"`{name}` must be {known}, got {value!r}.")
 
 
-def _write_settings(pipe: Pipeline, output: Path) -> None:
+def write_settings(pipe: Pipeline, output: Path) -> None:
     """Write tokenizer, processor and configuration, without the code that the graph replaces."""
     processor, tokenizer = pipe.processor, pipe.processor.tokenizer
     if not tokenizer.is_fast:
@@ -183,8 +187,8 @@ def compared(processor: Any, network: Any, classifier: OnnxClassifier) -> float:
         difference = np.abs(classifier.outputs(inputs)["logits"] - logits).max() / max(1.0, np.abs(logits).max())
         if not difference <= MAX_DIFFERENCE:
             raise ValueError(
-                f"The logits of the graph differ by {difference:.1e} from the network's. It may come from this version "
-                f"of torch, {torch.__version__}: upgrade torch, onnx and onnxscript."
+                f"The logits of the graph differ by {difference:.1e} from the network's. Upgrade torch "
+                f"({torch.__version__} is installed), onnx and onnxscript."
             )
         largest = max(largest, float(difference))
     return largest

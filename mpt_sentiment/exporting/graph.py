@@ -119,7 +119,14 @@ def write_graph(network: SentimentPreTrainedModel, image_size: tuple[int, int], 
     names = [name for name in OUTPUTS if network(**example_inputs(network, image_size)).get(name) is not None]
     size = sum(weight.numel() * weight.element_size() for weight in network.parameters())
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), _dynamic_lengths():
+        silence = (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            quiet("onnxscript", "onnx_ir"),
+        )
+        with contextlib.ExitStack() as stack:
+            for each in (*silence, _dynamic_lengths()):
+                stack.enter_context(each)
             warnings.simplefilter("ignore")
             graph = torch.onnx.export(program, output_names=names, dynamo=True, verbose=False)
             remove_traces(graph.model)

@@ -47,7 +47,8 @@ class PixelSteps:
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self.size = _filled(settings, "do_resize", "size")
         self.crop = _filled(settings, "do_center_crop", "crop_size")
-        self.resample = int(settings.get("resample") or Image.Resampling.BILINEAR)
+        resample = settings.get("resample")
+        self.resample = int(Image.Resampling.BILINEAR if resample is None else resample)
         if self.size and (set(self.size) not in ({"height", "width"}, {"shortest_edge"})):
             raise ValueError(f"images are resized to {self.size}, not to height and width or to a shortest edge")
         if self.size and self.resample not in FILTERS:
