@@ -19,7 +19,7 @@ _OF_RATIONALES = ("rationale_dropout", "use_rationales")
 
 @dataclasses.dataclass
 class DistillArguments:
-    """What the student learns from."""
+    """Targets of a student, and the weights of its loss."""
 
     unlabelled: str | None = argument("Further posts without labels: a table, or the folder or Hub id of a dataset.")
     unlabelled_options: JSON | None = argument(
@@ -53,7 +53,7 @@ class DistillArguments:
 
 
 def student_setup(teacher: Teacher, recipe: str | Path | None, fields: Mapping[str, Any]) -> TrainingSetup:
-    """Combine the arguments of a student: the teacher's, or those of a recipe or system, and the given ones.
+    """Combine the given arguments of a student with the teacher's, or with a recipe.
 
     Args:
         teacher ([`Teacher`])

@@ -1,4 +1,4 @@
-"""Cost of a post: operations of a network, and tokens that a large multimodal model writes for it."""
+"""Cost of a post: operations of a network, tokens of a large multimodal model."""
 
 import warnings
 from collections.abc import Mapping

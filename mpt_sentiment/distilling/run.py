@@ -1,4 +1,4 @@
-"""A distillation: targets of teachers, students, the same networks without a teacher, and the four rows."""
+"""Distillation: targets of teachers, students, and their comparison on the test posts."""
 
 import dataclasses
 import functools
@@ -11,7 +11,7 @@ from accelerate import PartialState
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
 from dataset_scripts.content import content_hash
-from dataset_scripts.output import check_writable, full_disk_named
+from dataset_scripts.output import full_disk_named
 from modeling_mpt import SYSTEMS
 from mpt_sentiment.distilling.arguments import DistillArguments, student_setup
 from mpt_sentiment.distilling.cost import operations_per_post, tokens_per_post
@@ -124,7 +124,6 @@ class Plan:
             raise ValueError(
                 f"{folder} has no teacher of the seed {missing[0]}, but of {', '.join(map(str, of_seed))}."
             )
-        check_writable(setup.training.output_dir)
         return cls({seed: of_seed[seed] for seed in seeds}, setup, args)
 
     @property
@@ -252,7 +251,9 @@ def compared(
                 write_card(run.output_dir, run.metrics, aggregate=summary)
                 write_metrics(run.output_dir / METRICS_FILE, run.metrics)
     report = first.metrics["distillation"]
-    print(f"\n{rows_text(report['rows'])}\nCost of the teacher per post, student = 1: {report['cost']['ratio']:.2f}")
+    if setup.training.should_log:
+        ratio = report["cost"]["ratio"]
+        print(f"\n{rows_text(report['rows'])}\nOperations of the teacher per post, student = 1: {ratio:.2f}")
     if not several:
         return first
     runs = list(students.values())

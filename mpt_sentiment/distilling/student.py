@@ -1,4 +1,4 @@
-"""Training of a student: the loss of its own system, and the distance to the targets of teachers."""
+"""Training of a student: its own loss, and the distance to the targets of teachers."""
 
 import copy
 import dataclasses

@@ -1,4 +1,4 @@
-"""Targets of a student: logits and embeddings that teachers give to posts, found by the posts' ids."""
+"""Targets of a student: logits and embeddings that teachers give to posts, by id."""
 
 import dataclasses
 from collections.abc import Sequence

@@ -76,7 +76,7 @@ class Teacher:
         return self.settings["model"] | self.settings["lora"] | self.settings["training"]
 
     def setup(self, output_dir: Path, machine: MPTTrainingArguments) -> TrainingSetup:
-        """Return the arguments that repeat the run in another folder, on the machine of other arguments."""
+        """Return the arguments that repeat the run in another folder, on this machine."""
         own = {name: getattr(machine, name) for name in _OF_THE_MACHINE}
         return training_setup([self.fields() | own | {"seed": self.seed, "output_dir": str(output_dir)}], {})
 

@@ -11,6 +11,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoProcessor
 
 import mpt_sentiment as mpt
+from dataset_scripts.writing.hub import plan_push
 from helpers import tiny_processor
 from helpers.train_command import SAMPLE_OPTIONS, TINY_FIELDS
 from mpt_sentiment import commands
@@ -69,6 +70,8 @@ def test_the_student_is_a_plain_folder_that_reads_text_and_image(student, posts)
     processor = AutoProcessor.from_pretrained(student, trust_remote_code=True)
     assert model.config.modalities == ["text", "image"]
     assert not [name for name in model.state_dict() if "projection" in name and not name.startswith("mpt.")]
+    assert "config.json" in (sent := plan_push(student, "me/student").files)
+    assert not [name for name in sent if name.startswith("distillation")]
     post = posts["test"][0]
     assert model(**processor(images=post["image"], text=post["text"])).logits.shape == (1, 3)
     assert set(mpt.predict(student, posts["test"])["id"]) == set(posts["test"]["id"])
