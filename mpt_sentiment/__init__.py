@@ -30,7 +30,7 @@ _MODULES = {
     "load_posts": "dataset_scripts",
     "predict": "mpt_sentiment.predicting",
     "push_to_hub": "mpt_sentiment.pushing",
-    "report": "mpt_sentiment.reporting",
+    "report": "mpt_sentiment.reporting.run",
     "search": "mpt_sentiment.searching",
     "split_posts": "dataset_scripts",
     "train": "mpt_sentiment.training",

@@ -31,7 +31,7 @@ MEANINGS = {
 
 
 def rows(plan: Plan) -> list[str]:
-    """Return the list `ablations`, both forms of fusion and of the rationales' encoder, and Table 6."""
+    """Return the list `ablations`, the other fusion and rationale encoder, and Table 6."""
     extra = ["mpt fusion=laff" if plan.field("fusion") == "concat" else "mpt fusion=concat"]
     if "rationales" in plan.modalities:
         extra.append(f"mpt share_text_encoder={'false' if plan.field('share_text_encoder') else 'true'}")

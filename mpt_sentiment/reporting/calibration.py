@@ -72,7 +72,7 @@ def section(context: Context) -> Section:
 
 
 def abstention(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
-    """Compute accuracy, accuracy at the fixed coverage with its interval, and area under the curve."""
+    """Compute accuracy, that at the fixed coverage, and the area under the curve."""
     _, coverages, risks = risk_coverage(probabilities, labels)
     answered = round(coverages[np.searchsorted(coverages, COVERAGE - 1e-9)] * len(labels))
     accuracy = accuracy_at_coverage(probabilities, labels)

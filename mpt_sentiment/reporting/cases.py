@@ -1,4 +1,4 @@
-"""Section on posts that MPT gets right where others do not, and the reverse (paper, Table 7)."""
+"""Section on posts that MPT alone gets right, or wrong (paper, Table 7)."""
 
 import numpy as np
 

@@ -66,7 +66,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Context:
-    """What a section reads.
+    """Posts, predictions and options that a section reads.
 
     Attributes:
         plan ([`Plan`]): posts and arguments of MPT.
@@ -167,7 +167,7 @@ class Context:
     def compared(
         self, rows: Sequence[str], chosen: np.ndarray | None = None, reference: str | None = MPT
     ) -> list[dict[str, Any]]:
-        """Score rows with intervals and paired tests, which Holm's method corrects for these rows alone.
+        """Score rows, with intervals and tests that are corrected for these rows alone.
 
         Args:
             rows (sequence of `str`): rows; those without predictions are left out.

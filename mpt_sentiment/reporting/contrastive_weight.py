@@ -12,7 +12,10 @@ WEIGHTS = (0.0, 0.05, 0.1, 0.15, 0.2)
 
 
 def weights(plan: Plan) -> dict[str, float]:
-    """Map the title of each row to its λ2; the rows `mpt` and `mpt -mlcl` are used where they have the value."""
+    """Map the title of each row to its λ2.
+
+    The rows `mpt` and `mpt -mlcl` are used where they have the value.
+    """
     own = plan.field(FIELD)
     titles = {}
     for weight in sorted({*WEIGHTS, own}):

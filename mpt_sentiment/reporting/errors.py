@@ -31,7 +31,8 @@ def section(context: Context) -> Section:
             "Mean confidence, %": lambda record: share(record["confidence"]),
         },
     )
-    large = [record for record in records if record["posts"] >= 20] or records
+    parts = [record for record in records if record["posts"] < len(context.labels)]
+    large = [record for record in parts if record["posts"] >= 20] or parts
     worst = min(large, key=lambda record: record["accuracy"])
     prose = [
         "Texts are in quarters by their number of characters. Where the mean confidence is above the upper end of the "

@@ -6,10 +6,10 @@ import numpy as np
 from datasets import Dataset
 
 from mpt_sentiment.explaining import explain
-from mpt_sentiment.explaining.page import TITLES, page_values, verdict
+from mpt_sentiment.explaining.page import TITLES, page_values, points, verdict
 from mpt_sentiment.predicting import load_pipeline
 from mpt_sentiment.reporting.context import MPT, Context, Plan
-from mpt_sentiment.reporting.section import Section, Table, share, shares
+from mpt_sentiment.reporting.section import Section, Table
 
 TITLE = "What predictions rest on (Fig. 8)"
 SEED = 0
@@ -52,10 +52,12 @@ def section(context: Context) -> Section:
         {
             "Attributions of": lambda test: test["kind"],
             "Verdict": lambda test: test["verdict"],
-            "By attribution": lambda test: share(test["area"]),
-            "Random": lambda test: share(test["random_area"]),
-            "Difference": lambda test: share(test["difference"]),
-            "95 % interval": lambda test: shares(test["interval"]),
+            "By attribution": lambda test: points(test["area"]),
+            "Random": lambda test: points(test["random_area"]),
+            "Difference": lambda test: points(test["difference"]),
+            "95 % interval": lambda test: (
+                "–" if test["interval"] is None else " to ".join(map(points, test["interval"]))
+            ),
             "Posts": lambda test: str(test["posts"]),
         },
     )

@@ -26,7 +26,7 @@ def rows(plan: Plan) -> list[str]:
 
 
 def section(context: Context) -> Section:
-    """Draw the test posts of one fold by t-SNE and PCA, and measure how far the classes are apart."""
+    """Draw the test posts of one fold, and measure how far the classes are apart."""
     without = ["mpt -rationales"] if {"rationales", "text"} <= {*context.plan.modalities} else []
     records, figures = [], []
     for row in [*without, MPT]:

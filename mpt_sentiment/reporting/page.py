@@ -89,13 +89,13 @@ def markdown(folder: Path, account: Account, sections: Mapping[str, Section], co
             blocks.append(f"Omitted. {section.omitted}")
             continue
         blocks += section.prose
-        for table in section.tables:
+        for table in (each for each in section.tables if each.records):
             blocks += [f"{table.caption} ([CSV](tables/{table.name}.csv))", table.markdown()]
         for figure in section.figures:
             path = figure.path.relative_to(folder).as_posix()
             blocks.append(f"![{figure.caption.replace('[', '(').replace(']', ')')}]({path})")
         for heading, posts in section.posts.items():
-            blocks += [f"### {heading}", *([posts_markdown(posts)] if posts else [])]
+            blocks += [f"### {heading}", posts_markdown(posts)] if posts else []
         blocks += [f"Note: {note}" for note in section.notes]
         blocks.append(f"```bash\n{commands[name]}\n```")
     return "\n\n".join(blocks) + "\n"

@@ -25,7 +25,7 @@ def rows(plan: Plan) -> list[str]:
 
 
 def section(context: Context) -> Section:
-    """Score the rows on posts with opposite polarities, and on those where one of the two is neutral."""
+    """Score the rows on posts with opposite polarities, and with one neutral label."""
     context.probabilities(MPT)
     kinds, prose = kinds_of_posts(context)
     others = [title for title in context.runs if not {*parse_row(title).words} - {"+rationales"}]
@@ -42,7 +42,11 @@ def section(context: Context) -> Section:
         caption = f"{caption} {context.describe(titles, int(chosen.sum()))}"
         tables.append(score_table(f"polarities_{name}", caption, compared))
         if kind == OPPOSITE:
-            figures.append(context.figure("polarities", caption, plot_comparison, compared, "Opposite polarities"))
+            figures.append(
+                context.figure(
+                    "polarities", f"Weighted F1. {caption}", plot_comparison, compared, "Opposite polarities"
+                )
+            )
     dropped = dropped_table(context)
     if dropped is not None:
         tables.append(dropped)

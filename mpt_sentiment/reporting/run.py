@@ -57,7 +57,7 @@ SECTIONS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """What a report shows, and where its predictions come from.
+    """Sections of a report, and the sources of its predictions.
 
     Attributes:
         what (sequence of `str`): names of sections, or `"all"`.

@@ -6,8 +6,6 @@ from typing import Any
 from mpt_sentiment.evaluation.scores import SCORES
 from mpt_sentiment.reporting.section import Table, number, share, shares
 
-SHOWN = {"accuracy": "accuracy", "f1_weighted": "weighted F1", "f1_macro": "macro F1"}
-
 
 def score_table(
     name: str,
@@ -17,21 +15,21 @@ def score_table(
     *,
     difference: bool = True,
 ) -> Table:
-    """Build a table of scores in percent from the rows of [`~mpt_sentiment.evaluation.comparison.compare`].
+    """Build a table of scores in percent from compared rows.
 
     Args:
         name (`str`): name of the CSV file.
         caption (`str`): caption; the units are added.
-        rows (sequence of `dict`): the compared rows.
+        rows (sequence of `dict`): result of [`~mpt_sentiment.evaluation.comparison.compare`].
         titles (`dict[str, str]`, *optional*): headings of rows in words, by their titles.
         difference (`bool`, defaults to `True`): add the difference of weighted F1 to the reference, with its p-value.
     """
     titles = titles or {}
     kept = ("title", "num_runs", *SCORES, "difference_f1_weighted", "published_accuracy", "published_f1_weighted")
     columns = {"Row": lambda row: " · ".join(filter(None, (f"`{row['title']}`", titles.get(row["title"]))))}
-    for score in SCORES:
-        columns[f"{SHOWN[score].capitalize()}, %"] = lambda row, score=score: spread(row[score])
-        columns[f"95 % of {SHOWN[score]}"] = lambda row, score=score: shares(row[score]["interval"])
+    for score, facts in SCORES.items():
+        columns[f"{facts.heading}, %"] = lambda row, score=score: spread(row[score])
+        columns[f"{facts.heading}, 95 %"] = lambda row, score=score: shares(row[score]["interval"])
     if difference and len(rows) > 1:
         reference = next((row["title"] for row in rows if row["is_reference"]), None)
         columns[f"Difference of weighted F1 to {reference}, points"] = _difference

@@ -1,6 +1,7 @@
 """Content of a report's section: prose, tables, figures and posts."""
 
 import csv
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,8 +36,13 @@ class Table:
         """Return the cells as texts."""
         return [[text(record) for text in self.columns.values()] for record in self.records]
 
+    def is_number(self) -> list[bool]:
+        """Return for each column whether its cells are numbers, which are aligned on the right."""
+        return [all(re.match(r"[+−\d–]|$", cell) for cell in column) for column in zip(*self.rows(), strict=True)]
+
     def markdown(self) -> str:
-        return markdown_table(list(self.columns), self.rows())
+        align = "".join("r" if number else "l" for number in self.is_number())
+        return markdown_table(list(self.columns), self.rows(), align)
 
     def write_csv(self, path: Path) -> None:
         """Write the records with one number per column."""
@@ -119,12 +125,12 @@ def flattened(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def share(value: float | None) -> str:
     """Write a share in percent."""
-    return "–" if value is None else f"{100 * value:.1f}"
+    return "–" if value is None else f"{round(100 * value, 1) + 0.0:.1f}".replace("-", "−")
 
 
 def shares(interval: Sequence[float] | None) -> str:
     """Write an interval of shares in percent."""
-    return "–" if interval is None else f"{share(interval[0])} to {share(interval[1])}".replace("-", "−")
+    return "–" if interval is None else f"{share(interval[0])} to {share(interval[1])}"
 
 
 def number(value: float | None) -> str:

@@ -56,7 +56,9 @@ class FusedVectors(TrainerCallback):
 
 
 def train_observed(cell: Cell, part: Part, epochs: Sequence[int]) -> None:
-    """Train a cell unless it has finished, keep its best network, and store vectors of its test posts.
+    """Train a cell, keep its best network, and store vectors of its test posts.
+
+    A finished one is left as it is.
 
     Args:
         cell ([`Cell`]): run of MPT, in whose folder model, processor and vectors are saved.

@@ -1,4 +1,4 @@
-"""Fixtures of the report: a comparison with random predictions, and its report with tiny networks."""
+"""Fixtures of the report: random predictions of a comparison, and its report."""
 
 from pathlib import Path
 

@@ -15,6 +15,15 @@ from mpt_sentiment.commands import main
 from mpt_sentiment.commands.report import command_of
 from mpt_sentiment.reporting.run import SECTIONS, ReportOptions
 
+ONE_FOLD = FIELDS | {"split_options": {"fold": [0]}}
+
+
+@pytest.fixture(scope="module")
+def trained(posts, tmp_path_factory):
+    """Train a report of two sections in one fold; return its folder and result."""
+    folder = tmp_path_factory.mktemp("trained")
+    return folder, mpt.report(posts, ["errors", "maps"], output_dir=folder, seeds=[1], **ONE_FOLD)
+
 
 def test_every_section_is_written_with_its_tables_and_figures(written):
     assert list(written.sections) == list(SECTIONS)
@@ -37,27 +46,22 @@ def test_every_score_table_names_posts_seeds_and_interval(written):
     assert all("posts" in each and "seeds 1, 2" in each and "95 % bootstrap" in each for each in captions)
 
 
-def test_finished_runs_are_not_trained_again(posts, tmp_path, monkeypatch):
-    def run(*what: str):
-        return mpt.report(posts, what, output_dir=tmp_path, seeds=[1], **FIELDS)
-
-    first = run("errors", "maps")
-    cells = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("metrics.json")}
-    assert len(cells) == 3 + 2  # mpt in three folds, and two networks of the maps
+def test_finished_runs_are_not_trained_again(posts, trained, monkeypatch):
+    folder, first = trained
+    cells = {path: path.stat().st_mtime_ns for path in folder.rglob("metrics.json")}
+    assert len(cells) == 1 + 2  # mpt, and two networks of the maps
     monkeypatch.setattr(cell_training, "build_trainer", None)
-    again = run("errors", "maps")
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("metrics.json")} == cells
+    again = mpt.report(posts, ["errors", "maps"], output_dir=folder, seeds=[1], **ONE_FOLD)
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("metrics.json")} == cells
     assert first.sections["maps"].tables[0].records == again.sections["maps"].tables[0].records
 
 
-def test_the_network_of_the_maps_is_the_run_of_the_comparison(posts, tmp_path):
+def test_the_network_of_the_maps_is_the_run_of_the_comparison(posts, trained):
     """The vectors are computed during the training, and change nothing of it."""
-    fields = FIELDS | {"split_options": {"fold": [0]}}
-    result = mpt.report(posts, ["errors", "maps"], output_dir=tmp_path, seeds=[1], **fields)
-    cell = pyarrow.parquet.read_table(
-        tmp_path / "comparison" / "cells" / "mpt" / "fold-0" / "seed-1" / "predictions.parquet"
-    )
-    network = tmp_path / "networks" / "mpt" / "fold-0" / "seed-1"
+    folder, result = trained
+    cell = folder / "comparison" / "cells" / "mpt" / "fold-0" / "seed-1" / "predictions.parquet"
+    network = folder / "networks" / "mpt" / "fold-0" / "seed-1"
+    cell = pyarrow.parquet.read_table(cell)
     predicted = mpt.predict(network, mpt.split_posts(posts, "folds", fold=0)["test"], progress=False)
     assert predicted["id"][:] == cell["id"].to_pylist()
     for name in posts.features["label"].names:
@@ -104,6 +108,5 @@ def test_unknown_sections_and_missing_predictions_are_refused(posts, tmp_path):
 
 def test_a_comparison_of_other_posts_is_refused(posts, tmp_path, table):
     pyarrow.parquet.write_table(table.slice(1), tmp_path / "predictions.parquet")
-    fields = FIELDS | {"split_options": {"fold": [0]}}
     with pytest.raises(ValueError, match="is a comparison of other test posts .*Give the dataset, split and folds"):
-        mpt.report(posts, "errors", output_dir=tmp_path / "out", comparison=tmp_path, **fields)
+        mpt.report(posts, "errors", output_dir=tmp_path / "out", comparison=tmp_path, **ONE_FOLD)
