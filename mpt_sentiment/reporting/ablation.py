@@ -48,9 +48,8 @@ def section(context: Context) -> Section:
     tables = [score_table("ablation", caption, compared, meanings)]
     prose = [
         "Each row is MPT with one change, trained like the full model. A negative difference means that the part "
-        "helps. "
-        "`mpt shuffled` is the control: it has the same network and reads as many rationales, but those of other "
-        "posts. Where it scores like `mpt`, the content of the rationales does not help.",
+        "helps. `mpt shuffled` is the control: it has the same network and reads as many rationales, but those of "
+        "other posts. Where it scores like `mpt`, the content of the rationales does not help.",
         *verdict(compared),
     ]
     if len(paper := context.present(list(PAPER))) == len(PAPER):
@@ -85,6 +84,5 @@ def verdict(compared: list[dict[str, Any]]) -> list[str]:
     listed = ", ".join(f"`{title}`" for title in significant)
     return [
         f"Significant at 5 % after correction, in weighted F1: {listed} ({len(significant)} of {len(differences)} "
-        "rows). "
-        "The other differences may be due to chance."
+        "rows). The other differences may be due to chance."
     ]

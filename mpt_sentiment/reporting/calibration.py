@@ -96,10 +96,8 @@ def prose_of(records: list[dict[str, Any]]) -> list[str]:
     more = "no more than" if after <= chance else "more than"
     return [
         f"Means over seeds: the expected calibration error (ECE) is {number(mean['before', ECE])} before and "
-        f"{number(after)} "
-        f"after the temperature. The goal of {GOAL} is {reached}. A perfectly calibrated model has {number(chance)} "
-        "on as "
-        f"many posts; the measured error is {more} that.",
+        f"{number(after)} after the temperature. The goal of {GOAL} is {reached}. A perfectly calibrated model has "
+        f"{number(chance)} on as many posts; the measured error is {more} that.",
         f"With the least confident {1 - COVERAGE:.0%} of the posts left to a person, accuracy is "
         f"{share(mean['after', 'accuracy_at_coverage'])} % in place of {share(mean['after', 'accuracy'])} %.",
     ]

@@ -52,10 +52,8 @@ def section(context: Context) -> Section:
     listed = ", ".join(f"`{row}`" for row in others)
     prose = [
         f"Rule: all of {listed} are wrong and MPT is right, or the reverse. Of these posts, those with the largest "
-        "margin "
-        "between MPT's probability of its most probable class and of the other one that matters (the label, or the "
-        "best "
-        "wrong class) are shown, ties in the order of ids. Probabilities are means over seeds.",
+        "margin between MPT's probability of its most probable class and of the other one that matters (the label, "
+        "or the best wrong class) are shown, ties in the order of ids. Probabilities are means over seeds.",
         f"Among {len(ids):,} posts, MPT alone is right on {len(chosen[0]):,}, and alone wrong on {len(chosen[1]):,}.",
     ]
     columns = {"Id": lambda record: record["id"], "Label": lambda record: record["label"]}

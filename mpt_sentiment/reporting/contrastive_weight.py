@@ -45,9 +45,9 @@ def section(context: Context) -> Section:
         "Only λ2 differs between these runs; λ2 = 0 leaves the contrastive loss out. The paper finds the best values "
         "between 0.05 and 0.10.",
         f"The best mean of weighted F1 is at λ2 = {best['weight']:g}. All values of λ2 are within "
-        f"{share(max(means) - min(means))} points of one another; a 95 % interval over posts is up to {share(widest)} "
-        "points "
-        "wide. The best of several values measured on the same posts is too optimistic: choose λ2 on validation.",
+        f"{share(max(means) - min(means))} points of one another; a 95 % interval over posts is up to "
+        f"{share(widest)} points wide. The best of several values measured on the same posts is too optimistic: "
+        "choose λ2 on validation.",
     ]
     runs = {
         title: [float(each.mean()) for each in (context.probabilities(title).argmax(axis=2) == context.labels)]

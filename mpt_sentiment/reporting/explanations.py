@@ -44,10 +44,9 @@ def section(context: Context) -> Section:
     ]
     table = Table(
         "faithfulness",
-        "Fall of the probability of the predicted class, in points, when the parts with the highest attributions are "
-        f"deleted, and when random ones are. A sample of {len(result.posts)} test posts of one fold (seed {SEED}); "
-        "one network; 95 % "
-        "bootstrap intervals over posts.",
+        "Fall of the probability of the predicted class, in points, when the parts with the highest attributions "
+        f"are deleted, and when random ones are. A sample of {len(result.posts)} test posts of one fold (seed "
+        f"{SEED}); one network; 95 % bootstrap intervals over posts.",
         tests,
         {
             "Attributions of": lambda test: test["kind"],
@@ -64,16 +63,14 @@ def section(context: Context) -> Section:
     untrusted = [test["kind"] for test in tests if test["verdict"] == "not to be trusted"]
     prose = [
         "The value of a part is what it adds to the log-odds of the predicted class: each word, image region, "
-        "rationale "
-        "and modality is left out in turn. The paper shows attention weights in their place, which are no evidence of "
-        "what a prediction rests on.",
+        "rationale and modality is left out in turn. The paper shows attention weights in their place, which are no "
+        "evidence of what a prediction rests on.",
         "**The faithfulness test** compares deleting the parts with the highest attributions to deleting random ones.",
     ]
     if untrusted:
         prose.append(
             f"**The attributions of {', '.join(untrusted)} are not to be trusted**: deleting the highest ones lowers "
-            "the "
-            "probability no more than deleting random ones (the interval includes zero)."
+            "the probability no more than deleting random ones (the interval includes zero)."
         )
     values = page_values(result)
     shown = np.argsort([each.id or "" for each in result.posts])[:NUM_PAGE]

@@ -46,8 +46,7 @@ def section(context: Context) -> Section:
     table = Table(
         "maps",
         f"Separation of the classes in the fused vectors of {num_posts:,} test posts of one fold, one seed; 95 % "
-        "bootstrap "
-        "intervals over posts.",
+        "bootstrap intervals over posts.",
         records,
         {
             "Row": lambda record: f"`{record['row']}`",
@@ -61,13 +60,10 @@ def section(context: Context) -> Section:
     )
     prose = [
         "Each post is one point: its fused vector, in two dimensions by t-SNE (seed 0) and by PCA. t-SNE shows "
-        "clusters "
-        "even where there are few, and distances between clusters mean little; judge by the numbers, which are "
-        "computed "
-        "in the full space.",
+        "clusters even where there are few, and distances between clusters mean little; judge by the numbers, which "
+        "are computed in the full space.",
         "The silhouette is 1 for compact classes far apart, 0 for overlapping ones. The purity is the share of a "
-        "post's "
-        "nearest neighbours that have its label.",
+        "post's nearest neighbours that have its label.",
     ]
     return Section(TITLE, prose, [table], figures)
 

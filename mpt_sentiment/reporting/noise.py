@@ -19,9 +19,8 @@ def section(context: Context) -> Section:
     suspects = label_suspects(context.table, MPT)
     prose = [
         "Confident learning (Northcutt et al., 2021) lists posts for which `mpt`, trained without them, predicts "
-        "another "
-        "class with at least the confidence that it has in posts labelled with that class. Whether the label or the "
-        "prediction is wrong is for a person to decide.",
+        "another class with at least the confidence that it has in posts labelled with that class. Whether the "
+        "label or the prediction is wrong is for a person to decide.",
         f"{len(suspects):,} of {len(context.labels):,} tested posts are listed "
         f"({share(len(suspects) / len(context.labels))} %).",
     ]
@@ -49,8 +48,7 @@ def section(context: Context) -> Section:
         tables.append(table_without(context, [suspect["id"] for suspect in suspects], titles))
         prose.append(
             "Without the suspects, the scores of `mpt` rise by construction, because it is wrong on all of them. The "
-            "scores "
-            "of the other rows say more."
+            "scores of the other rows say more."
         )
     except ValueError as error:
         notes.append(str(error))

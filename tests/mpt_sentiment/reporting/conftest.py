@@ -52,7 +52,18 @@ def zero_shot(plan, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="package")
-def written(posts, table, zero_shot, tmp_path_factory):
+def opposite():
+    """Load posts as MVSA's loaders do with `keep_opposite`: those with opposite polarities have no label."""
+    posts = mpt.load_posts("sample", num_posts=24, seed=5)
+
+    def label(post: dict) -> dict:
+        return {"label": None if {post["text_label"], post["image_label"]} == {0, 2} else post["label"]}
+
+    return posts.map(label, features=posts.features)
+
+
+@pytest.fixture(scope="package")
+def written(posts, table, zero_shot, opposite, tmp_path_factory):
     """Write the whole report of the comparison, with trained networks for maps and explanations."""
     folder = tmp_path_factory.mktemp("report")
     write_predictions(folder / "given" / "predictions.parquet", table)
@@ -62,6 +73,7 @@ def written(posts, table, zero_shot, tmp_path_factory):
         seeds=SEEDS,
         comparison=folder / "given",
         zero_shot=zero_shot,
+        opposite=opposite,
         num_explained=10,
         num_shown=2,
         **FIELDS,

@@ -46,6 +46,13 @@ def test_every_score_table_names_posts_seeds_and_interval(written):
     assert all("posts" in each and "seeds 1, 2" in each and "95 % bootstrap" in each for each in captions)
 
 
+def test_posts_without_label_are_counted_by_the_label_that_mpt_follows(written, opposite):
+    table = written.sections["polarities"].tables[-1]
+    count = sum(label is None for label in opposite["label"])
+    assert table.name == "polarities_dropped" and count > 0
+    assert sum(record["posts"] for record in table.records) == count and f"The {count} posts" in table.caption
+
+
 def test_finished_runs_are_not_trained_again(posts, trained, monkeypatch):
     folder, first = trained
     cells = {path: path.stat().st_mtime_ns for path in folder.rglob("metrics.json")}
