@@ -21,6 +21,7 @@ from mpt_sentiment.evaluation.scores import SCORES
 from mpt_sentiment.exporting.classifier import GRAPH, OnnxClassifier
 from mpt_sentiment.exporting.graph import quantize as quantize_graph
 from mpt_sentiment.exporting.graph import quiet, write_graph
+from mpt_sentiment.exporting.inputs import PostInputs
 from mpt_sentiment.exporting.page import write_page
 from mpt_sentiment.predicting import load_pipeline
 
@@ -83,11 +84,12 @@ def export(
     output.mkdir(parents=True, exist_ok=True)
     try:
         write_settings(pipe, output)
+        pairs = compared_inputs(pipe.processor, PostInputs(output, network.config.modalities), network.config)
         write_graph(network, pipe.processor.image_size, output / GRAPH)
         metrics = {
             "system": network.config.title,
             "quantize": quantize,
-            "max_logit_difference": compared(pipe.processor, network, OnnxClassifier(output)),
+            "max_logit_difference": compared_logits(network, OnnxClassifier(output), pairs),
             "megabytes": {"torch": _megabytes_of(network), "onnx": _megabytes(output)},
         }
         scored = {} if posts is None else {"torch": _results(pipe(_rows(posts), batch_size=batch_size))}
@@ -148,7 +150,8 @@ def write_settings(pipe: Pipeline, output: Path) -> None:
     tokenizer.save_pretrained(output)
     for path in output.glob("*.py"):
         path.unlink()
-    settings = {"processor_config.json": processor.to_dict(), "config.json": pipe.model.config.to_dict()}
+    config = pipe.model.config.to_dict() | {"modalities": list(pipe.model.config.modalities)}
+    settings = {"processor_config.json": processor.to_dict(), "config.json": config}
     settings["tokenizer_config.json"] = json.loads((output / "tokenizer_config.json").read_text(encoding="utf-8"))
     for name, values in settings.items():
         values = {key: value for key, value in values.items() if key not in _ABOUT_CODE}
@@ -159,32 +162,46 @@ _ABOUT_CODE = ("auto_map", "custom_pipelines", "_name_or_path", "processor_class
 
 
 @quiet("processing_mpt", "transformers_modules", "mpt_sentiment.exporting")  # on texts of the comparison
-@torch.inference_mode()
-def compared(processor: Any, network: Any, classifier: OnnxClassifier) -> float:
-    """Return the largest difference of logits between a network and its graph, over mixed batches.
+def compared_inputs(
+    processor: Any, inputs: PostInputs, config: Any
+) -> list[tuple[dict[str, torch.Tensor], dict[str, np.ndarray]]]:
+    """Return inputs of mixed batches, of the processor and without torch.
 
     Raises:
-        ValueError: for tokens, pixels or logits that differ.
+        ValueError: for tokens that differ, or pixels that differ by more than one shade of 255.
     """
-    largest = 0.0
     processor = copy.deepcopy(processor)  # which counts the texts that it truncates
-    for posts in _probes(network.config):
-        expected = processor(
-            images=[post.get("image") for post in posts],
-            text=[post.get("text") for post in posts],
-            rationales=[post.get("rationales") for post in posts],
-        )
-        inputs = classifier.inputs(posts)
+    shade = 0.0 if inputs.pixels is None else 1.01 * float(np.max(1 / inputs.pixels.std))
+    pairs = []
+    for posts in _probes(config):
+        parts = [[post.get(name) for post in posts] for name in ("image", "text", "rationales")]
+        expected, given = dict(processor(*parts)), inputs(posts)
         for name, value in expected.items():
-            given = inputs[name]
-            if value.shape[-1] < given.shape[-1] and name in _TOKENS:
-                given = given[..., : value.shape[-1]]
-            if given.shape != value.shape or not np.allclose(given, value.numpy(), atol=_STEP, rtol=0):
+            array = given[name] if name == "pixel_values" else given[name][..., : value.shape[-1]]
+            tolerance = shade if name == "pixel_values" else 0
+            if array.shape != value.shape or not np.allclose(array, value.numpy(), atol=tolerance, rtol=0):
                 part = "image processor" if name == "pixel_values" else "tokenizer"
                 kind = type(getattr(processor, part.replace(" ", "_"))).__name__
                 raise ValueError(f"`{name}` differs without transformers: the {part} {kind} cannot be exported.")
+        pairs.append((expected, given))
+    return pairs
+
+
+@torch.inference_mode()
+def compared_logits(
+    network: Any,
+    classifier: OnnxClassifier,
+    pairs: Iterable[tuple[Mapping[str, torch.Tensor], Mapping[str, np.ndarray]]],
+) -> float:
+    """Return the largest difference of logits between a network and its graph.
+
+    Raises:
+        ValueError: for logits that differ.
+    """
+    largest = 0.0
+    for expected, given in pairs:
         logits = network(**expected).logits.numpy()
-        difference = np.abs(classifier.outputs(inputs)["logits"] - logits).max() / max(1.0, np.abs(logits).max())
+        difference = np.abs(classifier.outputs(given)["logits"] - logits).max() / max(1.0, np.abs(logits).max())
         if not difference <= MAX_DIFFERENCE:
             raise ValueError(
                 f"The logits of the graph differ by {difference:.1e} from the network's. Upgrade torch "
@@ -192,11 +209,6 @@ def compared(processor: Any, network: Any, classifier: OnnxClassifier) -> float:
             )
         largest = max(largest, float(difference))
     return largest
-
-
-_TOKENS = ("input_ids", "attention_mask", "rationale_input_ids", "rationale_attention_mask")
-# Normalized pixels of neighbouring shades differ by about 0.01 or more.
-_STEP = 1e-5
 
 
 def _probes(config: Any) -> Iterable[list[dict[str, Any]]]:

@@ -5,8 +5,6 @@ They must do so for other batches and lengths than those of their example, where
 
 import contextlib
 import functools
-import warnings
-from pathlib import Path
 
 import pytest
 import torch
@@ -111,19 +109,3 @@ def test_an_exported_network_reads_any_batch(name):
     module = program.module()
     for inputs in other_batches()[::2]:  # the first is shorter, the third longer
         torch.testing.assert_close(module(**inputs).logits, build(name)(**inputs).logits, atol=1e-5, rtol=1e-4)
-
-
-def test_onnx_reads_any_batch(tmp_path):
-    pytest.importorskip("onnxscript")
-    runtime = pytest.importorskip("onnxruntime")
-    batch, path = tiny.batch(), Path(tmp_path) / "mpt.onnx"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            build("mpt"), (), path, kwargs=batch, dynamo=True, dynamic_shapes=dynamic_shapes(batch), verbose=False
-        )
-    session = runtime.InferenceSession(path)
-    assert {each.name for each in session.get_inputs()} == set(batch)
-    for inputs in (batch, *other_batches()):
-        logits = session.run(None, {key: value.numpy() for key, value in inputs.items()})[0]
-        torch.testing.assert_close(torch.from_numpy(logits), build("mpt")(**inputs).logits, atol=1e-4, rtol=0)
