@@ -91,7 +91,7 @@ class OnnxClassifier:
         return results
 
     def outputs(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Run the graph, and return its outputs by name: `logits` and the weights that the system has."""
+        """Run the graph, and return `logits` and the weights that the system has, by name."""
         names = [each.name for each in self.session.get_outputs()]
         given = {name: value for name, value in inputs.items() if name in self._read}
         return dict(zip(names, self.session.run(names, given), strict=True))

@@ -46,8 +46,9 @@ def export(
     posts: Dataset | None = None,
     batch_size: int = 16,
 ) -> dict[str, Any]:
-    """Write a folder that [`OnnxClassifier`] reads: graph, tokenizer, settings of images, labels, temperature.
+    """Write a folder that [`OnnxClassifier`] reads, with an ONNX graph of the model.
 
+    It holds tokenizer, settings of images, labels and temperature too.
     The folder is compared with the model before the function returns: tokens and pixels must be equal, logits nearly.
 
     Args:

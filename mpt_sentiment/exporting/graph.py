@@ -74,7 +74,7 @@ def _tokens(prefix: str, *shape: int) -> dict[str, torch.Tensor]:
 
 
 def dynamic_shapes(network: SentimentPreTrainedModel, inputs: Mapping[str, torch.Tensor]) -> dict[str, dict[int, Any]]:
-    """Return the dimensions of inputs that vary: the number of posts, and lengths up to the encoder's limit."""
+    """Return the dimensions that vary: posts, and lengths up to the limit of the encoder."""
     posts = torch.export.Dim("posts", min=2)
     shapes = {name: {0: posts} for name in inputs}
     for prefix in _LENGTHS:
@@ -136,7 +136,7 @@ def write_graph(network: SentimentPreTrainedModel, image_size: tuple[int, int], 
 
 
 def remove_traces(model: Any) -> None:
-    """Remove the lines of code that torch notes at each operation, with the paths of this machine."""
+    """Remove the lines of code, with their paths, that torch notes at each operation."""
     import onnx_ir
 
     for graph in (model.graph, *model.functions.values()):
@@ -148,9 +148,9 @@ def remove_traces(model: Any) -> None:
 
 
 def quantize(path: Path, output: Path) -> None:
-    """Write a graph with linear layers and embeddings of 8 bits; activations are quantized as they come.
+    """Write a graph with linear layers and embeddings of 8 bits.
 
-    Convolutions and recurrent layers keep single precision: they gain little, and lose more.
+    Activations are quantized as they come. Convolutions and recurrent layers keep single precision: they gain little, and lose more.
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 

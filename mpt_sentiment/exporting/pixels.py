@@ -86,7 +86,7 @@ def _filled(settings: Mapping[str, Any], step: str, name: str) -> dict[str, int]
 
 
 def resized(image: np.ndarray, height: int, width: int, resample: int) -> np.ndarray:
-    """Resize an image `(height, width, 3)` of uint8 as `torchvision.transforms.v2.functional.resize` does.
+    """Resize an image `(height, width, 3)` of uint8 as torchvision does.
 
     PIL rounds in another way: 0.2 to 1 % of its values differ, by 1 or 2.
     """
@@ -109,7 +109,7 @@ def _resampled(pixels: np.ndarray, size: int, resample: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=64)
 def _windows(length: int, size: int, resample: int) -> tuple[list[tuple[int, int, np.ndarray]], int]:
-    """Return first and last position and weights of each output, and the precision of the weights in bits."""
+    """Return the window and weights of each output, and the bits of the weights."""
     function, radius = FILTERS[resample]
     scale = length / size
     stretch = max(scale, 1.0)  # of the filter, against aliasing
@@ -129,7 +129,7 @@ def _windows(length: int, size: int, resample: int) -> tuple[list[tuple[int, int
 
 
 def rgb_pixels(image: Any, name: str) -> np.ndarray:
-    """Decode an image to RGB `(height, width, 3)` of uint8, upright, transparency on white. No URL is fetched.
+    """Decode an image to RGB `(height, width, 3)` of uint8; no URL is fetched.
 
     Args:
         image: PIL image, path, content of a file, `{"bytes", "path"}`, or an array `(height, width, 3)` or

@@ -1,4 +1,4 @@
-"""Each system exports to ONNX, with the logits of its network for any number of posts and any lengths."""
+"""Each system exports to ONNX, with the logits of its network at any lengths."""
 
 import os
 
