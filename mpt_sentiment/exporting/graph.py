@@ -150,7 +150,8 @@ def remove_traces(model: Any) -> None:
 def quantize(path: Path, output: Path) -> None:
     """Write a graph with linear layers and embeddings of 8 bits.
 
-    Activations are quantized as they come. Convolutions and recurrent layers keep single precision: they gain little, and lose more.
+    Activations are quantized as they come. Convolutions and recurrent layers keep single precision: they gain little,
+    and lose more.
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
