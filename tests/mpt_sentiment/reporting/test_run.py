@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pyarrow.parquet
@@ -19,9 +20,10 @@ ONE_FOLD = FIELDS | {"split_options": {"fold": [0]}}
 
 
 @pytest.fixture(scope="module")
-def trained(posts, tmp_path_factory):
-    """Train a report of two sections in one fold; return its folder and result."""
+def trained(posts, written, tmp_path_factory):
+    """Train the row of a report with the networks of another; return its folder and result."""
     folder = tmp_path_factory.mktemp("trained")
+    shutil.copytree(written.output_dir / "networks", folder / "networks")
     return folder, mpt.report(posts, ["errors", "maps"], output_dir=folder, seeds=[1], **ONE_FOLD)
 
 
