@@ -175,9 +175,11 @@ class Context:
             reference (`str`, *optional*): see [`~mpt_sentiment.evaluation.comparison.compare`].
         """
         chosen = np.full(len(self.labels), True) if chosen is None else chosen
+        labels = self.labels[chosen]
+        runs = {title: np.array(list(self.runs[title].values()))[:, chosen] for title in self.present(rows)}
         entries = [
-            Entry(title, self.labels[chosen], np.array(list(self.runs[title].values()))[:, chosen].argmax(axis=2))
-            for title in self.present(rows)
+            Entry(title, labels, values.argmax(axis=2), rationales=parse_row(title).reads_rationales)
+            for title, values in runs.items()
         ]
         groups = np.unique(self.groups[chosen], return_inverse=True)[1]
         reference = reference if reference in {entry.title for entry in entries} else None

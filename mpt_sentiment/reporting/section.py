@@ -38,7 +38,10 @@ class Table:
 
     def is_number(self) -> list[bool]:
         """Return for each column whether its cells are numbers, which are aligned on the right."""
-        return [all(re.match(r"[+−\d–]|$", cell) for cell in column) for column in zip(*self.rows(), strict=True)]
+        return [
+            all(re.match(r"[+−\d–]|reference$|$", cell) for cell in column)
+            for column in zip(*self.rows(), strict=True)
+        ]
 
     def markdown(self) -> str:
         align = "".join("r" if number else "l" for number in self.is_number())
