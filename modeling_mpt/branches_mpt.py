@@ -252,3 +252,25 @@ class ImageBranches(nn.Module):
             features["vision"] = self.vision_vectors(pixel_values, layers)
         vectors = [normalized(features[name]) if self.normalize else features[name] for name in self.sizes]
         return self.projection(torch.cat(vectors, dim=-1))
+
+    def of_posts(
+        self,
+        pixel_values: torch.Tensor | None,
+        mask: torch.Tensor,
+        layers: EncoderLayers,
+        stored: Mapping[str, torch.Tensor],
+    ) -> torch.Tensor:
+        """Extract v' `(batch, hidden)` of posts, zero where `mask` `(batch,)` has no image.
+
+        Pixels and `stored` vectors have a row for each post; see [`forward`].
+        """
+        weight = self.projection.weight
+        pixel_values = None if pixel_values is None else pixel_values.to(weight.dtype)
+        if is_tracing():  # the mask is unknown: all images are encoded
+            return self(pixel_values, layers, stored) * mask.unsqueeze(-1)
+        rows = mask.nonzero().squeeze(-1)
+        if len(rows) == 0:
+            return weight.new_zeros(len(mask), weight.shape[0])
+        pixel_values = None if pixel_values is None else pixel_values[rows]
+        embeds = self(pixel_values, layers, {name: vectors[rows] for name, vectors in stored.items()})
+        return embeds.new_zeros(len(mask), embeds.shape[-1]).index_copy(0, rows, embeds)

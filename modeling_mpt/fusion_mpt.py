@@ -107,3 +107,10 @@ class PerspectiveAttention(nn.Module):
         values = torch.stack([value(rationales[:, p]) for p, value in enumerate(self.values)], dim=1)
         weights = masked_softmax(self.scorer(torch.tanh(values)).squeeze(-1), mask)
         return weighted(values, weights, self.concat), weights
+
+
+def new_fusion(kind: str, sizes: list[int], hidden_size: int) -> nn.Module:
+    """Create the fusion of that name of vectors with these sizes, see [`MPTConfig`]."""
+    if kind == "concat":
+        return ConcatenationFusion(sizes, hidden_size)
+    return LightweightAttentionFusion(len(sizes), hidden_size, kind == "literal")

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 from transformers import AutoModel, PreTrainedModel
 from transformers.utils import is_tracing
 
@@ -13,11 +12,11 @@ from .branches_mpt import ImageBranches, TextBranches, normalized
 from .configuration_base_mpt import MODALITIES
 from .configuration_mpt import MPTConfig
 from .frozen_mpt import FrozenEncoder, frozen_text
-from .fusion_mpt import ConcatenationFusion, LightweightAttentionFusion, PerspectiveAttention
+from .fusion_mpt import PerspectiveAttention, new_fusion
 from .inputs_mpt import stored_rationales
 from .layers_mpt import freeze_first_layers, is_frozen
 from .loss_mpt import classification_loss, cross_modal_contrastive_loss, supervised_contrastive_loss
-from .packing_mpt import compact, compact_rationales, masked_mean, token_states
+from .packing_mpt import compact, compact_rationales, masked_mean, states_of_both
 from .pretrained_mpt import MPTOutput, SentimentPreTrainedModel
 from .words_mpt import WordBags
 
@@ -92,10 +91,7 @@ class MPTModel(MPTPreTrainedModel):
             self.image_branches = ImageBranches(config, vision_encoder, cnn)
         # What is concatenated goes to the classifier as it is, which has the dropout.
         self.dropout = nn.Dropout(0.0 if concat else config.dropout)
-        if concat:
-            self.fusion = ConcatenationFusion(list(sizes.values()), config.hidden_size)
-        else:
-            self.fusion = LightweightAttentionFusion(len(reads), config.hidden_size, config.fusion == "literal")
+        self.fusion = new_fusion(config.fusion, list(sizes.values()), config.hidden_size)
         self.sizes = sizes  # of the vectors of the modalities
         self.freeze()
         self.post_init()
@@ -177,7 +173,7 @@ class MPTModel(MPTPreTrainedModel):
             masks["text"] = text[1].any(dim=1)
             vector = self.text_branches(text_states, text[1])
             if self.text_words is not None:
-                words = self._words(self.text_words, "input_ids", input_ids, attention_mask)
+                words = self.text_words.of_inputs("input_ids", input_ids, attention_mask)
                 vector = vector + self.word_projection(words)
             embeds["text"] = vector * masks["text"].unsqueeze(-1)
         perspective_weights = None
@@ -188,13 +184,15 @@ class MPTModel(MPTPreTrainedModel):
             if config.normalize_features:
                 pooled = normalized(pooled)
             if self.rationale_words is not None:
-                names = "rationale_input_ids", rationale_input_ids, rationale_attention_mask
-                pooled = torch.cat([pooled, self._words(self.rationale_words, *names)], dim=-1)
+                words = self.rationale_words.of_inputs(
+                    "rationale_input_ids", rationale_input_ids, rationale_attention_mask
+                )
+                pooled = torch.cat([pooled, words], dim=-1)
             masks["rationales"] = has_rationale.any(dim=1)
             embeds["rationales"], perspective_weights = self.perspective_attention(pooled, has_rationale)
         if (pixel_values is not None or images) and self.image_branches is not None:
             masks["image"] = ~absent if image_mask is None else image_mask.bool()
-            embeds["image"] = self._image(pixel_values, masks["image"], layers, images)
+            embeds["image"] = self.image_branches.of_posts(pixel_values, masks["image"], layers, images)
 
         modality_mask = torch.stack([masks[name] for name in MODALITIES], dim=1)
         for name in config.modalities:
@@ -217,17 +215,6 @@ class MPTModel(MPTPreTrainedModel):
             **layers.fields,
         )
         return output if (config.return_dict if return_dict is None else return_dict) else output.to_tuple()
-
-    def _words(self, bags, name, ids, attention_mask):
-        """Return the bags of words of the texts or rationales `(batch, …, word_size)`."""
-        if ids is None:
-            raise ValueError(
-                f"`{name}` is required with `encoder_outputs`: the network has word embeddings of its own."
-            )
-        mask = torch.ones_like(ids) if attention_mask is None else attention_mask
-        if ids.dim() == 2:
-            return bags(ids.unsqueeze(1), mask.unsqueeze(1)).squeeze(1)
-        return bags(ids, mask)
 
     @property
     def reads_input_ids(self) -> bool:
@@ -284,34 +271,10 @@ class MPTModel(MPTPreTrainedModel):
         if self.rationale_encoder is None and len(given) == 2 and not layers.request and not is_tracing():
             stored = {part[0].is_floating_point() for part in given.values()}
             if stored == {False} or (stored == {True} and not is_frozen(self.text_encoder)):
-                return self._encode([text, rationales])
+                return states_of_both(self.text_encoder, text, rationales)
         encoders = {"text": self.text_encoder, "rationale": self.rationale_encoder or self.text_encoder}
         states = {name: layers.token_states(name, encoders[name], *part) for name, part in given.items()}
         return states.get("text"), states.get("rationale")
-
-    def _encode(self, parts):
-        """Encode text and rationales in one pass, with length buckets over both."""
-        width = max(mask.shape[1] for _, mask, _ in parts)
-        pad = self.config.text_config.pad_token_id or 0
-        inputs = [
-            F.pad(rows, (0, 0) * (rows.dim() - 2) + (0, width - rows.shape[1]), value=pad) for rows, _, _ in parts
-        ]
-        mask = torch.cat([F.pad(mask, (0, width - mask.shape[1])) for _, mask, _ in parts])
-        states = token_states(self.text_encoder, torch.cat(inputs), mask).split([len(rows) for rows in inputs])
-        return [part[:, : mask.shape[1]] for part, (_, mask, _) in zip(states, parts, strict=True)]
-
-    def _image(self, pixel_values, mask, layers, stored):
-        """Return v' `(batch, hidden)`, zero without an image."""
-        pixel_values = None if pixel_values is None else pixel_values.to(self.dtype)
-        if is_tracing():  # the mask is unknown: all images are encoded
-            return self.image_branches(pixel_values, layers, stored) * mask.unsqueeze(-1)
-        rows = mask.nonzero().squeeze(-1)
-        if len(rows) == 0:
-            return torch.zeros(len(mask), self.config.hidden_size, dtype=self.dtype, device=mask.device)
-        pixel_values = None if pixel_values is None else pixel_values[rows]
-        stored = {name: vectors[rows] for name, vectors in stored.items()}
-        embeds = self.image_branches(pixel_values, layers, stored)
-        return embeds.new_zeros(len(mask), embeds.shape[-1]).index_copy(0, rows, embeds)
 
 
 class MPTForSentimentClassification(MPTPreTrainedModel):

@@ -139,6 +139,27 @@ def token_states(
     return states
 
 
+def states_of_both(
+    encoder: PreTrainedModel,
+    text: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+    rationales: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+) -> list[torch.Tensor]:
+    """Encode text and rationales in one pass, with length buckets over both.
+
+    Each is as [`compact`] returns it, ids or stored states. See [`token_states`].
+    """
+    parts = (text, rationales)
+    width = max(mask.shape[1] for _, mask, _ in parts)
+    pad = encoder.config.pad_token_id or 0
+    inputs = [
+        nn.functional.pad(rows, (0, 0) * (rows.dim() - 2) + (0, width - rows.shape[1]), value=pad)
+        for rows, _, _ in parts
+    ]
+    mask = torch.cat([nn.functional.pad(mask, (0, width - mask.shape[1])) for _, mask, _ in parts])
+    states = token_states(encoder, torch.cat(inputs), mask).split([len(rows) for rows in inputs])
+    return [part[:, : mask.shape[1]] for part, (_, mask, _) in zip(states, parts, strict=True)]
+
+
 @dataclass
 class EncoderLayers:
     """Hidden states and attentions that a caller requests from the encoders.

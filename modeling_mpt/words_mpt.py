@@ -33,3 +33,23 @@ class WordBags(nn.Module):
         mask = mask.to(embeddings.dtype)
         total = (mask.unsqueeze(-1) * embeddings).sum(dim=2)
         return total / mask.sum(dim=2, keepdim=True).clamp(min=1).sqrt()
+
+    def of_inputs(
+        self, name: str, input_ids: torch.Tensor | None, attention_mask: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Embed the input `name`, of one text `(batch, len)` or several `(batch, num_texts, len)`.
+
+        Returns:
+            Bags `(batch, size)` or `(batch, num_texts, size)`.
+
+        Raises:
+            ValueError: For no ids.
+        """
+        if input_ids is None:
+            raise ValueError(
+                f"`{name}` is required with `encoder_outputs`: the network has word embeddings of its own."
+            )
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        if input_ids.dim() == 2:
+            return self(input_ids.unsqueeze(1), mask.unsqueeze(1)).squeeze(1)
+        return self(input_ids, mask)
