@@ -80,7 +80,7 @@ class Runner:
 
 
 def measure_bare(args: argparse.Namespace) -> float:
-    """Measure processor seconds of one pass of processor and encoders over the posts, in batches."""
+    """Measure CPU seconds of one pass of processor and encoders over the posts."""
     network, processor, posts = setting(args)
     collator = processor.data_collator()
     encoders = network.frozen_encoders()

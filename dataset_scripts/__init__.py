@@ -10,7 +10,7 @@ _MODULE_OF = {
     "rationale_column": "schema",
     "ArchiveLimits": "reading.archives",
     "BuildReport": "reading.report",
-    "content_hash": "splits",
+    "content_hash": "content",
     "group_ids": "duplicates",
     "split_hash": "splits",
     "split_posts": "splits",

@@ -20,7 +20,7 @@ def datasets_cache(tmp_path_factory):
 
 @pytest.fixture(scope="session", autouse=True)
 def feature_store(tmp_path_factory):
-    """Keep outputs of frozen encoders of this run, in this process and its children, out of the user's folder."""
+    """Keep the feature store of this run out of the user's folder."""
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("hf_home")
         patch.setattr(huggingface_hub.constants, "HF_HOME", str(folder))

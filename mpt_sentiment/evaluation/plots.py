@@ -60,7 +60,7 @@ def plot_confusion_matrices(
     confusions: Mapping[str, Sequence[Sequence[int]] | np.ndarray],
     label_names: Sequence[str],
 ) -> Path:
-    """Draw confusion matrices next to each other; arguments as of [`plot_confusion_matrix`], by heading.
+    """Draw confusion matrices by heading, see [`plot_confusion_matrix`].
 
     Raises:
         ValueError: a matrix of another shape than the labels ask for.

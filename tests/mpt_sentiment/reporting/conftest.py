@@ -53,7 +53,7 @@ def zero_shot(plan, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="package")
 def opposite():
-    """Load posts as MVSA's loaders do with `keep_opposite`: those with opposite polarities have no label."""
+    """Load posts as MVSA loaders do with `keep_opposite`: opposite ones have no label."""
     posts = mpt.load_posts("sample", num_posts=24, seed=5)
 
     def label(post: dict) -> dict:
