@@ -87,7 +87,7 @@ def test_outputs_of_frozen_encoders_give_the_same_loss_and_gradients(name, chang
         ({"cnn_variant": "authors", "grid_size": 4}, {"text", "rationales", "cnn", "vision"}),
         ({"cnn_config": tiny.timm_config(), "freeze_batch_norm": False}, {"text", "rationales", "cnn", "vision"}),
     ],
-    ids=str,
+    ids=["two text encoders", "rationales", "cnn", "authors' cnn", "timm cnn"],
 )
 def test_every_form_of_mpt_takes_the_outputs_of_its_encoders(changes, names):
     network, batch = build("mpt", **FROZEN, **changes), tiny.batch(labels=True)

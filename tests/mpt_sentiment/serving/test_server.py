@@ -125,7 +125,21 @@ def test_a_refused_post_has_422_and_the_name_of_the_field(client, post, field):
         (form(("rationale_ironic", "rain")), FORM, 422, "rationales.ironic"),
         (form(("image", b"no image")), FORM, 422, "image"),
     ],
-    ids=str,
+    ids=[
+        "cut",
+        "not utf-8",
+        "deep",
+        "urlencoded",
+        "no type",
+        "large",
+        "large in chunks",
+        "no form",
+        "no boundary",
+        "unknown field",
+        "two texts",
+        "unknown perspective",
+        "no image",
+    ],
 )
 def test_a_refused_body_has_its_status_and_the_name_of_the_field(client, body, headers, status, field):
     assert client.refusal(body, headers) == (status, field)
