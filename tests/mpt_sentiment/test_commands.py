@@ -35,8 +35,8 @@ def failing(monkeypatch):
     [
         (ValueError("two\nlines"), 1, "error: two lines"),
         (PermissionError(errno.EACCES, "Permission denied", "/x/y"), 1, "error: /x/y: Permission denied."),
-        (KeyboardInterrupt(), 130, "interrupted"),
-        (faults.Terminated(), 143, "terminated"),
+        (KeyboardInterrupt(), 130, "interrupted; the same command resumes the run"),
+        (faults.Terminated(), 143, "terminated; the same command resumes the run"),
         (ImportError("install a package", name="deepspeed"), 1, "error: install a package"),
     ],
 )

@@ -192,6 +192,6 @@ def test_a_score_added_to_the_table_appears_in_every_report(monkeypatch):
     assert report["recall_macro"] == pytest.approx(recall_score(labels, logits.argmax(axis=1), average="macro"))
     assert {"recall_macro"} <= report["intervals"].keys() & report["majority"].keys()
     assert aggregate_runs([report])["recall_macro"]["mean"] == report["recall_macro"]
-    row = compare([Entry("mpt", "with", labels, logits.argmax(axis=1)[None])], 3, "mvsa_single")[0]
+    row = compare([Entry("mpt", labels, logits.argmax(axis=1)[None])], 3)[0]
     assert row["recall_macro"]["mean"] == pytest.approx(report["recall_macro"])
     assert "Macro recall" in comparison_markdown([row])
