@@ -36,13 +36,13 @@ def pipe():
 
 @pytest.fixture(scope="module")
 def folder(pipe, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("exported") / "my_onnx"
-    mask = os.umask(0o022)
-    try:
-        mpt.export(pipe, folder)
-    finally:
-        os.umask(mask)
-    return folder
+    """Export with the command: a new process, whatever other tests left in torch's tracer."""
+    saved = tmp_path_factory.mktemp("exported")
+    pipe.save_pretrained(saved / "model")
+    command = "import os, sys; os.umask(0o022); from mpt_sentiment.commands import main; sys.exit(main())"
+    options = ["export", str(saved / "model"), "--output", str(saved / "my_onnx")]
+    subprocess.run([sys.executable, "-c", command, *options], check=True, capture_output=True)
+    return saved / "my_onnx"
 
 
 def text_pipeline():
