@@ -11,6 +11,7 @@ from transformers import HfArgumentParser
 
 from dataset_scripts.reading.report import did_you_mean
 from dataset_scripts.registry import DATASETS
+from dataset_scripts.schema import rationale_column
 from dataset_scripts.splits import DEFAULT_PROTOCOL, PROTOCOLS, check_split_options
 
 
@@ -155,6 +156,23 @@ def make_parser(
 
     parser.error = refuse
     return parser
+
+
+def parse_with_rationales(parser: HfArgumentParser, argv: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Parse options and those named `--rationale_PERSPECTIVE`, of any perspective.
+
+    The model has the perspectives, and is not loaded yet.
+
+    Returns:
+        The values of the other options by name, and the given rationales by perspective.
+    """
+    prefix = f"--{rationale_column('')}"
+    given = {word.partition("=")[0] for word in argv if word.startswith(prefix)}
+    for option in sorted(given) or [f"{prefix}PERSPECTIVE"]:
+        parser.add_argument(option, metavar="TEXT", help="Rationale of one perspective.")
+    values = vars(parser.parse_intermixed_args(list(argv)))
+    rationales = {name: values.pop(name) for name in [*values] if name.startswith(prefix[2:])}
+    return values, {name.removeprefix(prefix[2:]): text for name, text in rationales.items() if text is not None}
 
 
 def parse(classes: Sequence[type], argv: Sequence[str], *, command: str, description: str | None = None) -> tuple:

@@ -30,7 +30,6 @@ SHARD = 256
 RESERVE = 64 * 2**20
 IDENTITY = "encoder.json"
 UNITS = {"text": "texts", "rationales": "rationales", "image": "images"}
-# Inputs of encoders by their name; all others read pixels.
 
 
 class FeatureStore:

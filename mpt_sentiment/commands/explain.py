@@ -17,8 +17,7 @@ from typing import Any
 from datasets import disable_progress_bars
 from transformers.utils.logging import disable_progress_bar
 
-from dataset_scripts import rationale_column
-from mpt_sentiment.arguments import DataArguments, argument, make_parser
+from mpt_sentiment.arguments import DataArguments, argument, make_parser, parse_with_rationales
 from mpt_sentiment.commands.logs import set_up_logging
 from mpt_sentiment.explaining import METHODS, Explanations, explain
 from mpt_sentiment.explaining.page import TITLES, points, signed, verdict
@@ -26,7 +25,6 @@ from mpt_sentiment.predicting import load_pipeline
 from mpt_sentiment.prediction.posts import check_perspectives
 from mpt_sentiment.training_data import load_splits
 
-RATIONALE_OPTION = f"--{rationale_column('')}"
 _SUBSETS = ("train", "validation", "test")
 
 
@@ -101,14 +99,8 @@ def parse(argv: Sequence[str]) -> tuple[str, str | None, ExplainArguments, dict[
     parser = make_parser([ExplainArguments], "explain", __doc__)
     parser.add_argument("folder", metavar="FOLDER", help="Folder of a trained model.")
     parser.add_argument("table", metavar="TABLE", nargs="?", help="CSV, TSV, JSONL, Parquet or XLSX table of posts.")
-    # the model has the perspectives, and is not loaded yet
-    given = sorted({word.partition("=")[0] for word in argv if word.startswith(RATIONALE_OPTION)})
-    for option in given or [f"{RATIONALE_OPTION}PERSPECTIVE"]:
-        parser.add_argument(option, metavar="TEXT", help="Rationale of one perspective.")
-    values = vars(parser.parse_intermixed_args(list(argv)))
+    values, rationales = parse_with_rationales(parser, argv)
     folder, table = values.pop("folder"), values.pop("table")
-    options = {name: values.pop(name) for name in list(values) if name.startswith(RATIONALE_OPTION[2:])}
-    rationales = {name.removeprefix(RATIONALE_OPTION[2:]): text for name, text in options.items() if text is not None}
     (args,) = parser.parse_dict(values)
     changed = [
         field.name

@@ -18,8 +18,7 @@ import numpy as np
 from datasets import disable_progress_bars
 from transformers.utils.logging import disable_progress_bar
 
-from dataset_scripts import rationale_column
-from mpt_sentiment.arguments import argument, make_parser
+from mpt_sentiment.arguments import argument, make_parser, parse_with_rationales
 from mpt_sentiment.commands.logs import set_up_logging
 from mpt_sentiment.evaluation.abstention import abstains
 from mpt_sentiment.evaluation.predictions import FORMATS
@@ -30,7 +29,6 @@ from mpt_sentiment.prediction.scoring import RunOptions, score
 from mpt_sentiment.prediction.sources import ReadingOptions
 from mpt_sentiment.prediction.threshold import chosen_threshold
 
-RATIONALE_OPTION = f"--{rationale_column('')}"
 _OF_ONE_POST = ("device", "text", "image", "calibrated", "abstain_below", "target_precision")
 
 
@@ -136,16 +134,9 @@ def parse(argv: Sequence[str]) -> tuple[str, list[str], PredictArguments, dict[s
     parser.formatter_class = _HelpFormatter
     parser.add_argument("folder", metavar="FOLDER", help="Folder of a trained model.")
     parser.add_argument("sources", metavar="SOURCE", nargs="*", help="Table, folder, glob or dataset of posts.")
-    # the model has the perspectives, and is not loaded yet
-    given = {word.partition("=")[0] for word in argv if word.startswith(RATIONALE_OPTION)}
-    for option in sorted(given) or [f"{RATIONALE_OPTION}PERSPECTIVE"]:
-        parser.add_argument(option, metavar="TEXT", help="Rationale of one perspective.")
-    values = vars(parser.parse_intermixed_args(list(argv)))
+    values, rationales = parse_with_rationales(parser, argv)
     folder, sources = values.pop("folder"), values.pop("sources")
-    options = [name for name in values if name.startswith(RATIONALE_OPTION[2:])]
-    rationales = {name.removeprefix(RATIONALE_OPTION[2:]): values.pop(name) for name in options}
     (args,) = parser.parse_dict(values)
-    rationales = {name: text for name, text in rationales.items() if text is not None}
     sources += [args.file] if args.file is not None else []
     is_post = args.text is not None or args.image is not None or bool(rationales)
     if sources and is_post:

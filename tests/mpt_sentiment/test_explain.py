@@ -14,18 +14,6 @@ from mpt_sentiment import commands
 WORDS = ["good", "day", "sea", "rain", "train", "bus", "ten"]
 
 
-@pytest.fixture(scope="module")
-def pipe():
-    return tiny_processor.pipeline()
-
-
-@pytest.fixture(scope="module")
-def model(pipe, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("outputs") / "trained"
-    pipe.save_pretrained(folder)
-    return folder
-
-
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

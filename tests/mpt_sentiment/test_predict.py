@@ -37,18 +37,6 @@ ROWS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def pipe():
-    return tiny_processor.pipeline()
-
-
-@pytest.fixture(scope="module")
-def model(pipe, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("outputs") / "trained"
-    pipe.save_pretrained(folder)
-    return folder
-
-
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
     """Working directory of the test, with an image in it."""
