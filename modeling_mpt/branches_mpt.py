@@ -21,6 +21,7 @@ from .frozen_mpt import FrozenEncoder, frozen_images
 from .inputs_mpt import PIXELS_REQUIRED
 from .layers_mpt import TRAINED, is_frozen
 from .packing_mpt import NO_LAYERS, EncoderLayers, masked_mean
+from .recurrent_mpt import last_states
 
 
 def normalized(vectors: torch.Tensor) -> torch.Tensor:
@@ -109,13 +110,22 @@ class TextBranches(nn.Module):
         if self.sknet is not None:
             features.append(self.sknet(states, mask))
         if self.lstm is not None:
-            outputs, _ = self.lstm(states)
-            last = (mask.sum(dim=1) - 1).clamp(min=0)  # of the last real token
-            features.append(outputs[torch.arange(outputs.shape[0], device=outputs.device), last])
+            features.append(self._last(states, mask))
         if self.mean is not None:
             mean = masked_mean(states, mask)
             features.append(self.mean(normalized(mean) if self.normalize else mean))
         return torch.cat(features, dim=-1)
+
+    def _last(self, states, mask):
+        """Return the LSTM's output at the last real token."""
+        on_stored_states = (
+            self.lstm.weight_hh_l0.requires_grad and torch.is_grad_enabled() and not states.requires_grad
+        )
+        if on_stored_states and states.device.type == "cpu" and not is_tracing():
+            return last_states(self.lstm, states, mask)
+        outputs, _ = self.lstm(states)
+        last = (mask.sum(dim=1) - 1).clamp(min=0)
+        return outputs[torch.arange(outputs.shape[0], device=outputs.device), last]
 
 
 class ConvNet(nn.Module):

@@ -49,6 +49,33 @@ def test_lstm_gives_the_state_at_the_last_real_token():
     assert output.shape == (2, 16)
 
 
+@pytest.mark.parametrize("lengths", [[7, 0, 1, 4, 4, 7], [3], [0, 0]], ids=str)
+def test_lstm_gives_frozen_states_the_vector_and_gradients_of_trained_ones(lengths):
+    torch.manual_seed(0)
+    branches = TextBranches(tiny.config(text_branches=["lstm"]), 32)
+    mask = torch.arange(max(lengths) + 2) < torch.tensor(lengths).unsqueeze(1)
+    states = torch.randn(*mask.shape, 32) * mask.unsqueeze(-1)
+    vectors, gradients = [], []
+    for trained in (False, True):
+        vectors.append(branches(states.clone().requires_grad_(trained), mask))
+        gradients.append(torch.autograd.grad(vectors[-1].pow(3).sum(), list(branches.parameters())))
+    torch.testing.assert_close(vectors[0], vectors[1])
+    torch.testing.assert_close(gradients[0], gradients[1])
+
+
+def test_lstm_on_frozen_states_computes_under_autocast_and_in_half_precision():
+    branches, mask = TextBranches(tiny.config(text_branches=["lstm"]), 32), torch.ones(2, 5, dtype=torch.bool)
+    states = torch.randn(2, 5, 32)
+    expected = branches(states, mask)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = branches(states, mask)
+    rounded.float().sum().backward()
+    torch.testing.assert_close(rounded.float(), expected, atol=0.02, rtol=0.02)
+    half = branches.bfloat16()(states.bfloat16(), mask)
+    half.sum().backward()
+    torch.testing.assert_close(half.float(), expected, atol=0.02, rtol=0.02)
+
+
 def test_the_mean_branch_reads_the_mean_of_the_real_tokens_and_has_its_share():
     config = tiny.config(text_branches=["mean", "sknet", "lstm"], hidden_size=15)
     branches = TextBranches(config, 32)
