@@ -175,11 +175,15 @@ def _dynamic_lengths() -> Iterator[None]:
         from torch.export import _patches
     except ImportError:
         _patches = None
-    names = ("register_lstm_while_loop_decomposition", "register_gru_while_loop_decomposition")
     with contextlib.ExitStack() as stack:
-        for name in names:
-            if hasattr(_patches, name):
-                stack.enter_context(getattr(_patches, name)())
+        for kind in ("lstm", "gru"):
+            register = getattr(_patches, f"register_{kind}_while_loop_decomposition", None)
+            if register is not None:
+                # torch keeps the implementation of its last trace, also past a change of the registration.
+                forget = getattr(torch.ops.aten, kind).input._dispatch_cache.clear
+                forget()
+                stack.callback(forget)
+                stack.enter_context(register())
         yield
 
 

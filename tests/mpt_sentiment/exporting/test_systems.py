@@ -8,7 +8,7 @@ import torch
 
 from helpers import tiny, tiny_baselines
 from modeling_mpt import SYSTEMS
-from mpt_sentiment.exporting.graph import write_graph
+from mpt_sentiment.exporting.graph import traced, write_graph
 
 pytest.importorskip("onnxscript")
 runtime = pytest.importorskip("onnxruntime")
@@ -47,6 +47,20 @@ def test_a_system_exports_to_onnx(name, tmp_path):
             expected = network(**inputs).logits.numpy()
         given = {key: value.numpy() for key, value in inputs.items() if key in names}
         np.testing.assert_allclose(session.run(["logits"], given)[0], expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_other_traces_in_the_process_change_no_export_and_are_not_changed():
+    lstm = torch.nn.LSTM(4, 4, batch_first=True).eval()
+
+    def steps() -> int:
+        program = torch.export.export(lstm, (torch.zeros(2, 5, 4),), strict=False).run_decompositions()
+        return sum("sigmoid" in str(node.target) for node in program.graph.nodes)
+
+    unrolled = steps()
+    assert unrolled >= 5
+    traced(model("clstm"), (32, 32))  # an error if its steps were unrolled as well
+    assert steps() == unrolled
 
 
 @pytest.mark.filterwarnings("ignore")
