@@ -20,7 +20,7 @@ class Explanation:
         label (`str`, *optional*): the post's own label.
         log_odds (`float`): of the predicted class.
         attributions (`dict[str, np.ndarray]`): by kind, one value for each of `parts.names`: what the part adds to the
-            log-odds of the predicted class.
+            log-odds of the predicted class; with the method `attention`, its share of it.
         path_ends (`tuple[float, float]`, *optional*): of integrated gradients, see [`path_ends`].
         areas (`dict[str, tuple[float, float]]`): by kind, see [`deletion_areas`].
     """
@@ -72,7 +72,9 @@ class Explanation:
 
     def values(self, kind: str) -> dict[Any, float]:
         """Map the parts of a kind to their attributions."""
-        return dict(zip(self.parts.names.get(kind, []), map(float, self.attributions.get(kind, [])), strict=True))
+        if kind not in self.attributions:
+            return {}
+        return dict(zip(self.parts.names[kind], map(float, self.attributions[kind]), strict=True))
 
     def named_values(self, kind: str) -> list[tuple[str, float]]:
         """List the parts of a kind as texts, with their attributions."""
@@ -129,7 +131,7 @@ class Explanations:
         return {
             "model": self.model,
             "method": self.method,
-            "unit": "log-odds of the predicted class",
+            "unit": "share of attention" if self.method == "attention" else "log-odds of the predicted class",
             "settings": self.settings,
             "notes": self.notes,
             "faithfulness": [{**asdict(result), "trusted": result.trusted} for result in self.faithfulness],

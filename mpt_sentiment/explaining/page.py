@@ -14,6 +14,7 @@ from dataset_scripts.output import atomic_path
 from mpt_sentiment.explaining.explanation import Explanation, Explanations
 from mpt_sentiment.explaining.faithfulness import MIN_POSTS, Faithfulness
 from mpt_sentiment.explaining.post import MODALITIES, PERSPECTIVES, RATIONALE_WORDS, REGIONS, WORDS, PostParts
+from mpt_sentiment.explaining.words import Words
 
 TITLES = {
     WORDS: "words of the text",
@@ -25,6 +26,7 @@ TITLES = {
 METHOD_TITLES = {
     "leave_one_out": "leave-one-out: each part is deleted in turn",
     "integrated_gradients": "integrated gradients of words and regions; perspectives and modalities left out in turn",
+    "attention": "attention of the encoders' last layer, as in the paper's Fig. 8",
 }
 TEMPLATES = Path(__file__).parent
 _IMAGE_SIDE = 640
@@ -64,7 +66,7 @@ def page_values(explanations: Explanations) -> dict[str, Any]:
         "method": METHOD_TITLES[explanations.method],
         "tests": tests,
         "untrusted": {test.kind for test in explanations.faithfulness if test.trusted is False},
-        "posts": [_post(explanation) for explanation in explanations.posts],
+        "posts": [_post(explanation, explanations.method) for explanation in explanations.posts],
     }
 
 
@@ -90,22 +92,24 @@ def percent(value: float) -> str:
     return f"{100 * value:.1f} %"
 
 
-def _post(explanation: Explanation) -> dict[str, Any]:
+def _post(explanation: Explanation, method: str) -> dict[str, Any]:
     """Prepare a post for the template."""
     parts, result = explanation.parts, explanation.result
+    weak = 0.0 if method == "attention" else _WEAK_EFFECT  # attention is a share, most of them far below 0.1
     rows = [value for kind in (MODALITIES, PERSPECTIVES) for value in explanation.values(kind).values()]
     longest = max(map(abs, rows), default=0) or 1
-    of_rationales = explanation.attributions.get(RATIONALE_WORDS, np.zeros(1))
+    of_rationales = explanation.attributions.get(RATIONALE_WORDS)
     return {
         "explanation": explanation,
         "result": result,
         "image": None if parts.image is None else data_uri(parts.image),
         "box": None if parts.box is None else _percentages(parts.box),
-        "cells": _cells(parts, explanation.attributions.get(REGIONS)),
+        "cells": _cells(parts, explanation.attributions.get(REGIONS), weak),
         "strongest": {kind: values[np.abs(values).argmax()] for kind, values in explanation.attributions.items()},
-        "text": _segments(parts.words, explanation.words(None), explanation.attributions.get(WORDS)),
+        "text": _segments(parts.words, explanation.words(None), explanation.attributions.get(WORDS), weak),
         "rationales": {
-            name: _segments(words, explanation.words(name), of_rationales) for name, words in parts.rationales.items()
+            name: _segments(words, explanation.words(name), of_rationales, weak)
+            for name, words in parts.rationales.items()
         },
         "bars": {
             MODALITIES: _bars(explanation.values(MODALITIES), result["modality_weights"], longest),
@@ -124,19 +128,23 @@ def data_uri(image: Image.Image, side: int = _IMAGE_SIDE) -> str:
 
 
 def _colour(value: float, strongest: float) -> dict[str, Any]:
-    """Return class and opacity of a value."""
-    opacity = _STRONGEST_COLOUR * abs(value) / max(strongest, _WEAK_EFFECT)
+    """Return class and opacity of a value; the `strongest` one is above 0."""
+    opacity = _STRONGEST_COLOUR * abs(value) / strongest
     return {"sign": "for" if value >= 0 else "against", "opacity": round(opacity, 3), "value": value}
 
 
-def _segments(words: Any, rows: list[dict[str, Any]], values: np.ndarray | None) -> list[dict[str, Any]]:
+def _segments(
+    words: Words | None, rows: list[dict[str, Any]], values: np.ndarray | None, weak: float
+) -> list[dict[str, Any]]:
     """Cut a text into words, with their colours, and the spaces between them.
 
-    One scale is used for `values`, all words of this kind.
+    One scale is used for `values`, all words of this kind. Without values, the text is one piece without colour.
     """
     if words is None:
         return []
-    strongest = 0.0 if values is None else float(np.abs(values).max())
+    if values is None:
+        return [{"text": words.text, "word": False}]
+    strongest = _strongest(values, weak)
     segments, position = [], 0
     for row in rows:
         if row["start"] > position:
@@ -147,11 +155,16 @@ def _segments(words: Any, rows: list[dict[str, Any]], values: np.ndarray | None)
     return segments
 
 
-def _cells(parts: PostParts, values: np.ndarray | None) -> list[dict[str, Any]]:
+def _strongest(values: np.ndarray, weak: float) -> float:
+    """Return the value that has the strongest colour."""
+    return max(float(np.abs(values).max()), weak) or 1.0
+
+
+def _cells(parts: PostParts, values: np.ndarray | None, weak: float) -> list[dict[str, Any]]:
     """Return the regions with row, column and colour."""
     if values is None:
         return []
-    strongest = float(np.abs(values).max())
+    strongest = _strongest(values, weak)
     return [
         {"row": index // parts.grid, "column": index % parts.grid, **_colour(float(value), strongest)}
         for index, value in enumerate(values)

@@ -14,17 +14,18 @@ from dataset_scripts import rationale_column
 from dataset_scripts.output import check_writable
 from dataset_scripts.reading.report import BuildReport, did_you_mean
 from dataset_scripts.schema import has_values
+from mpt_sentiment.explaining.attention import last_attention
 from mpt_sentiment.explaining.attribution import integrated_gradients, leave_one_out, path_ends
 from mpt_sentiment.explaining.explanation import Explanation, Explanations
 from mpt_sentiment.explaining.faithfulness import NUM_DRAWS, deletion_areas, summarize
 from mpt_sentiment.explaining.network import log_odds
-from mpt_sentiment.explaining.page import write_page
-from mpt_sentiment.explaining.post import KINDS, read_post
+from mpt_sentiment.explaining.page import TITLES, write_page
+from mpt_sentiment.explaining.post import KINDS, RATIONALE_WORDS, REGIONS, WORDS, read_post
 from mpt_sentiment.predicting import load_pipeline, read_table
 from mpt_sentiment.prediction.posts import check_perspectives
 
-# Methods for words and regions. Perspectives and modalities are left out one by one with both.
-METHODS = ("leave_one_out", "integrated_gradients")
+# Methods for words and regions. Perspectives and modalities are left out one by one with the first two.
+METHODS = ("leave_one_out", "integrated_gradients", "attention")
 MAX_GRID = 32
 
 
@@ -57,7 +58,8 @@ def explain(
             JSONL, Parquet or XLSX table; or a dataset, see `load_posts`.
         output (`str` or `Path`, *optional*): page to write, `.html`; its numbers go to a `.json` of the same name.
         method (`str`, defaults to `"leave_one_out"`): of words and regions. `"leave_one_out"` deletes each in turn;
-            `"integrated_gradients"` needs Captum.
+            `"integrated_gradients"` needs Captum. `"attention"` is that of the last layer, which the paper shows and
+            which is no attribution.
         grid (`int`, defaults to 7): rows and columns of the regions of an image.
         limit (`int`, defaults to 20): number of posts that are explained at most, a random sample of more.
         seed (`int`, defaults to 0): seed of this sample and of the random deletions.
@@ -103,9 +105,23 @@ def explain(
         result.notes.append(
             f"In {cut:,} posts, words after the tokenizer's limit are struck through: the network does not read them."
         )
+    if method == "attention":
+        result.notes += without_attention(result)
     if output is not None:
         write_page(result, output)
     return result
+
+
+def without_attention(result: Explanations) -> list[str]:
+    """Say which parts of the posts have no attention, because their encoder has none."""
+    kinds = (WORDS, RATIONALE_WORDS, REGIONS)
+    having = {kind for post in result.posts for kind in post.parts.names}
+    shown = {kind for post in result.posts for kind in post.attributions}
+    return [
+        f"No attention of {TITLES[kind]}: their encoder has none, or the network does not use it."
+        for kind in kinds
+        if kind in having - shown
+    ]
 
 
 def _add_posts(
@@ -155,8 +171,10 @@ def explain_post(
     if method == "integrated_gradients":
         attributions = integrated_gradients(pipe.model, parts, label, batch_size)
         ends = path_ends(pipe.model, parts, label) if attributions else None
+    elif method == "attention":
+        attributions = last_attention(pipe.model, parts)
     for kind in parts.names:
-        if kind not in attributions:
+        if kind not in attributions and method != "attention":
             attributions[kind] = leave_one_out(pipe.model, parts, kind, label, batch_size)
     with torch.no_grad():
         margin = log_odds(pipe.model(**parts.inputs)["logits"], label).item()

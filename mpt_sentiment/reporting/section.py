@@ -98,7 +98,7 @@ class Section:
         prose (sequence of `str`): paragraphs; `code` in backticks.
         tables, figures (sequence): [`Table`] and [`Figure`].
         posts (`dict[str, list[Post]]`): heading → posts.
-        explanations (`dict`, *optional*): variables of the template of explanations.
+        explanations (`dict[str, dict]`): heading → variables of the template of explained posts.
         notes (sequence of `str`): parts that were left out, with the reason.
         omitted (`str`, *optional*): reason why the section has no content.
     """
@@ -108,7 +108,7 @@ class Section:
     tables: Sequence[Table] = ()
     figures: Sequence[Figure] = ()
     posts: Mapping[str, Sequence[Post]] = field(default_factory=dict)
-    explanations: Mapping[str, Any] | None = None
+    explanations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     notes: Sequence[str] = ()
     omitted: str | None = None
 
