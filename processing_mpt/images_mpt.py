@@ -183,7 +183,8 @@ def to_uint8(values: np.ndarray) -> np.ndarray:
 def to_rgb(image: Image.Image) -> Image.Image:
     """Convert the first frame to RGB: upright as its metadata say, transparency on white.
 
-    Numbers of 16 bits and floats are scaled to 8 bits as in `to_uint8`. Malformed metadata are ignored.
+    Numbers of 16 bits and floats are scaled to 8 bits as in `to_uint8`. Malformed metadata are ignored. The result has
+    no metadata: converted again, it is not turned again.
 
     Raises:
         OSError: The file cannot be read.
@@ -203,7 +204,9 @@ def to_rgb(image: Image.Image) -> Image.Image:
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
         if 0 in image.size:
             raise ValueError("it has no pixels")
-        return image.convert("RGB")
+        rgb = image.convert("RGB")
+        rgb.info = {}
+        return rgb
     except Exception as error:  # Pillow's decoders raise errors of any type for damaged files
         raise decoding_error(error) from None
 

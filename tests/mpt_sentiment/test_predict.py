@@ -8,10 +8,11 @@ import datasets
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
+from PIL import Image
 
 from dataset_scripts import BuildReport
 from helpers import tiny_processor
-from helpers.odd_images import with_malformed_exif
+from helpers.odd_images import TURN, encoded, exif, with_malformed_exif
 from mpt_sentiment import commands
 from mpt_sentiment.commands.predict import main
 from mpt_sentiment.predicting import load_pipeline, predict
@@ -144,6 +145,17 @@ def test_images_of_a_dataset_are_decoded_as_those_of_a_table(pipe):
     assert report.skipped == {"unreadable image": 1}
     expected = pipe({"image": "turned.jpg"})["scores"]
     assert prediction["probability_positive"] == pytest.approx(expected["positive"], abs=1e-6)
+
+
+def test_a_photograph_on_its_side_is_turned_once(pipe):
+    wide = tiny_processor.image("red")
+    wide.paste("blue", (0, 0, 10, 30))
+    Path("turned.png").write_bytes(encoded(wide, exif=exif(TURN)))
+    expected = pipe({"image": wide.transpose(Image.Transpose.ROTATE_270)})["scores"]
+    assert pipe({"image": wide})["scores"]["positive"] != pytest.approx(expected["positive"], abs=1e-5)
+    (prediction,) = predict(pipe, table("turned.jsonl", [{"id": "a", "image": "turned.png"}]), progress=False)
+    assert prediction["probability_positive"] == pytest.approx(expected["positive"], abs=1e-6)
+    assert pipe({"image": "turned.png"})["scores"] == pytest.approx(expected, abs=1e-6)
 
 
 def test_columns_by_any_name_labels_and_rationales_of_another_file(model):

@@ -56,9 +56,9 @@ def assert_all_readers_agree(image: dict) -> np.ndarray:
     kept, _ = as_kept(image)
     expected = np.asarray(read_rgb(image))
     trained = checked_image(datasets.Image().decode_example(kept), "The image")
-    for given_image in (image, kept):
+    for given_image in (image, kept, read_rgb(image)):  # the last as the processor gets it from a reader
         assert (np.asarray(checked_image(given_image, "The image")) == expected).all()
-        assert fingerprint(given_image).fault != "broken"
+    assert "broken" not in (fingerprint(image).fault, fingerprint(kept).fault)
     assert (np.asarray(trained) == expected).all()
     return expected
 

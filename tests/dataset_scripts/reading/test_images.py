@@ -55,6 +55,7 @@ def test_transparency_becomes_white_and_exif_orientation_is_applied():
     buffer = io.BytesIO()
     PIL.Image.new("RGB", (40, 20)).save(buffer, "JPEG", exif=exif)
     assert to_rgb(PIL.Image.open(buffer)).size == (20, 40)
+    assert to_rgb(to_rgb(PIL.Image.open(buffer))).size == (20, 40)  # as a reader and then the processor do
 
 
 def stored(content: bytes) -> dict:
