@@ -9,9 +9,8 @@ FOLDER is the output_dir of `train`. Its code is run: use only folders that you 
 
 from collections.abc import Sequence
 
-from transformers.utils.logging import disable_progress_bar
-
-from mpt_sentiment.commands.logs import set_up_logging
+from mpt_sentiment.commands.logs import hide_progress_bars, set_up_logging
+from mpt_sentiment.extras import needs_extra
 from mpt_sentiment.serving_arguments import DemoArguments, parse_folder
 
 
@@ -24,12 +23,10 @@ def main(argv: Sequence[str]) -> None:
     """
     folder, args = parse_folder(DemoArguments, argv, "demo", __doc__)
     set_up_logging()
-    disable_progress_bar()
-    try:
+    hide_progress_bars()
+    with needs_extra("demo", "demo"):
         from mpt_sentiment.demo.running import demo
         from mpt_sentiment.demo.space import make_space
-    except ImportError as error:
-        raise ImportError(f"`demo` needs {error.name}: pip install 'mpt-sentiment[demo]'", name=error.name) from None
     if args.space is None:
         demo(folder, args)
         return

@@ -14,11 +14,8 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from datasets import disable_progress_bars
-from transformers.utils.logging import disable_progress_bar
-
 from mpt_sentiment.arguments import DataArguments, argument, make_parser, parse_with_rationales
-from mpt_sentiment.commands.logs import set_up_logging
+from mpt_sentiment.commands.logs import hide_progress_bars, set_up_logging
 from mpt_sentiment.explaining import METHODS, Explanations, explain
 from mpt_sentiment.explaining.page import TITLES, points, signed, verdict
 from mpt_sentiment.predicting import load_pipeline
@@ -71,8 +68,7 @@ def main(argv: Sequence[str]) -> None:
     """
     folder, table, args, rationales = parse(argv)
     set_up_logging()
-    disable_progress_bar()
-    disable_progress_bars()
+    hide_progress_bars()
     logging.getLogger("dataset_scripts").setLevel(logging.ERROR)  # the page has the counts
     pipe = load_pipeline(folder, args.device)
     names = ("output", "method", "grid", "limit", "seed", "num_draws", "on_error", "batch_size")

@@ -14,11 +14,8 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from datasets import disable_progress_bars
-from transformers.utils.logging import disable_progress_bar
-
 from mpt_sentiment.arguments import DataArguments, argument, make_parser
-from mpt_sentiment.commands.logs import set_up_logging
+from mpt_sentiment.commands.logs import hide_progress_bars, set_up_logging
 from mpt_sentiment.exporting.folder import FORMATS, QUANTIZATIONS, export
 from mpt_sentiment.predicting import read_table
 from mpt_sentiment.training_data import load_splits
@@ -59,8 +56,7 @@ def main(argv: Sequence[str]) -> None:
     """
     folder, table, args = parse(argv)
     set_up_logging()
-    disable_progress_bar()
-    disable_progress_bars()
+    hide_progress_bars()
     posts = None
     if table is not None:
         posts, report = read_table(table, on_error=args.on_error, rationales=args.rationales, **args.dataset_options)

@@ -15,11 +15,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from datasets import disable_progress_bars
-from transformers.utils.logging import disable_progress_bar
 
 from mpt_sentiment.arguments import argument, make_parser, parse_with_rationales
-from mpt_sentiment.commands.logs import set_up_logging
+from mpt_sentiment.commands.logs import hide_progress_bars, set_up_logging
 from mpt_sentiment.evaluation.abstention import abstains
 from mpt_sentiment.evaluation.predictions import FORMATS
 from mpt_sentiment.predicting import load_pipeline
@@ -97,8 +95,7 @@ def main(argv: Sequence[str]) -> None:
     """
     folder, sources, args, rationales = parse(argv)
     set_up_logging()
-    disable_progress_bar()
-    disable_progress_bars()
+    hide_progress_bars()
     if not sources:
         pipe = load_pipeline(folder, args.device)
         check_perspectives("The command line", list(rationales), pipe.processor.perspectives)

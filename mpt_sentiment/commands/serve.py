@@ -8,9 +8,8 @@ FOLDER is the output_dir of `train`. Its code is run: use only folders that you 
 
 from collections.abc import Sequence
 
-from transformers.utils.logging import disable_progress_bar
-
-from mpt_sentiment.commands.logs import set_up_logging
+from mpt_sentiment.commands.logs import hide_progress_bars, set_up_logging
+from mpt_sentiment.extras import needs_extra
 from mpt_sentiment.serving_arguments import ServeArguments, parse_folder
 
 
@@ -23,9 +22,7 @@ def main(argv: Sequence[str]) -> None:
     """
     folder, args = parse_folder(ServeArguments, argv, "serve", __doc__)
     set_up_logging()
-    disable_progress_bar()
-    try:
+    hide_progress_bars()
+    with needs_extra("serve", "serve"):
         from mpt_sentiment.serving.running import serve
-    except ImportError as error:
-        raise ImportError(f"`serve` needs {error.name}: pip install 'mpt-sentiment[serve]'", name=error.name) from None
     serve(folder, args)

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from mpt_sentiment.extras import needs_extra
+
 MODALITIES = ("text", "image", "rationales")
 GRAPH = "model.onnx"
 
@@ -41,13 +43,10 @@ class OnnxClassifier:
         providers: Sequence[str] = ("CPUExecutionProvider",),
         num_threads: int | None = None,
     ) -> None:
-        try:
+        with needs_extra("onnx", "OnnxClassifier"):
             import onnxruntime
 
             from mpt_sentiment.exporting.inputs import PostInputs
-        except ImportError as error:
-            message = f"`OnnxClassifier` needs {error.name}: pip install 'mpt-sentiment[onnx]'"
-            raise ImportError(message, name=error.name) from None
         folder = Path(folder)
         if not (folder / GRAPH).is_file():
             raise ValueError(f"{folder} holds no {GRAPH}. Export the model: mpt-sentiment export FOLDER --output …")

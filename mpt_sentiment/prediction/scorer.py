@@ -39,17 +39,21 @@ class Scorer:
             `np.ndarray` of shape `(batch, num_labels + 3 + num_perspectives)`, float64.
         """
         output = self.model(**{name: value.to(self.device, non_blocking=True) for name, value in inputs.items()})
-        # as the pipeline: in double precision no temperature makes two probabilities equal
-        probabilities = (output["logits"].double() / self.temperature).softmax(dim=-1)
+        logits = output["logits"]
         modality_weights, perspective_weights = output.get("modality_weights"), output.get("perspective_weights")
         if modality_weights is None:
-            modality_weights = probabilities.new_full((len(probabilities), len(MODALITIES)), torch.nan)
+            modality_weights = logits.new_full((len(logits), len(MODALITIES)), torch.nan)
         if perspective_weights is None:
-            perspective_weights = probabilities.new_full((len(probabilities), len(self.perspectives)), torch.nan)
+            perspective_weights = logits.new_full((len(logits), len(self.perspectives)), torch.nan)
         else:
             is_present = output["modality_mask"][:, MODALITIES.index("rationales"), None].bool()
-            perspective_weights = perspective_weights.double().masked_fill(~is_present, torch.nan)
-        return torch.cat([probabilities, modality_weights.double(), perspective_weights], dim=1).cpu().numpy()
+            perspective_weights = perspective_weights.masked_fill(~is_present, torch.nan)
+        # One transfer. Double precision, which MPS lacks, on the CPU, as in the pipeline: there no temperature makes
+        # two probabilities equal.
+        values = torch.cat([logits, modality_weights, perspective_weights], dim=1).cpu().double()
+        probabilities = values[:, : logits.shape[1]]
+        probabilities.copy_((probabilities / self.temperature).softmax(dim=-1))
+        return values.numpy()
 
     def table(self, outputs: np.ndarray, ids: Sequence[str], labels: Sequence[str | None]) -> pa.Table:
         """Build the table of predictions from rows of `__call__`.

@@ -1,4 +1,4 @@
-"""Fixtures of prediction: a saved model, and posts of which some cannot be read."""
+"""Fixtures of prediction: posts of which some cannot be read."""
 
 import json
 import logging
@@ -10,18 +10,6 @@ from helpers import tiny_processor
 
 NUM_POSTS = 50
 WORDS = "what a good day at the sea nothing but rain and a missed train the bus leaves at ten".split()
-
-
-@pytest.fixture(scope="session")
-def pipe():
-    return tiny_processor.pipeline()
-
-
-@pytest.fixture(scope="session")
-def model(pipe, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("outputs") / "trained"
-    pipe.save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(autouse=True)
