@@ -9,6 +9,7 @@ from mpt_sentiment.reporting.section import Section
 from mpt_sentiment.rows import parse_row
 
 TITLE = "Ablation (Table 6)"
+FROZEN = -1  # of `freeze_text_layers`: the whole encoder
 BASELINE = "mpt -rationales -mlcl"
 PAPER = {BASELINE: "baseline", "mpt -mlcl": "rationales only", "mpt -rationales": "MLCL only", MPT: "full model"}
 # Words of a row → what it is.
@@ -20,6 +21,8 @@ MEANINGS = {
     "-sknet": "no SKNet",
     "-lstm": "no LSTM",
     "-mean": "no mean of the states",
+    "+sknet": "with SKNet",
+    "+lstm": "with an LSTM",
     "-cnn": "no CNN",
     "-vit": "no ViT",
     "shuffled": "rationales of other posts",
@@ -31,11 +34,21 @@ MEANINGS = {
 
 
 def rows(plan: Plan) -> list[str]:
-    """Return the list `ablations`, the other fusion and rationale encoder, and Table 6."""
-    extra = ["mpt fusion=laff" if plan.field("fusion") == "concat" else "mpt fusion=concat"]
-    if "rationales" in plan.modalities:
+    """Return the list `ablations`, branches of the paper, the other fusion and rationale encoder, and Table 6."""
+    extra = [f"mpt +{branch}" for branch in absent_branches(plan)]
+    extra.append("mpt fusion=laff" if plan.field("fusion") == "concat" else "mpt fusion=concat")
+    if {"text", "rationales"} <= {*plan.modalities} and plan.field("freeze_text_layers") != FROZEN:
         extra.append(f"mpt share_text_encoder={'false' if plan.field('share_text_encoder') else 'true'}")
     return [*plan.ablations, *extra, *([BASELINE] if {*PAPER} - {BASELINE} <= {*plan.ablations} else [])]
+
+
+def absent_branches(plan: Plan) -> list[str]:
+    """List the paper's text branches that this MPT lacks."""
+    if "text" not in plan.modalities:
+        return []
+    return [
+        branch for branch in plan.base.model.config_class().text_branches if branch not in plan.field("text_branches")
+    ]
 
 
 def section(context: Context) -> Section:
@@ -50,6 +63,7 @@ def section(context: Context) -> Section:
         "Each row is MPT with one change, trained like the full model. A negative difference means that the part "
         "helps. `mpt shuffled` is the control: it has the same network and reads as many rationales, but those of "
         "other posts. Where it scores like `mpt`, the content of the rationales does not help.",
+        *single_branches(context.plan),
         *verdict(compared),
     ]
     if len(paper := context.present(list(PAPER))) == len(PAPER):
@@ -58,6 +72,22 @@ def section(context: Context) -> Section:
         tables.insert(0, score_table("table_6", caption, context.compared(paper), names))
     figure = context.figure("ablation", "Weighted F1 of the rows, best at the top.", plot_comparison, compared, TITLE)
     return Section(TITLE, prose, tables, [figure], notes=context.missing(rows(context.plan)))
+
+
+def single_branches(plan: Plan) -> list[str]:
+    """Say why some rows of the paper have no counterpart here."""
+    sentences = []
+    for modality in ("text", "image"):
+        branches = plan.field(f"{modality}_branches")
+        if modality in plan.modalities and len(branches) == 1:
+            sentences.append(
+                f"The {modality} has the branch `{branches[0]}` alone: the row without it is `mpt -{modality}`."
+            )
+    if {"text", "rationales"} <= {*plan.modalities} and plan.field("freeze_text_layers") == FROZEN:
+        sentences.append(
+            "The text encoder is frozen: one of the rationales' own would have the same outputs, and has no row."
+        )
+    return [" ".join(sentences)] if sentences else []
 
 
 def meaning(title: str) -> str:

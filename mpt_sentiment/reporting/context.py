@@ -187,8 +187,11 @@ class Context:
 
     def describe(self, rows: Sequence[str], num_posts: int | None = None) -> str:
         """Return number of posts, seeds and kind of interval, for captions."""
-        seeds = sorted({seed for title in self.present(rows) for seed in self.runs[title] if seed is not None})
+        of_rows = [{seed for seed in self.runs[title] if seed is not None} for title in self.present(rows)]
+        seeds = sorted(set().union(*of_rows))
         listed = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {', '.join(map(str, seeds))}"
+        if any(each != set(seeds) for each in of_rows):
+            listed += ", of which some rows have fewer runs"
         number = len(self.labels) if num_posts is None else num_posts
         return f"{number:,} posts; {listed}; 95 % bootstrap intervals over groups of duplicates."
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
+from dataset_scripts import rationale_column
 from mpt_sentiment.evaluation.calibration import share_interval
 from mpt_sentiment.evaluation.comparison import plot_comparison
 from mpt_sentiment.evaluation.errors import agreement
@@ -104,10 +105,14 @@ def dropped_table(context: Context) -> Table | None:
     predictions = predict(folder, posts, progress=False, on_error="skip")
     train = next(iter(context.plan.parts.values())).posts["train"]
     records = follow_counts(predictions.data.table, posts.features["text_label"].names, posts)
+    prefix = rationale_column("")
+    columns = [name for name in posts.column_names if name.startswith(prefix)]
+    having = sum(any(row) for row in zip(*(posts[name][:] for name in columns), strict=True)) if columns else 0
     caption = (
         f"The {len(posts):,} posts with opposite polarities that MVSA's rule leaves out. They have no label of their "
-        "own, so there is no accuracy: the table counts which of the two labels MPT gives. One network, trained on "
-        f"{len(train):,} other posts; Wilson 95 % intervals."
+        "own, so there is no accuracy: the table counts which of the two labels MPT gives. "
+        f"{having:,} of them have rationales. One network, trained on {len(train):,} other posts; Wilson 95 % "
+        "intervals."
     )
     return Table(
         "polarities_dropped",

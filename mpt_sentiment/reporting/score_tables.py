@@ -27,6 +27,8 @@ def score_table(
     titles = titles or {}
     kept = ("title", "num_runs", *SCORES, "difference_f1_weighted", "published_accuracy", "published_f1_weighted")
     columns = {"Row": lambda row: " · ".join(filter(None, (f"`{row['title']}`", titles.get(row["title"]))))}
+    if len({row["num_runs"] for row in rows}) > 1:
+        columns["Runs"] = lambda row: str(row["num_runs"])
     for score, facts in SCORES.items():
         columns[f"{facts.heading}, %"] = lambda row, score=score: spread(row[score])
         columns[f"{facts.heading}, 95 %"] = lambda row, score=score: shares(row[score]["interval"])

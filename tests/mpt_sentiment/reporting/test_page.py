@@ -49,7 +49,8 @@ def test_the_page_has_all_sections_figures_and_commands(written):
         assert {figure.caption for figure in section.figures} <= alts
     assert "These posts are synthetic" in text and "mpt.report(posts, &#39;maps&#39;" in text
     assert 'name="viewport"' in text and "prefers-color-scheme: dark" in text
-    assert text.count("<article") == 3  # posts that are explained in the page
+    assert text.count("<article") == 2 * 3  # posts whose attributions, and whose attention, are in the page
+    assert "That is no attribution" in " ".join(text.split()) or "it is no attribution" in text
 
 
 def test_texts_are_escaped():

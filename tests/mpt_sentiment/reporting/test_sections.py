@@ -102,6 +102,30 @@ def test_the_ablation_has_every_part_the_control_and_table_6(context):
     assert section.notes == []
 
 
+def test_rows_that_a_frozen_network_with_single_branches_cannot_have(context):
+    model = dataclasses.replace(
+        context.plan.base.model, text_branches=["mean"], image_branches=["cnn"], freeze_text_layers=-1
+    )
+    plan = dataclasses.replace(context.plan, base=dataclasses.replace(context.plan.base, model=model))
+    rows = ablation.rows(plan)
+    assert {"mpt +sknet", "mpt +lstm"} < {*rows}
+    assert not any("share_text_encoder" in row or "-cnn" in row for row in rows)
+    (sentences,) = ablation.single_branches(plan)
+    assert "`mpt -text`" in sentences and "`mpt -image`" in sentences and "encoder is frozen" in sentences
+    assert ablation.single_branches(context.plan) == []
+
+
+def test_rows_with_fewer_runs_are_marked(context):
+    runs = zip(context.table["row"].to_pylist(), context.table["seed"].to_pylist(), strict=True)
+    fewer = context.table.filter(pa.array([run != ("mpt -vit", 2) for run in runs]))
+    section = ablation.section(dataclasses.replace(context, table=fewer))
+    table = section.tables[1]
+    runs = dict(zip([record["title"] for record in table.records], [row[1] for row in table.rows()], strict=True))
+    assert list(table.columns)[1] == "Runs" and runs.pop("mpt -vit") == "1" and {*runs.values()} == {"2"}
+    assert "of which some rows have fewer runs" in table.caption
+    assert "Runs" not in ablation.section(context).tables[1].columns
+
+
 def test_a_row_without_predictions_is_named(context):
     table = context.table.filter(pa.compute.not_equal(context.table["row"], "mpt -vit"))
     reduced = dataclasses.replace(context, table=table, errors={"mpt -vit, seed 1": "MemoryError: too large"})
