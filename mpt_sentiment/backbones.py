@@ -54,14 +54,33 @@ def build_processor(model: ModelArguments, train: Dataset) -> MPTProcessor:
     )
 
 
+def weight_power(class_weights: Any) -> float | None:
+    """Return the power of the inverse frequency that weighs a class, `None` for a list of weights or none.
+
+    Raises:
+        ValueError: it is another word, or no number from 0 to 1.
+    """
+    if class_weights is None or isinstance(class_weights, list | tuple):
+        return None
+    power = {"balanced": 1.0}.get(class_weights, class_weights)
+    if isinstance(power, bool) or not isinstance(power, int | float) or not 0 <= power <= 1:
+        raise ValueError(
+            "`class_weights` must be 'balanced' (inverse frequency in train), the power of it from 0 (equal weights) "
+            f"to 1 (balanced), or a list of one weight per label, got {class_weights!r}."
+        )
+    return float(power)
+
+
 def build_model(
     model: ModelArguments, processor: MPTProcessor, label_names: list[str], train: Dataset
 ) -> SentimentPreTrainedModel:
     """Create the network of a run, with the labels and perspectives of the posts."""
     fields = model.config_fields()
-    if fields.get("class_weights") == "balanced":
+    power = weight_power(fields.get("class_weights"))
+    if power is not None:
         counts = collections.Counter(train["label"])  # of every label, see `training_checks`
-        fields["class_weights"] = [len(train) / (len(label_names) * counts[i]) for i in range(len(label_names))]
+        inverse = [len(train) / (len(label_names) * counts[i]) for i in range(len(label_names))]
+        fields["class_weights"] = [frequency**power for frequency in inverse]
     return SYSTEMS[model.model][1].from_backbones(
         **encoder_sources(model), processor=processor, labels=label_names, **fields
     )

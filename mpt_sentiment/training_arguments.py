@@ -62,7 +62,9 @@ class ModelArguments:
     loss_weight_mlcl: float | None = argument("λ2 of Eq. 7; 0: no MLCL.")
     contrastive_view: str | None = argument("cross_modal or fused.")
     contrastive_temperature: float | None = argument("Temperature of the contrastive loss.")
-    class_weights: JSONOrWord | None = argument("balanced (inverse frequency in train) or a JSON list, one per label.")
+    class_weights: JSONOrWord | None = argument(
+        "balanced (inverse frequency in train), a power of it from 0 to 1, or a JSON list, one per label."
+    )
     label_smoothing: float | None = argument("Label smoothing of the cross-entropy.")
 
     def __post_init__(self) -> None:

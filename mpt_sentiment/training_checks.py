@@ -14,7 +14,7 @@ from dataset_scripts.output import check_writable
 from dataset_scripts.reading.option_names import field as written
 from modeling_mpt import SYSTEMS
 from mpt_sentiment.adapters import check_adapters
-from mpt_sentiment.backbones import check_encoders, planned_config
+from mpt_sentiment.backbones import check_encoders, planned_config, weight_power
 from mpt_sentiment.recipe import TrainingSetup
 
 logger = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ def check_classes(posts: Mapping[str, Dataset], class_weights: Any = None) -> No
     """Check that the train posts have two classes or more; warn of classes that a split lacks.
 
     Raises:
-        ValueError: they have not, or `class_weights="balanced"` cannot weigh a class without train posts.
+        ValueError: they have not, or `class_weights` is no such setting or needs train posts of every class.
     """
     names = posts["train"].features["label"].names
     counts = {split: collections.Counter(rows["label"][:]) for split, rows in posts.items()}
@@ -60,10 +60,10 @@ def check_classes(posts: Mapping[str, Dataset], class_weights: Any = None) -> No
             "1.0 on one class would say nothing. Add posts of another class."
         )
     absent = [name for name in names if name not in learned]
-    if absent and class_weights == "balanced":
+    if absent and weight_power(class_weights) is not None:
         raise ValueError(
-            f"`class_weights` cannot be 'balanced': no train post has the label {absent[0]!r}. Add such posts, or "
-            "leave `class_weights` out."
+            f"`class_weights` cannot be {class_weights!r}: no train post has the label {absent[0]!r}. Add such posts, "
+            "or leave `class_weights` out."
         )
     for name in absent:
         logger.warning(

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import datasets
+import numpy as np
 import pytest
 from huggingface_hub import ModelCard
 from transformers import AutoModelForSequenceClassification, AutoProcessor, BertConfig
@@ -15,7 +16,7 @@ import mpt_sentiment as mpt
 from helpers.train_command import SAMPLE_OPTIONS, TINY_FIELDS, arguments, run
 from modeling_mpt import MPTTrainer
 from mpt_sentiment import commands
-from mpt_sentiment.backbones import build_processor
+from mpt_sentiment.backbones import build, build_processor
 from mpt_sentiment.recipe import training_setup
 from mpt_sentiment.results import best_evaluation
 from mpt_sentiment.run_identity import NOT_IN_IDENTITY
@@ -215,6 +216,20 @@ def test_splits_that_cannot_be_trained_on_are_refused(posts, change, message, tm
         mpt.train(datasets.DatasetDict(posts | {"test": change(posts["test"])}), tmp_path, **TINY_FIELDS)
     with pytest.raises(ValueError, match="`posts` must be a Dataset or DatasetDict, got a str"):
         mpt.train("my_posts", tmp_path)
+
+
+def test_class_weights_are_a_power_of_the_inverse_frequency(posts):
+    counts = np.bincount(posts["train"]["label"], minlength=3)
+    for given, power in (("balanced", 1.0), (0.2, 0.2), (0, 0.0)):
+        setup = training_setup(["sample"], TINY_FIELDS | {"class_weights": given})
+        network = build(setup.model, posts["train"])[1]
+        np.testing.assert_allclose(network.config.class_weights, (counts.sum() / (3 * counts)) ** power)
+
+
+@pytest.mark.parametrize("value", ["inverse", 1.5, -0.1, True])
+def test_other_class_weights_are_refused(posts, tmp_path, value):
+    with pytest.raises(ValueError, match="`class_weights` must be 'balanced'"):
+        mpt.train(datasets.DatasetDict(posts), tmp_path, class_weights=value, **TINY_FIELDS)
 
 
 def test_balanced_weights_need_every_label_in_train(posts, tmp_path):
