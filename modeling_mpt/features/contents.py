@@ -1,11 +1,10 @@
 """Contents of posts: token ids, and keys of texts and images. No image is decoded."""
 
-import hashlib
+import functools
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,49 +14,10 @@ import PIL
 import torch
 import transformers
 
-KEY_BYTES = 16
-KEY = np.dtype(f"S{KEY_BYTES}")
+from .tokens import KEY, TokenRows, digest, pool_of
+
 # Rows of a dataset that are read at once.
 CHUNK = 64
-
-
-@dataclass
-class TokenRows:
-    """Token ids of the texts or of the rationales of posts.
-
-    Args:
-        ids (`np.ndarray` of shape `(tokens,)`): ids of all rows, one after the other.
-        offsets (`np.ndarray` of shape `(rows + 1,)`): where each row begins and ends; a missing text is empty.
-        keys (`np.ndarray` of shape `(rows,)`): hash of the ids of each row, empty for a missing text.
-    """
-
-    ids: np.ndarray
-    offsets: np.ndarray
-    keys: np.ndarray
-
-    @classmethod
-    def of(cls, rows: Sequence[np.ndarray]) -> "TokenRows":
-        """Join rows of ids."""
-        lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
-        return cls(
-            np.concatenate([np.zeros(0, np.int32), *rows]),
-            np.concatenate([[0], lengths.cumsum()]),
-            np.array([_digest(row.tobytes()) if len(row) else b"" for row in rows], dtype=KEY),
-        )
-
-    @cached_property
-    def lengths(self) -> np.ndarray:
-        """Number of tokens of each row."""
-        return np.diff(self.offsets)
-
-    def padded(self, rows: np.ndarray, pad: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return ids and mask `(len(rows), longest)`, padded on the right."""
-        lengths = self.lengths[rows]
-        mask = np.arange(lengths.max(initial=0)) < lengths[:, None]
-        ids = np.full(mask.shape, pad, dtype=np.int64)
-        spans = zip(self.offsets[rows].tolist(), self.offsets[rows + 1].tolist(), strict=True)
-        ids[mask] = np.concatenate([self.ids[start:stop] for start, stop in spans] or [self.ids[:0]])
-        return ids, mask
 
 
 @dataclass
@@ -85,6 +45,14 @@ class Contents:
         """Return the token ids of the texts or rationales."""
         return self.texts if reads == "text" else self.rationales
 
+    def present(self) -> np.ndarray:
+        """Return which posts have a text, rationale or image `(posts,)`."""
+        present = np.zeros(len(self.ids), dtype=bool)
+        for tokens in (self.texts, self.rationales):
+            if tokens is not None and len(present):
+                present |= (tokens.lengths > 0).reshape(len(present), -1).any(axis=1)
+        return present if self.images is None else present | (self.images != b"")
+
 
 def read_contents(posts: Any, processor: Any, modalities: Sequence[str]) -> Contents:
     """Tokenize the posts and hash what is read of them.
@@ -102,36 +70,38 @@ def read_contents(posts: Any, processor: Any, modalities: Sequence[str]) -> Cont
     if "image" not in modalities:
         columns.remove("image")
     settings = image_settings(processor) if "image" in modalities else b""
-    texts, rationales, images, marks = [], [], [], []
+    pools = {kind: pool_of(processor, kind) for kind in ("text", "rationale")}
+    rows_of: dict[str, list[np.ndarray]] = {kind: [np.zeros(0, np.int64)] for kind in pools}
+    images, marks = [np.zeros(0, KEY)], []
     for rows in chunks(posts, columns):
         inputs = collator.inputs(rows)
-        count = len(rows)
-        present = np.zeros(count, dtype=bool)
-        if "text" in inputs:
-            tokens = _as_arrays(processor.token_ids(inputs["text"]))
-            present |= np.array([len(row) > 0 for row in tokens])
-            texts += tokens
-        if "rationales" in inputs:
-            flat = [row[name] for row in inputs["rationales"] for name in processor.perspectives]
-            tokens = _as_arrays(processor.token_ids(flat, "rationale"))
-            present |= np.array([len(row) > 0 for row in tokens]).reshape(count, -1).any(axis=1)
-            rationales += tokens
+        texts = {"text": inputs.get("text", [])}
+        texts["rationale"] = [row[name] for row in inputs.get("rationales", []) for name in processor.perspectives]
+        for kind, values in texts.items():
+            rows_of[kind].append(pools[kind].rows(values, functools.partial(processor.token_ids, kind=kind)))
         if "images" in inputs:
-            keys = [image_key(row, processor, settings) for row in rows]
-            present |= np.array([key != b"" for key in keys])
-            images += keys
-        for row, found in zip(rows, present, strict=True):
-            if not found:
-                raise ValueError(f"Post {row.get('id')!r} must have an image, a text or a rationale, but has none.")
-        marks += [{"id": row.get("id"), "label": row.get("label")} for row in rows]
-    labels = collator.labels(marks)
-    return Contents(
-        texts=TokenRows.of(texts) if "text" in modalities else None,
-        rationales=TokenRows.of(rationales) if "rationales" in modalities else None,
-        images=np.array(images, dtype=KEY) if "image" in modalities else None,
-        labels=None if labels is None else np.array(labels, dtype=np.int64),
-        ids=[mark["id"] for mark in marks],
+            images.append(np.array([image_key(row, processor, settings) for row in rows], dtype=KEY))
+        marks += [(row.get("id"), row.get("label")) for row in rows]
+    tokens = {}
+    for kind, pool in pools.items():
+        pool.join()
+        tokens[kind] = TokenRows(pool, np.concatenate(rows_of[kind]))
+    contents = Contents(
+        texts=tokens["text"] if "text" in modalities else None,
+        rationales=tokens["rationale"] if "rationales" in modalities else None,
+        images=np.concatenate(images) if "image" in modalities else None,
+        labels=_labels(collator, marks),
+        ids=[name for name, _ in marks],
     )
+    if not contents.present().all():
+        name = contents.ids[int(contents.present().argmin())]
+        raise ValueError(f"Post {name!r} must have an image, a text or a rationale, but has none.")
+    return contents
+
+
+def _labels(collator: Any, marks: Sequence[tuple[Any, Any]]) -> np.ndarray | None:
+    labels = collator.labels([{"id": name, "label": label} for name, label in marks])
+    return None if labels is None else np.array(labels, dtype=np.int64)
 
 
 def chunks(posts: Any, columns: set[str]) -> Iterable[list[Mapping[str, Any]]]:
@@ -178,8 +148,8 @@ def image_key(row: Mapping[str, Any], processor: Any, settings: bytes) -> bytes:
         image = Path(image).read_bytes()
     if not isinstance(image, bytes):
         pixels = pixel_values([row], processor)
-        return _digest(settings, b"pixels", pixels.numpy().tobytes())
-    return _digest(settings, image)
+        return digest(settings, b"pixels", pixels.numpy().tobytes())
+    return digest(settings, image)
 
 
 def pixel_values(rows: Sequence[Mapping[str, Any]], processor: Any) -> torch.Tensor:
@@ -187,14 +157,3 @@ def pixel_values(rows: Sequence[Mapping[str, Any]], processor: Any) -> torch.Ten
     return processor.data_collator(["image"])([{"id": row.get("id"), "image": row["image"]} for row in rows])[
         "pixel_values"
     ]
-
-
-def _as_arrays(rows: Sequence[Sequence[int]]) -> list[np.ndarray]:
-    return [np.array(row, dtype=np.int32) for row in rows]
-
-
-def _digest(*parts: bytes) -> bytes:
-    digest = hashlib.blake2b(digest_size=KEY_BYTES)
-    for part in parts:
-        digest.update(part)
-    return digest.digest()

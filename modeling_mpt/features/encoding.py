@@ -65,8 +65,8 @@ class Source:
     def _tokens(self, places: np.ndarray) -> dict[str, torch.Tensor]:
         rows = []
         for place in places:
-            tokens, row = self.contents[self.part[place]].tokens(self.reads), self.row[place]
-            rows.append(torch.from_numpy(tokens.ids[tokens.offsets[row] : tokens.offsets[row + 1]]).long())
+            tokens = self.contents[self.part[place]].tokens(self.reads)
+            rows.append(torch.from_numpy(tokens.ids(self.row[place]).astype(np.int64)))
         pad = self.processor.tokenizer.pad_token_id or 0
         ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=pad)
         lengths = torch.tensor([len(row) for row in rows])

@@ -10,8 +10,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from .contents import KEY, KEY_BYTES
 from .errors import FeatureStoreError
+from .tokens import KEY, KEY_BYTES
 
 SUFFIX = ".safetensors"
 # Outputs with one row per token. All others have one per text, rationale or image.
