@@ -17,7 +17,7 @@ from dataset_scripts.reading.build import build_dataset
 from dataset_scripts.reading.files import inputs_digest
 from dataset_scripts.reading.id_lists import SPLITS, split_of_name
 from dataset_scripts.reading.image_paths import ImageFinder
-from dataset_scripts.reading.option_names import load_call, option
+from dataset_scripts.reading.option_names import column_options, load_call, option
 from dataset_scripts.reading.report import BuildReport
 from dataset_scripts.reading.tables import (
     OTHER_SUFFIXES,
@@ -182,7 +182,7 @@ def columns_by_role(table: Path | str, columns: list[str], given: Mapping[str, s
     if column_of["text"] is None and column_of["image"] is None:
         raise ValueError(
             f"{table} has neither a column 'text' nor 'image'; its columns are {', '.join(map(repr, columns))}. Name "
-            f"them with {option('text_column')} and {option('image_column')}."
+            f"them with {column_options('text_column', 'image_column')}."
         )
     return column_of
 

@@ -11,7 +11,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
 
 from dataset_scripts.loaders.classes import class_names
 from dataset_scripts.reading.image_checks import check_images
-from dataset_scripts.reading.option_names import load_call, option
+from dataset_scripts.reading.option_names import column_options, load_call, option
 from dataset_scripts.reading.post_ids import DAMAGED_ID, read_id
 from dataset_scripts.reading.report import BuildReport, did_you_mean
 from dataset_scripts.reading.row_checks import RowChecks
@@ -109,7 +109,7 @@ def _check_content(part: Dataset, name: str) -> None:
     if not any(column in part.features for column in CONTENT):
         raise ValueError(
             f"{name!r} has neither a column 'text' nor 'image'; its columns are {', '.join(part.column_names)}. Name "
-            f"them with {option('text_column')} and {option('image_column')}."
+            f"them with {column_options('text_column', 'image_column')}."
         )
 
 

@@ -51,8 +51,16 @@ def option(name: str, value: Any = ...) -> str:
         return f"--{name} {_word(value)}"
     if name in _ARGUMENTS:
         return f"--{_ARGUMENTS[name]} {_word(value)}"
-    group = "split_options" if name in _SPLIT_OPTIONS else "dataset_options"
-    return f"--{group} {shlex.quote(json.dumps({name: '…' if value is ... else value}, ensure_ascii=False))}"
+    return _object("split_options" if name in _SPLIT_OPTIONS else "dataset_options", {name: value})
+
+
+def column_options(*names: str) -> str:
+    """Write options that name columns, for the user to fill in; see `option`."""
+    if _command.get() is None:
+        return ", ".join(map(option, names))
+    if _command.get() == "predict":
+        return " ".join(map(option, names))
+    return _object("dataset_options", dict.fromkeys(names, ...))
 
 
 def field(name: str, value: Any = ...) -> str:
@@ -82,6 +90,12 @@ def option_name(name: str) -> str:
         return f"`{name}`"
     argument = option(name).split(" ")[0]
     return f"`{name}` in {argument}" if argument.endswith("_options") and name != argument[2:] else argument
+
+
+def _object(argument: str, values: dict[str, Any]) -> str:
+    """Write an argument whose value is a JSON object."""
+    filled = {name: "…" if value is ... else value for name, value in values.items()}
+    return f"--{argument} {shlex.quote(json.dumps(filled, ensure_ascii=False))}"
 
 
 def _python(value: Any) -> str:

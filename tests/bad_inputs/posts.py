@@ -131,7 +131,7 @@ SCORES = posts(label=lambda n: n / 100)
 
 COLUMNS = [
     BadInput("posts column of texts has another name", BUILD,
-             ("neither a column 'text' nor 'image'", """--dataset_options '{"text_column": "…"}'"""), table(CAPTIONS),
+             ("neither a column 'text' nor 'image'", """{"text_column": "…", "image_column"""), table(CAPTIONS),
              advice=[*BUILD, *options(text_column="caption")]),
     BadInput("posts column of texts has another name, in Python", folder_of(), ("text_column=…",), table(CAPTIONS),
              advice=folder_of(text_column="caption")),

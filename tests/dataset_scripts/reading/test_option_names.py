@@ -3,7 +3,7 @@
 import pytest
 
 from dataset_scripts import load_posts
-from dataset_scripts.reading.option_names import load_call, option, option_name, written_for
+from dataset_scripts.reading.option_names import column_options, load_call, option, option_name, written_for
 from mpt_sentiment import commands
 
 
@@ -31,6 +31,15 @@ def test_an_option_is_written_as_the_user_writes_it(name, value, python, train, 
         with written_for(command):
             assert expected is None or option(name, value) == expected
     assert option(name, value) == python
+
+
+def test_columns_are_written_in_one_argument_which_the_command_line_reads_once():
+    assert column_options("text_column", "image_column") == "text_column=…, image_column=…"
+    with written_for("train"):
+        expected = """--dataset_options '{"text_column": "…", "image_column": "…"}'"""
+        assert column_options("text_column", "image_column") == expected
+    with written_for("predict"):
+        assert column_options("text_column", "image_column") == "--text_column … --image_column …"
 
 
 def test_the_call_that_loads_posts_is_written_in_the_same_way():
