@@ -159,9 +159,8 @@ class BaselineForSentimentClassification(SentimentPreTrainedModel):
     def freeze(self) -> None:
         """Stop the gradients of the parameters that the configuration freezes."""
         count = self.config.freeze_text_layers
-        if self.text_encoder is not None:
-            has_layers = self.config.text_provider == "encoder"  # static words are frozen by -1 alone
-            freeze_first_layers(self.text_encoder, count if has_layers else min(count, 0))
+        if self.text_encoder is not None and self.config.text_provider == "encoder":  # static words have no layers
+            freeze_first_layers(self.text_encoder, count)
         if self.rationale_encoder is not None:
             freeze_first_layers(self.rationale_encoder, count)
         for provider in (self.visual, self.scene):

@@ -55,7 +55,7 @@ class SentimentConfig(PreTrainedConfig):
             Probability that a training post loses all its rationales, which trains the model for posts without any.
         freeze_text_layers, freeze_vision_layers (`int`, default 0):
             Freeze the embeddings and the first k layers of the encoder; -1 freezes all of it. Static word embeddings
-            (`text_provider="embeddings"` of a baseline) have no layers: only -1 freezes them.
+            (`text_provider="embeddings"` of a baseline) have no layers and are always trained.
         freeze_cnn (`bool`, defaults to `False`):
             Freeze the CNN.
         freeze_batch_norm (`bool`, defaults to `True`):

@@ -138,11 +138,11 @@ def test_from_backbones_records_what_started_at_random_and_a_saved_model_keeps_i
 
 @pytest.mark.parametrize("name", [name for name, modules in MODULES.items() if "words" in modules])
 @pytest.mark.parametrize("count", [1, -1])
-def test_static_words_are_frozen_with_everything_and_never_with_transformer_layers(name, count):
+def test_static_words_are_never_frozen_with_transformer_layers(name, count):
     model = system(name, freeze_text_layers=count)
     words = {parameter.requires_grad for parameter in model.text_encoder.parameters()}
     rationales = {each: parameter.requires_grad for each, parameter in model.rationale_encoder.named_parameters()}
-    assert words == {count == 1}
+    assert words == {True}
     assert not any(
         trained for each, trained in rationales.items() if each.startswith(("embeddings.", "encoder.layer.0."))
     )
