@@ -255,6 +255,16 @@ def checked_image(image: Any, name: str) -> Image.Image | np.ndarray:
         raise ValueError(f"{name}{shown} cannot be decoded ({reason}). Replace it, or pass None.") from error
 
 
+def bands(image: Image.Image | np.ndarray) -> Image.Image | np.ndarray:
+    """Return an image in RGB as an array `(3, height, width)`, in less time than an image processor takes for it.
+
+    An array is left as it is, and an image so narrow that its width could be the number of channels.
+    """
+    if isinstance(image, np.ndarray) or image.width <= 4:
+        return image
+    return np.stack([np.asarray(band) for band in image.split()])
+
+
 def _opened(image: Any) -> Image.Image:
     """Open an image given by path, URL, content, or as `datasets` stores it."""
     if isinstance(image, Mapping) and (image.get("bytes") or image.get("path")):

@@ -15,7 +15,7 @@ from .collator_mpt import MODALITIES, MPTDataCollator, columns_by_modality
 
 # Unused here, as MPTPipeline: a saved processor carries the files that this one imports.
 from .handler import EndpointHandler  # noqa: F401
-from .images_mpt import checked_image, image_processor_for
+from .images_mpt import bands, checked_image, image_processor_for
 from .pipeline_mpt import MPTPipeline  # noqa: F401
 from .processing_kwargs_mpt import (
     MPTProcessorKwargs,
@@ -363,6 +363,8 @@ class MPTProcessor(ProcessorMixin):
         """Return pixels `(len(images), 3, height, width)`, zero for `None`, and their mask."""
         present = torch.tensor([image is not None for image in images])
         given = [checked_image(image, f"The image of post {i}") for i, image in enumerate(images) if image is not None]
+        if kwargs.get("input_data_format") is None:
+            given = [bands(image) for image in given]
         try:
             pixels = self.image_processor(given, **{**kwargs, "return_tensors": "pt"})["pixel_values"]
         except ValueError as error:

@@ -166,6 +166,14 @@ def test_an_image_is_turned_as_its_exif_says(tmp_path):
     assert to_rgb(Image.open(tmp_path / "e.jpg")).size == (20, 40)
 
 
+@pytest.mark.parametrize("size", [(40, 30), (30, 40), (5, 40), (4, 40), (3, 40), (3, 3), (1, 1)], ids=str)
+def test_pixels_are_those_of_the_image_processor_alone(size, caplog):
+    rng = np.random.default_rng(0)
+    picture = Image.fromarray(rng.integers(0, 256, (*size[::-1], 3), dtype=np.uint8))
+    expected = image_processor()([picture], return_tensors="pt")["pixel_values"]
+    assert processor()(images=[picture])["pixel_values"].equal(expected) and not caplog.records
+
+
 def test_arrays_and_tensors_give_what_their_image_gives():
     make, array = processor(), np.array(image((200, 10, 90)))
     expected = make(images=[image((200, 10, 90))])["pixel_values"]
