@@ -38,14 +38,14 @@ def section(context: Context) -> Section:
         {
             "Seed": lambda record: str(record["seed"]),
             "Temperature": lambda record: record["state"],
-            "ECE": lambda record: number(record[ECE]),
-            "95 % of ECE": lambda record: numbers(record["intervals"][ECE]),
+            "ECE (95 % interval)": lambda record: f"{number(record[ECE])} ({numbers(record['intervals'][ECE])})",
             "ECE if calibrated": lambda record: number(record["calibrated_error"]),
             "Brier": lambda record: number(record["brier"]),
             "NLL": lambda record: number(record["nll"]),
             "Accuracy, %": lambda record: share(record["accuracy"]),
-            f"Accuracy at {COVERAGE:.0%} coverage, %": lambda record: share(record["accuracy_at_coverage"]),
-            "95 % of it": lambda record: shares(record["accuracy_at_coverage_interval"]),
+            f"Accuracy at {COVERAGE:.0%} coverage, % (95 % interval)": lambda record: (
+                f"{share(record['accuracy_at_coverage'])} ({shares(record['accuracy_at_coverage_interval'])})"
+            ),
         },
     )
     seed = next(iter(context.runs[MPT]))

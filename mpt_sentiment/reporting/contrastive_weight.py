@@ -37,7 +37,7 @@ def section(context: Context) -> Section:
         raise Omitted("Two values of λ2 or more are needed. " + " ".join(context.missing(list(by_title))))
     compared = [row | {"weight": by_title[row["title"]]} for row in context.compared(titles)]
     caption = f"Weighted F1 and accuracy by λ2. {context.describe(titles)}"
-    names = {title: f"λ2 = {weight:g}" for title, weight in by_title.items()}
+    names = {title: f"λ2\u00a0=\u00a0{weight:g}" for title, weight in by_title.items()}
     best = max(compared, key=lambda row: row["f1_weighted"]["mean"])
     means = [row["f1_weighted"]["mean"] for row in compared]
     widest = max(row["f1_weighted"]["interval"][1] - row["f1_weighted"]["interval"][0] for row in compared)

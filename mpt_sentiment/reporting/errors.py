@@ -26,8 +26,9 @@ def section(context: Context) -> Section:
             "Part": lambda record: record["part"],
             "Posts": lambda record: f"{record['posts']:,}",
             "Errors": lambda record: f"{record['errors']:,}",
-            "Accuracy, %": lambda record: share(record["accuracy"]),
-            "95 % interval": lambda record: shares(record["interval"]),
+            "Accuracy, % (95 % interval)": lambda record: (
+                f"{share(record['accuracy'])} ({shares(record['interval'])})"
+            ),
             "Mean confidence, %": lambda record: share(record["confidence"]),
         },
     )

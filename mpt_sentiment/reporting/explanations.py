@@ -59,9 +59,9 @@ def section(context: Context) -> Section:
             "Verdict": lambda test: test["verdict"],
             "Highest deleted": lambda test: points(test["area"]),
             "Random deleted": lambda test: points(test["random_area"]),
-            "Difference": lambda test: points(test["difference"]),
-            "95 % interval": lambda test: (
-                "–" if test["interval"] is None else " to ".join(map(points, test["interval"]))
+            "Difference (95 % interval)": lambda test: (
+                points(test["difference"])
+                + ("" if test["interval"] is None else f" ({' to '.join(map(points, test['interval']))})")
             ),
             "Posts": lambda test: str(test["posts"]),
         },

@@ -51,11 +51,13 @@ def section(context: Context) -> Section:
         {
             "Row": lambda record: f"`{record['row']}`",
             "Epoch": lambda record: str(record["epoch"]),
-            "Silhouette": lambda record: number(record["silhouette"]),
-            "95 % of silhouette": lambda record: numbers(record["silhouette_interval"]),
-            f"Purity of {neighbours(num_posts)} neighbours, %": lambda record: share(record["purity"]),
-            "95 % of purity": lambda record: shares(record["purity_interval"]),
-            "By chance, %": lambda record: share(record["purity_by_chance"]),
+            "Silhouette (95 % interval)": lambda record: (
+                f"{number(record['silhouette'])} ({numbers(record['silhouette_interval'])})"
+            ),
+            f"Purity of {neighbours(num_posts)} neighbours, % (95 % interval)": lambda record: (
+                f"{share(record['purity'])} ({shares(record['purity_interval'])})"
+            ),
+            "Purity by chance, %": lambda record: share(record["purity_by_chance"]),
         },
     )
     prose = [

@@ -121,8 +121,7 @@ def dropped_table(context: Context) -> Table | None:
         {
             "MPT gives": lambda record: record["given"],
             "Posts": lambda record: f"{record['posts']:,}",
-            "Share, %": lambda record: share(record["share"]),
-            "95 % interval": lambda record: shares(record["interval"]),
+            "Share, % (95 % interval)": lambda record: f"{share(record['share'])} ({shares(record['interval'])})",
         },
     )
 

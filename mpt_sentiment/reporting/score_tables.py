@@ -30,8 +30,7 @@ def score_table(
     if len({row["num_runs"] for row in rows}) > 1:
         columns["Runs"] = lambda row: str(row["num_runs"])
     for score, facts in SCORES.items():
-        columns[f"{facts.heading}, %"] = lambda row, score=score: spread(row[score])
-        columns[f"{facts.heading}, 95 %"] = lambda row, score=score: shares(row[score]["interval"])
+        columns[f"{facts.heading}, % (95 % interval)"] = lambda row, score=score: with_interval(row[score])
     if difference and len(rows) > 1:
         reference = next((row["title"] for row in rows if row["is_reference"]), None)
         columns[f"Difference of weighted F1 to {reference}, points"] = _difference
@@ -40,9 +39,10 @@ def score_table(
     return Table(name, caption, [{key: row.get(key) for key in kept} for row in rows], columns)
 
 
-def spread(score: Mapping[str, Any]) -> str:
-    """Write mean and standard deviation over seeds in percent."""
-    return share(score["mean"]) + ("" if score["std"] is None else f" ± {share(score['std'])}")
+def with_interval(score: Mapping[str, Any]) -> str:
+    """Write mean, standard deviation over seeds and interval in percent."""
+    spread = "" if score["std"] is None else f" ± {share(score['std'])}"
+    return f"{share(score['mean'])}{spread} ({shares(score['interval'])})"
 
 
 def _difference(row: Mapping[str, Any]) -> str:
