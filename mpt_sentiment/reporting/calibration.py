@@ -13,6 +13,7 @@ from mpt_sentiment.reporting.section import Section, Table, number, numbers, sha
 TITLE = "Calibration and abstention"
 ECE = "expected_calibration_error"
 GOAL = 0.03
+SHARE = f"{100 * COVERAGE:.0f} %"
 
 
 def rows(plan: Plan) -> list[str]:
@@ -32,8 +33,9 @@ def section(context: Context) -> Section:
     table = Table(
         "calibration",
         f"Probabilities of `mpt` before and after temperature scaling. {context.describe([MPT])} The temperature was "
-        f"fitted on validation posts, in each fold. ECE: 15 bins of equal mass; {COVERAGE:.0%} coverage: the most "
-        f"confident {COVERAGE:.0%} of the posts are answered, Wilson interval.",
+        "fitted on validation posts, in each fold. ECE: 15 bins of equal mass; the measured value is above the true "
+        f"one of a well calibrated model, so that the interval can lie below it. {SHARE} coverage: the most confident "
+        f"{SHARE} of the posts are answered, Wilson interval.",
         records,
         {
             "Seed": lambda record: str(record["seed"]),
@@ -43,7 +45,7 @@ def section(context: Context) -> Section:
             "Brier": lambda record: number(record["brier"]),
             "NLL": lambda record: number(record["nll"]),
             "Accuracy, %": lambda record: share(record["accuracy"]),
-            f"Accuracy at {COVERAGE:.0%} coverage, % (95 % interval)": lambda record: (
+            f"Accuracy at {SHARE} coverage, % (95 % interval)": lambda record: (
                 f"{share(record['accuracy_at_coverage'])} ({shares(record['accuracy_at_coverage_interval'])})"
             ),
         },
@@ -98,6 +100,6 @@ def prose_of(records: list[dict[str, Any]]) -> list[str]:
         f"Means over seeds: the expected calibration error (ECE) is {number(mean['before', ECE])} before and "
         f"{number(after)} after the temperature. The goal of {GOAL} is {reached}. A perfectly calibrated model has "
         f"{number(chance)} on as many posts; the measured error is {more} that.",
-        f"With the least confident {1 - COVERAGE:.0%} of the posts left to a person, accuracy is "
+        f"With the least confident {100 * (1 - COVERAGE):.0f} % of the posts left to a person, accuracy is "
         f"{share(mean['after', 'accuracy_at_coverage'])} % in place of {share(mean['after', 'accuracy'])} %.",
     ]

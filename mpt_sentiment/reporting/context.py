@@ -164,15 +164,12 @@ class Context:
         place = {post_id: number for number, post_id in enumerate(scored.ids)}
         return scored.probabilities[[place[post_id] for post_id in self.ids]]
 
-    def compared(
-        self, rows: Sequence[str], chosen: np.ndarray | None = None, reference: str | None = MPT
-    ) -> list[dict[str, Any]]:
+    def compared(self, rows: Sequence[str], chosen: np.ndarray | None = None) -> list[dict[str, Any]]:
         """Score rows, with intervals and tests that are corrected for these rows alone.
 
         Args:
             rows (sequence of `str`): rows; those without predictions are left out.
             chosen (`np.ndarray` of bool, *optional*): the posts to score on; by default all.
-            reference (`str`, *optional*): see [`~mpt_sentiment.evaluation.comparison.compare`].
         """
         chosen = np.full(len(self.labels), True) if chosen is None else chosen
         labels = self.labels[chosen]
@@ -182,7 +179,7 @@ class Context:
             for title, values in runs.items()
         ]
         groups = np.unique(self.groups[chosen], return_inverse=True)[1]
-        reference = reference if reference in {entry.title for entry in entries} else None
+        reference = MPT if MPT in runs else None
         return compare_entries(entries, len(self.label_names), reference=reference, groups=groups)
 
     def describe(self, rows: Sequence[str], num_posts: int | None = None) -> str:

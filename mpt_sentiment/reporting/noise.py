@@ -1,8 +1,11 @@
 """Section on posts whose label may be wrong."""
 
-from mpt_sentiment.evaluation.label_noise import label_suspects, scores_without
+import numpy as np
+
+from mpt_sentiment.evaluation.label_noise import label_suspects
 from mpt_sentiment.reporting.context import MPT, Context, Plan
-from mpt_sentiment.reporting.section import Omitted, Section, Table, number, share
+from mpt_sentiment.reporting.score_tables import with_interval
+from mpt_sentiment.reporting.section import Section, Table, number, share
 
 TITLE = "Label noise"
 NUM_SUSPECTS = 10
@@ -42,16 +45,14 @@ def section(context: Context) -> Section:
             },
         )
     ]
-    titles = context.present(rows(context.plan))
+    kept = np.isin(context.ids, [suspect["id"] for suspect in suspects], invert=True)
     notes = context.missing(rows(context.plan))
-    try:
-        tables.append(table_without(context, [suspect["id"] for suspect in suspects], titles))
+    if len(np.unique(context.labels[kept])) > 1:
+        tables.append(table_without(context, kept))
         prose.append(
             "Without the suspects, the scores of `mpt` rise by construction, because it is wrong on all of them. The "
             "scores of the other rows say more."
         )
-    except ValueError as error:
-        notes.append(str(error))
     posts = {
         f"The {len(first)} most suspicious posts": [
             context.post(
@@ -64,28 +65,20 @@ def section(context: Context) -> Section:
     return Section(TITLE, prose, tables, posts=posts, notes=notes)
 
 
-def table_without(context: Context, ids: list[str], titles: list[str]) -> Table:
-    """Tabulate the scores on all posts and without the suspects.
-
-    Raises:
-        ValueError: all posts are suspects.
-    """
-    import pyarrow.compute
-
-    chosen = context.table.filter(pyarrow.compute.is_in(context.table["row"], pyarrow.array(titles)))
-    scores = scores_without(chosen, ids)
-    records = [{"row": row, **values} for row, values in scores.items()]
-    if not records:
-        raise Omitted("No row has predictions of all posts.")
-    kept = records[0]["posts_without"]
+def table_without(context: Context, kept: np.ndarray) -> Table:
+    """Tabulate the scores on all posts and on the kept ones `(num_posts,)`."""
+    titles = context.present(rows(context.plan))
+    everything, without = (context.compared(titles, chosen) for chosen in (None, kept))
+    scores = {"accuracy": "Accuracy", "f1_weighted": "Weighted F1"}
+    records = [
+        {"row": row["title"]} | {score: {"all": row[score], "without": other[score]} for score in scores}
+        for row, other in zip(everything, without, strict=True)
+    ]
     columns = {"Row": lambda record: f"`{record['row']}`"}
-    for score, name in (("accuracy", "Accuracy"), ("f1_weighted", "Weighted F1")):
-        columns[f"{name} on all, %"] = lambda record, score=score: share(record["all"][score])
-        columns[f"{name} without, %"] = lambda record, score=score: share(record["without"][score])
-        columns[f"{name}: change, points"] = lambda record, score=score: (
-            f"{100 * (record['without'][score] - record['all'][score]):+.1f}".replace("-", "−")
+    for score, name in scores.items():
+        columns[f"{name} on all, % (95 % interval)"] = lambda record, score=score: with_interval(record[score]["all"])
+        columns[f"{name} without, % (95 % interval)"] = lambda record, score=score: with_interval(
+            record[score]["without"]
         )
-    caption = (
-        f"Scores on all {len(context.labels):,} posts, and on {kept:,} posts without the suspects; means over seeds."
-    )
+    caption = f"Scores on all posts, and on the {int(kept.sum()):,} without the suspects. {context.describe(titles)}"
     return Table("noise_scores", caption, records, columns)
