@@ -7,13 +7,18 @@ text encoder of 6 layers and 384 dimensions, a ViT of 6 layers and 192 dimension
 function of this file:
 
 - predict: throughput of `predict` over that of a loop of the model over batches whose tensors are ready;
-- memory: peak memory of `predict` for 50,000 posts of text over that for 1,000, each in its own process.
+- memory: peak memory of `predict` for --many posts (100,000) over that for 1,000, each in its own process. The posts
+  are texts, and the model is tiny: what remains is what could keep something of each row;
 - onnx, int8: latency of the pipeline over that of `OnnxClassifier`, one post at a time, with as many threads;
 - onnx_size, int8_size: size of the graph over that of the weights in single precision;
-- onnx_first_answer, onnx_memory: a process that answers one post with `OnnxClassifier`, from its start to its end,
-  over one that does so with the pipeline: seconds, and peak memory;
-- draft: time to decode and resize a JPEG over that with `Image.draft`, which decodes at half the size;
-- draft_difference: mean difference of their pixels, in levels of 255.
+- first_answer: seconds of a process that answers one post with the pipeline, from its start to its end, over those of
+  a process that imports torch and the pipeline of transformers alone;
+- onnx_first_answer, onnx_memory: seconds and peak memory of such a process with `OnnxClassifier` over the pipeline's;
+- draft, decode_jpeg: time to decode and resize a JPEG with PIL, as the processor does, over that with `Image.draft`,
+  which decodes at half the size, and over that with `torchvision.io.decode_jpeg`;
+- draft_difference, decode_jpeg_difference: mean difference of their pixels from PIL's, in levels of 255.
+
+Peak memory is that of Linux (`VmHWM`). Clocks count the work of other programs: run it on idle cores.
 """
 
 import argparse
@@ -21,7 +26,7 @@ import functools
 import io
 import json
 import multiprocessing
-import resource
+import re
 import statistics
 import subprocess
 import sys
@@ -30,15 +35,19 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
 import torch
 from datasets import Dataset
 from serving import WORDS, make_posts, save_random_model
+from torchvision.io import ImageReadMode, decode_jpeg
+from torchvision.transforms.v2 import functional
+from transformers import BertConfig
 
-from mpt_sentiment import OnnxClassifier, export, load_pipeline
-from mpt_sentiment.exporting.pixels import resized
+from modeling_mpt import MPTForSentimentClassification
+from mpt_sentiment import MPTPipeline, MPTProcessor, OnnxClassifier, export, load_pipeline
 from mpt_sentiment.prediction.batches import Preparation, batches_by_length, prepared_batches
 from mpt_sentiment.prediction.posts import PostReader, read_items
 from mpt_sentiment.prediction.run_folder import RunFolder
@@ -48,11 +57,12 @@ from mpt_sentiment.prediction.sources import ReadingOptions, open_sources
 
 BATCH_SIZE = 16
 SIDE = 224  # of the pixels that a JPEG is resized to
-FIRST_ANSWER = """
-import resource, sys, mpt_sentiment as mpt
-mpt.{opened}({{"text": "a good day"}})
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-"""
+# Programs of processes that are measured from start to end. They print their peak memory.
+PEAK = "import re; print(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])"
+ANSWER = "import sys, mpt_sentiment as mpt; mpt.{}({{'text': 'a good day'}}); " + PEAK
+WITH_PIPELINE = ANSWER.format("load_pipeline(sys.argv[1], 'cpu')")
+WITH_ONNX = ANSWER.format("OnnxClassifier(sys.argv[1])")
+IMPORTS = "import torch; from transformers import Pipeline; " + PEAK
 
 
 def main() -> None:
@@ -62,6 +72,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--folder")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--many", type=int, default=100_000)
     parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS))
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -85,37 +96,48 @@ def predict_over_bare_loop(args: argparse.Namespace) -> float:
     batches = batches_by_length([(0, items, True)], BATCH_SIZE)
     ready = [batch.inputs for batch in prepared_batches(batches, Preparation(scorer.processor, scorer.modalities), 0)]
 
-    def bare(number: int) -> None:
+    def bare() -> None:
         for inputs in ready:
             scorer(inputs)
 
-    def predict(number: int) -> None:
-        folder = RunFolder(args.temporary / f"predictions-{number}")
-        score(pipe, source, folder, ReadingOptions(), RunOptions(batch_size=BATCH_SIZE, progress=False))
+    def predict() -> None:
+        options = RunOptions(batch_size=BATCH_SIZE, progress=False, overwrite=True)
+        score(pipe, source, RunFolder(args.temporary / "predictions"), ReadingOptions(), options)
 
-    for run in (bare, predict):
-        run(-1)
-    return statistics.median(seconds(bare, number) / seconds(predict, number) for number in range(args.repeats))
+    return ratio(args, bare, predict)
 
 
 def peak_memory(args: argparse.Namespace) -> float:
-    """Return the peak memory of `predict` for 50,000 posts over that for 1,000."""
+    """Return the peak memory of `predict` for many posts over that for 1,000."""
     peaks = []
-    for size in (1_000, 50_000):
+    model = save_tiny_model(args.temporary / "tiny")
+    for size in (1_000, args.many):
         posts = args.temporary / f"{size}.csv"
         posts.write_text("id,text\n" + "".join(f"{number},{' '.join(WORDS)}\n" for number in range(size)))
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-            peaks.append(
-                process.submit(peak_of, args.folder, str(posts), str(args.temporary / f"out-{size}")).result()
-            )
+            peaks.append(process.submit(peak_of, str(model), str(posts), str(args.temporary / f"out-{size}")).result())
     return peaks[1] / peaks[0]
 
 
 def peak_of(model: str, posts: str, output: str) -> int:
     """Predict posts, and return the peak resident memory of this process in KiB."""
-    options = RunOptions(batch_size=256, rows_per_part=1_000, dataloader_num_workers=1, progress=False)
+    options = RunOptions(batch_size=256, rows_per_part=1_000, dataloader_num_workers=0, progress=False)
     score(load_pipeline(model, "cpu"), posts, RunFolder(output), ReadingOptions(), options)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # not `ru_maxrss`, which a process inherits from the one that starts it
+    return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])
+
+
+def save_tiny_model(folder: Path) -> Path:
+    """Save a model of text with random weights, and its processor."""
+    text = BertConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=1, intermediate_size=16)
+    reads = {"modalities": ["text"]}
+    processor = MPTProcessor.from_backbones(text, None, posts=Dataset.from_dict({"text": [" ".join(WORDS)]}), **reads)
+    sizes = {"hidden_size": 16, "text_branches": ["mean"], "loss_weight_mlcl": 0}
+    model = MPTForSentimentClassification.from_backbones(
+        text, None, processor=processor, labels=["positive", "negative"], **sizes, **reads
+    )
+    MPTPipeline(model=model, processor=processor, device="cpu").save_pretrained(folder)
+    return folder
 
 
 def exported(args: argparse.Namespace, quantize: str | None) -> Path:
@@ -131,13 +153,7 @@ def latency(args: argparse.Namespace, quantize: str | None = None) -> float:
     pipe, posts = load_pipeline(args.folder, "cpu"), make_posts(16)
     classifier = OnnxClassifier(exported(args, quantize), num_threads=torch.get_num_threads())
 
-    def one_by_one(classify: Callable) -> Callable[[int], None]:
-        return lambda number: [classify(post) for post in posts] and None
-
-    runs = one_by_one(pipe), one_by_one(classifier)
-    for run in runs:
-        run(-1)
-    return statistics.median(seconds(runs[0], number) / seconds(runs[1], number) for number in range(args.repeats))
+    return ratio(args, *(lambda one=one: [one(post) for post in posts] for one in (pipe, classifier)))
 
 
 def size(args: argparse.Namespace, quantize: str | None = None) -> float:
@@ -146,47 +162,62 @@ def size(args: argparse.Namespace, quantize: str | None = None) -> float:
     return megabytes[quantize or "onnx"] / megabytes["torch"]
 
 
-def first_answer(args: argparse.Namespace, memory: bool = False) -> float:
-    """Return seconds or peak memory of a process that answers one post, ONNX over the pipeline."""
-    values = []
-    for opened, folder in (("OnnxClassifier(sys.argv[1])", exported(args, None)), (PIPELINE, args.folder)):
-        command = [sys.executable, "-c", FIRST_ANSWER.format(opened=opened), str(folder)]
-        peaks, times = [], []
-        for _ in range(args.repeats):
+def processes(args: argparse.Namespace, programs: list[tuple[str, Path]], memory: bool = False) -> float:
+    """Return seconds or peak memory of the process of one program over those of another."""
+    values: list[list[float]] = [[], []]
+    for _ in range(args.repeats):
+        for (program, folder), found in zip(programs, values, strict=True):
             start = time.perf_counter()
-            peaks.append(int(subprocess.run(command, capture_output=True, check=True).stdout.split()[-1]))
-            times.append(time.perf_counter() - start)
-        values.append(statistics.median(peaks if memory else times))
-    return values[0] / values[1]
+            printed = subprocess.run([sys.executable, "-c", program, str(folder)], capture_output=True, check=True)
+            found.append(int(printed.stdout.split()[-1]) if memory else time.perf_counter() - start)
+    return statistics.median(values[0]) / statistics.median(values[1])
 
 
-PIPELINE = "load_pipeline(sys.argv[1], 'cpu')"
+def first_answer(args: argparse.Namespace) -> float:
+    """Return the seconds to the pipeline's first answer over those of importing its libraries."""
+    return processes(args, [(WITH_PIPELINE, args.folder), (IMPORTS, args.folder)])
 
 
-def decoded(content: bytes, draft: bool) -> np.ndarray:
-    """Decode and resize a JPEG."""
+def onnx_first_answer(args: argparse.Namespace, memory: bool = False) -> float:
+    """Return seconds or peak memory of a process that answers with ONNX over one with the pipeline."""
+    return processes(args, [(WITH_ONNX, exported(args, None)), (WITH_PIPELINE, args.folder)], memory)
+
+
+def with_pil(content: bytes, draft: bool = False) -> torch.Tensor:
+    """Decode a JPEG to `(3, height, width)`."""
     image = PIL.Image.open(io.BytesIO(content))
     if draft:
         image.draft("RGB", (SIDE, SIDE))
-    return resized(np.asarray(image.convert("RGB")), SIDE, SIDE, PIL.Image.Resampling.BILINEAR)
+    return torch.from_numpy(np.stack([np.asarray(band) for band in image.convert("RGB").split()]))
 
 
-def draft(args: argparse.Namespace) -> float:
-    """Return the time to decode and resize JPEGs over that with `Image.draft`."""
+def with_torchvision(content: bytes) -> torch.Tensor:
+    """Decode a JPEG to `(3, height, width)`."""
+    return decode_jpeg(torch.frombuffer(bytearray(content), dtype=torch.uint8), ImageReadMode.RGB)
+
+
+with_draft = functools.partial(with_pil, draft=True)
+
+
+def pixels(decode: Callable[[bytes], torch.Tensor], content: bytes) -> torch.Tensor:
+    """Decode a JPEG, and resize it as the processor does."""
+    return functional.resize(decode(content), [SIDE, SIDE], antialias=True)
+
+
+def decoding(args: argparse.Namespace, decode: Callable[[bytes], torch.Tensor]) -> float:
+    """Return the time to decode and resize JPEGs with PIL over that with another decoder."""
     contents = [post["image"] for post in make_posts(64)]
-    runs = [
-        lambda number, draft=draft: [decoded(each, draft) for each in contents] and None for draft in (False, True)
-    ]
-    for run in runs:
-        run(-1)
-    return statistics.median(seconds(runs[0], number) / seconds(runs[1], number) for number in range(args.repeats))
+    return ratio(
+        args, *(lambda each=each: [pixels(each, content) for content in contents] for each in (with_pil, decode))
+    )
 
 
-def draft_difference(args: argparse.Namespace) -> float:
-    """Return the mean difference of pixels with and without `Image.draft`, in levels of 255."""
+def difference(args: argparse.Namespace, decode: Callable[[bytes], torch.Tensor]) -> float:
+    """Return the mean difference of pixels from PIL's, in levels of 255."""
     contents = [post["image"] for post in make_posts(64)]
-    pairs = [(decoded(each, False).astype(int), decoded(each, True)) for each in contents]
-    return float(np.mean([np.abs(full - drafted).mean() for full, drafted in pairs]))
+    return float(
+        np.mean([(pixels(with_pil, each).int() - pixels(decode, each)).abs().float().mean() for each in contents])
+    )
 
 
 # Row of the table: its function.
@@ -197,17 +228,26 @@ ROWS: dict[str, Callable[[argparse.Namespace], float]] = {
     "int8": functools.partial(latency, quantize="int8"),
     "onnx_size": size,
     "int8_size": functools.partial(size, quantize="int8"),
-    "onnx_first_answer": first_answer,
-    "onnx_memory": functools.partial(first_answer, memory=True),
-    "draft": draft,
-    "draft_difference": draft_difference,
+    "first_answer": first_answer,
+    "onnx_first_answer": onnx_first_answer,
+    "onnx_memory": functools.partial(onnx_first_answer, memory=True),
+    "draft": functools.partial(decoding, decode=with_draft),
+    "draft_difference": functools.partial(difference, decode=with_draft),
+    "decode_jpeg": functools.partial(decoding, decode=with_torchvision),
+    "decode_jpeg_difference": functools.partial(difference, decode=with_torchvision),
 }
 
 
-def seconds(run: Callable[[int], None], number: int) -> float:
+def ratio(args: argparse.Namespace, first: Callable[[], Any], second: Callable[[], Any]) -> float:
+    """Return the median ratio of the times of two functions that take turns; the first turn is not counted."""
+    times = [[seconds(first), seconds(second)] for _ in range(args.repeats + 1)]
+    return statistics.median(one / other for one, other in times[1:])
+
+
+def seconds(run: Callable[[], Any]) -> float:
     """Measure one call."""
     start = time.perf_counter()
-    run(number)
+    run()
     return time.perf_counter() - start
 
 
