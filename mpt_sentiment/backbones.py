@@ -55,7 +55,9 @@ def build_processor(model: ModelArguments, train: Dataset) -> MPTProcessor:
 
 
 def weight_power(class_weights: Any) -> float | None:
-    """Return the power of the inverse frequency that weighs a class, `None` for a list of weights or none.
+    """Return the power of the inverse frequency by which classes are weighed.
+
+    It is `None` for a list of weights, or for none.
 
     Raises:
         ValueError: it is another word, or no number from 0 to 1.
