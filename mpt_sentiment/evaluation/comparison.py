@@ -225,7 +225,8 @@ def plot_comparison(path: str | os.PathLike[str], rows: Sequence[Mapping[str, An
                 axes.plot(row["published_f1_weighted"], height, "D", color=GREY, markerfacecolor="none", markersize=6)
         names = [row["title"] + ("" if row["ranked"] else " (not ranked)") for row in ordered]
         axes.set_yticks(range(len(ordered)), names)
-        for label, colour, marker in (("with rationales", ORANGE, "o"), ("other", BLUE, "o"), ("paper", GREY, "D")):
+        of_paper = [("paper", GREY, "D")] if any(row["published_f1_weighted"] is not None for row in rows) else []
+        for label, colour, marker in (("with rationales", ORANGE, "o"), ("other", BLUE, "o"), *of_paper):
             face = "none" if marker == "D" else colour
             axes.plot([], [], marker, color=colour, markerfacecolor=face, label=label)
         axes.legend(fontsize=9, loc="lower right", edgecolor="none")

@@ -5,6 +5,7 @@ from mpt_sentiment.reporting.context import MPT, Context, Plan
 from mpt_sentiment.reporting.section import Section, Table, share, shares
 
 TITLE = "Errors by part"
+MIN_POSTS = 20  # of a part that the text names
 
 
 def rows(plan: Plan) -> list[str]:
@@ -32,14 +33,14 @@ def section(context: Context) -> Section:
             "Mean confidence, %": lambda record: share(record["confidence"]),
         },
     )
-    parts = [record for record in records if record["posts"] < len(context.labels)]
-    large = [record for record in parts if record["posts"] >= 20] or parts
-    worst = min(large, key=lambda record: record["accuracy"])
     prose = [
         "Texts are in quarters by their number of characters. Where the mean confidence is above the upper end of the "
-        "interval, MPT is too sure of itself there.",
-        f"Lowest among the parts with 20 posts or more: {worst['aspect']} “{worst['part']}”, "
-        f"{share(worst['accuracy'])} % of "
-        f"{worst['posts']:,} posts.",
+        "interval, MPT is too sure of itself there."
     ]
+    if large := [record for record in records if MIN_POSTS <= record["posts"] < len(context.labels)]:
+        worst = min(large, key=lambda record: record["accuracy"])
+        prose.append(
+            f"The lowest accuracy among the parts with {MIN_POSTS} posts or more: {worst['aspect']} "
+            f"“{worst['part']}”, {share(worst['accuracy'])} % of {worst['posts']:,} posts."
+        )
     return Section(TITLE, prose, [table])

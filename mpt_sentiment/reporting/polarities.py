@@ -16,6 +16,11 @@ from mpt_sentiment.reporting.section import Omitted, Section, Table, share, shar
 from mpt_sentiment.rows import parse_row
 
 OPPOSITE, CONFLICT = "opposite", "one is neutral"
+# Kind of posts, name of table and figure, and words for them.
+SUBSETS = (
+    (OPPOSITE, "polarities_opposite", "Labels of text and image are opposite"),
+    (CONFLICT, "polarities_one_neutral", "Of the labels of text and image, one is neutral"),
+)
 TITLE = "Opposite polarities of text and image (Table 5)"
 
 
@@ -31,23 +36,15 @@ def section(context: Context) -> Section:
     kinds, prose = kinds_of_posts(context)
     others = [title for title in context.runs if not {*parse_row(title).words} - {"+rationales"}]
     titles = list(dict.fromkeys([*context.present(rows(context.plan)), *context.present(others)]))
+    names = {row: f"{modality} alone" for modality in ("text", "image") if (row := context.plan.alone(modality))}
     tables, figures, notes = [], [], context.missing(rows(context.plan))
-    for kind, name in ((OPPOSITE, "opposite"), (CONFLICT, "one_neutral")):
+    for kind, name, words in SUBSETS:
         chosen = kinds == kind
-        if not chosen.any():
-            continue
-        compared = context.compared(titles, chosen)
-        caption = (
-            f"Posts whose labels of text and image are {'opposite' if kind == OPPOSITE else 'a polarity and neutral'}:"
-        )
-        caption = f"{caption} {context.describe(titles, int(chosen.sum()))}"
-        tables.append(score_table(f"polarities_{name}", caption, compared))
-        if kind == OPPOSITE:
-            figures.append(
-                context.figure(
-                    "polarities", f"Weighted F1. {caption}", plot_comparison, compared, "Opposite polarities"
-                )
-            )
+        if chosen.any():
+            compared = context.compared(titles, chosen)
+            caption = f"{words}: {context.describe(titles, int(chosen.sum()))}"
+            tables.append(score_table(name, caption, compared, names))
+            figures.append(context.figure(name, f"Weighted F1. {caption}", plot_comparison, compared, words))
     dropped = dropped_table(context)
     if dropped is not None:
         tables.append(dropped)
