@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from PIL import Image
 from transformers import pipeline
 
+try:
+    from processing_mpt.handler import image_content
+except ImportError:  # in a Space, which has the model in a folder beside this file
+    from model.handler import image_content
+
 MAX_TEXT_LENGTH = 20_000
-MAX_PIXELS = 50_000_000
 MAX_FILE_SIZE = "16mb"
 # Fonts of the system: the default theme requests fonts of another server.
 THEME = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
@@ -35,7 +38,7 @@ def create_page(
 
     def post_of(image: str | None, text: str | None, *rationales: str | None) -> dict[str, Any]:
         texts = dict(zip(perspectives, rationales, strict=True))
-        return {"text": text, "image": read_image(image), "rationales": texts if any(texts.values()) else None}
+        return {"text": text, "image": content_of(image), "rationales": texts if any(texts.values()) else None}
 
     def classify(*parts: str | None) -> tuple[Any, ...]:
         with shown_errors():
@@ -55,7 +58,7 @@ def create_page(
 
     async def write(image: str | None, text: str | None) -> list[str]:
         with shown_errors():
-            written = await write_rationales(text, read_image(image))
+            written = await write_rationales(text, content_of(image))
         return [written[name] for name in perspectives]
 
     with gr.Blocks(title="Sentiment of a post", analytics_enabled=False, delete_cache=(600, 3600)) as page:
@@ -113,27 +116,16 @@ def uploaded_file(upload: Any) -> str | None:
     return None if upload is None else upload.path
 
 
-def read_image(path: str | None) -> bytes | None:
-    """Read an uploaded file, unless it has too many pixels.
+def content_of(path: str | None) -> bytes | None:
+    """Read an uploaded file.
 
     Raises:
-        gr.Error: it has.
+        ValueError: too many pixels, or a format for which Pillow would start another program.
     """
-    if path is None:
-        return None
-    try:
-        with Image.open(path) as opened:
-            pixels = opened.width * opened.height
-    except Image.DecompressionBombError:
-        pixels = MAX_PIXELS + 1
-    except Exception:  # damaged: the pipeline opens it again, and says what it is
-        pixels = 0
-    if pixels > MAX_PIXELS:
-        raise gr.Error(f"The image has more than {MAX_PIXELS:,} pixels.", print_exception=False)
-    return Path(path).read_bytes()
+    return None if path is None else image_content(Path(path).read_bytes())
 
 
-if __name__ == "__main__":  # in a Space, which has the model in the same folder
+if __name__ == "__main__":  # in a Space
     model = Path(__file__).with_name("model")
     loaded = pipeline("multimodal-sentiment", model=str(model), trust_remote_code=True)
     create_page(loaded).launch(theme=THEME, max_file_size=MAX_FILE_SIZE, show_error=False)

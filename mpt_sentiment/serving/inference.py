@@ -53,8 +53,8 @@ class Predictor:
         try:
             if post.image is not None:
                 image = image_content(post.image, int(self.limits.max_megapixels * 1_000_000))
-            has_text = any(text and text.strip() for text in texts.values())
-            field = "post" if image is None or has_text and "image" not in self.pipe.model.config.modalities else field
+            if image is None or "image" not in self.pipe.model.config.modalities:
+                field = "post"  # the image is not decoded: only what the post lacks can be refused
             parts = self.pipe.preprocess({"text": post.text, "image": image, "rationales": post.rationales})["post"]
             return self._processor()(
                 images=[parts["image"]], text=[parts["text"]], rationales=[parts["rationales"]], return_tensors="pt"

@@ -95,8 +95,12 @@ def test_an_uploaded_image_and_a_text_are_classified_in_a_wide_and_a_narrow_wind
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(b"no image", "it is no image"), (picture("red", (300, 300), "JPEG")[:900], "truncated")],
-    ids=["text", "truncated"],
+    [
+        (b"no image", "it is no image"),
+        (picture("red", (300, 300), "JPEG")[:900], "truncated"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n", "the format EPS"),  # for Ghostscript
+    ],
+    ids=["text", "truncated", "EPS"],
 )
 def test_a_corrupt_file_is_answered_with_the_reason(open_page, content, reason):
     page = open_page(400)
