@@ -16,7 +16,7 @@ from typing import Any
 
 from mpt_sentiment.arguments import DataArguments, argument, make_parser, parse_with_rationales
 from mpt_sentiment.commands.logs import hide_progress_bars, set_up_logging
-from mpt_sentiment.explaining import METHODS, Explanations, explain
+from mpt_sentiment.explaining import KINDS, METHODS, Explanations, explain
 from mpt_sentiment.explaining.page import TITLES, points, signed, verdict
 from mpt_sentiment.predicting import load_pipeline
 from mpt_sentiment.prediction.posts import check_perspectives
@@ -153,7 +153,7 @@ def describe(result: Explanations) -> str:
     if len(result.posts) == 1:
         (post,) = result.posts
         lines.append(f"{post.result['label']} ({post.result['score']:.1%}), log-odds {signed(post.log_odds)}")
-        for kind in post.parts.kinds[::-1]:
+        for kind in (each for each in reversed(KINDS) if each in post.attributions):
             strongest = sorted(post.named_values(kind), key=lambda pair: -abs(pair[1]))[:5]
             lines.append(f"  {TITLES[kind]:<24}" + "  ".join(f"{name} {signed(value)}" for name, value in strongest))
     return "\n".join(lines)

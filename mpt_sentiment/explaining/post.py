@@ -62,11 +62,6 @@ class PostParts:
         }
         self.names = {kind: names for kind, names in self.names.items() if names}
 
-    @property
-    def kinds(self) -> list[str]:
-        """Return the kinds of parts that the post has."""
-        return list(self.names)
-
     def without(self, kind: str, deleted: np.ndarray) -> dict[str, torch.Tensor]:
         """Return the inputs of variants of the post without some parts.
 

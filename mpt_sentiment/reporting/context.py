@@ -75,6 +75,7 @@ class Context:
         train (callable): trains a row once, keeps its network, and returns its folder.
         zero_shot (`pa.Table`, *optional*): predictions of the large multimodal model.
         opposite (callable): loads the posts that MVSA's rule drops.
+        epochs (sequence of `int`): epochs whose vectors are mapped; the last one is added.
         num_explained (`int`): posts that are explained.
         num_shown (`int`): posts that a section shows of each kind.
         errors (`dict[str, str]`): error of each cell that failed, and of each row that could not be trained.
@@ -86,6 +87,7 @@ class Context:
     train: Callable[[str], Path]
     zero_shot: pa.Table | None = None
     opposite: Callable[[], Dataset | None] = lambda: None
+    epochs: Sequence[int] = ()
     num_explained: int = 16
     num_shown: int = 5
     errors: Mapping[str, str] = field(default_factory=dict)

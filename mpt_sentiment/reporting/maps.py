@@ -67,7 +67,13 @@ def section(context: Context) -> Section:
         "The silhouette is 1 for compact classes far apart, 0 for overlapping ones. The purity is the share of a "
         "post's nearest neighbours that have its label.",
     ]
-    return Section(TITLE, prose, [table], figures)
+    absent = sorted({*context.epochs} - {record["epoch"] for record in records})
+    notes = [
+        f"No vectors of epoch {epoch}: the training is shorter, or finished when `--epochs` did not name it (without "
+        "the folder `networks` of the report, it starts again)."
+        for epoch in absent
+    ]
+    return Section(TITLE, prose, [table], figures, notes=notes)
 
 
 def read_embeddings(path: Path) -> tuple[list[int], np.ndarray, np.ndarray]:

@@ -86,9 +86,10 @@ class ReportOptions:
                     f"{option_name('what')} must be all, or some of {', '.join(SECTIONS)}; got {name!r}."
                     + did_you_mean(name, (*SECTIONS, "all"))
                 )
-        for name in ("num_explained", "num_shown"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{option_name(name)} must be at least 1, got {getattr(self, name)}.")
+        numbers = {"num_explained": [self.num_explained], "num_shown": [self.num_shown], "epochs": self.epochs}
+        for name, values in numbers.items():
+            if min(values, default=1) < 1:
+                raise ValueError(f"{option_name(name)} must be at least 1, got {min(values)}.")
         if not self.what:
             raise ValueError(f"{option_name('what')} must name a section, e.g. ablation, or all.")
         for folder in self.beside:
@@ -223,6 +224,7 @@ def run_report(
         ),
         zero_shot,
         functools.cache(lambda: without_label(opposite())),
+        options.epochs,
         options.num_explained,
         options.num_shown,
         failed,

@@ -60,9 +60,10 @@ def test_finished_runs_are_not_trained_again(posts, trained, monkeypatch):
     cells = {path: path.stat().st_mtime_ns for path in folder.rglob("metrics.json")}
     assert len(cells) == 1 + 2  # mpt, and two networks of the maps
     monkeypatch.setattr(cell_training, "build_trainer", None)
-    again = mpt.report(posts, ["errors", "maps"], output_dir=folder, seeds=[1], **ONE_FOLD)
+    again = mpt.report(posts, ["errors", "maps"], output_dir=folder, seeds=[1], epochs=[1, 7], **ONE_FOLD)
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("metrics.json")} == cells
     assert first.sections["maps"].tables[0].records == again.sections["maps"].tables[0].records
+    assert first.sections["maps"].notes == [] and again.sections["maps"].notes[0].startswith("No vectors of epoch 7")
 
 
 def test_the_network_of_the_maps_is_the_run_of_the_comparison(posts, trained):
@@ -124,6 +125,8 @@ def test_figures_of_other_reports_are_next_to_its_own(posts, tmp_path, written):
 def test_unknown_sections_and_missing_predictions_are_refused(posts, tmp_path):
     with pytest.raises(ValueError, match="must be all, or some of polarities.*got 'map'.*maps"):
         ReportOptions(["map"])
+    with pytest.raises(ValueError, match="epochs.* must be at least 1, got 0"):
+        ReportOptions(epochs=[2, 0])
     with pytest.raises(ValueError, match="comparison.* has no predictions: name a folder with predictions.parquet"):
         mpt.report(posts, "errors", output_dir=tmp_path / "out", comparison=tmp_path, **FIELDS)
 
