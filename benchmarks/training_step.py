@@ -55,7 +55,7 @@ def measure(variant: str, steps: int, posts: int) -> dict[str, float]:
     torch.manual_seed(0)
     model = MPTForSentimentClassification(MPTConfig()).train()
     if variant == "plain":
-        model.mpt._states = lambda text, rationales, extras: plain_states(model.mpt.text_encoder, text, rationales)
+        model.mpt._states = lambda text, rationales, layers: plain_states(model.mpt.text_encoder, text, rationales)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
     batch = make_batch(model.config, posts)
     seconds = []
@@ -80,10 +80,10 @@ def plain_states(encoder, text, rationales):
     per_post_mask = rationale_mask.view_as(per_post)
     calls += [(per_post[:, p], per_post_mask[:, p]) for p in range(per_post.shape[1])]
     states = [encoder(input_ids=i, attention_mask=m.long()).last_hidden_state * m.unsqueeze(-1) for i, m in calls]
-    return states[0], torch.stack(states[1:], dim=1).flatten(0, 1), {}
+    return states[0], torch.stack(states[1:], dim=1).flatten(0, 1)
 
 
-def make_batch(config: MPTConfig, posts: int) -> dict[str, torch.Tensor]:
+def make_batch(config: MPTConfig, posts: int, side: int = 224) -> dict[str, torch.Tensor]:
     """Make posts padded to 320 tokens. The model's own variants remove the padding."""
     perspectives = len(config.perspectives)
     input_ids, attention_mask = tokens(posts, TEXT_LENGTHS)
@@ -91,7 +91,7 @@ def make_batch(config: MPTConfig, posts: int) -> dict[str, torch.Tensor]:
     return {
         "input_ids": input_ids,
         "attention_mask": attention_mask,
-        "pixel_values": torch.randn(posts, 3, 224, 224),
+        "pixel_values": torch.randn(posts, 3, side, side),
         "rationale_input_ids": rationale_ids.view(posts, perspectives, -1),
         "rationale_attention_mask": rationale_mask.view(posts, perspectives, -1),
         "labels": torch.randint(config.num_labels, (posts,)),
