@@ -7,6 +7,8 @@ text encoder of 6 layers and 384 dimensions, a ViT of 6 layers and 192 dimension
 function of this file:
 
 - predict: throughput of `predict` over that of a loop of the model over batches whose tensors are ready;
+- predict_ahead: the same in CPU seconds of the process that has the model, while a worker process prepares the posts:
+  the ratio of throughputs where workers have cores of their own;
 - memory: peak memory of `predict` for --many posts (100,000) over that for 1,000, each in its own process. The posts
   are texts, and the model is tiny: what remains is what could keep something of each row;
 - onnx, int8: latency of the pipeline over that of `OnnxClassifier`, one post at a time, with as many threads;
@@ -83,7 +85,9 @@ def main() -> None:
             print(f"| {name} | {ROWS[name](args):.2f} |", flush=True)
 
 
-def predict_over_bare_loop(args: argparse.Namespace) -> float:
+def predict_over_bare_loop(
+    args: argparse.Namespace, workers: int | None = None, clock: Callable[[], float] = time.perf_counter
+) -> float:
     """Return the throughput of `predict` over that of the model on ready batches."""
     pipe = load_pipeline(args.folder, args.device)
     posts = [{"id": str(number)} | post for number, post in enumerate(make_posts(args.posts))]
@@ -101,10 +105,10 @@ def predict_over_bare_loop(args: argparse.Namespace) -> float:
             scorer(inputs)
 
     def predict() -> None:
-        options = RunOptions(batch_size=BATCH_SIZE, progress=False, overwrite=True)
+        options = RunOptions(batch_size=BATCH_SIZE, dataloader_num_workers=workers, progress=False, overwrite=True)
         score(pipe, source, RunFolder(args.temporary / "predictions"), ReadingOptions(), options)
 
-    return ratio(args, bare, predict)
+    return ratio(args, bare, predict, clock)
 
 
 def peak_memory(args: argparse.Namespace) -> float:
@@ -223,6 +227,7 @@ def difference(args: argparse.Namespace, decode: Callable[[bytes], torch.Tensor]
 # Row of the table: its function.
 ROWS: dict[str, Callable[[argparse.Namespace], float]] = {
     "predict": predict_over_bare_loop,
+    "predict_ahead": functools.partial(predict_over_bare_loop, workers=1, clock=time.process_time),
     "memory": peak_memory,
     "onnx": latency,
     "int8": functools.partial(latency, quantize="int8"),
@@ -238,17 +243,22 @@ ROWS: dict[str, Callable[[argparse.Namespace], float]] = {
 }
 
 
-def ratio(args: argparse.Namespace, first: Callable[[], Any], second: Callable[[], Any]) -> float:
+def ratio(
+    args: argparse.Namespace,
+    first: Callable[[], Any],
+    second: Callable[[], Any],
+    clock: Callable[[], float] = time.perf_counter,
+) -> float:
     """Return the median ratio of the times of two functions that take turns; the first turn is not counted."""
-    times = [[seconds(first), seconds(second)] for _ in range(args.repeats + 1)]
+    times = [[seconds(first, clock), seconds(second, clock)] for _ in range(args.repeats + 1)]
     return statistics.median(one / other for one, other in times[1:])
 
 
-def seconds(run: Callable[[], Any]) -> float:
+def seconds(run: Callable[[], Any], clock: Callable[[], float]) -> float:
     """Measure one call."""
-    start = time.perf_counter()
+    start = clock()
     run()
-    return time.perf_counter() - start
+    return clock() - start
 
 
 if __name__ == "__main__":

@@ -21,6 +21,6 @@ def serve(folder: str | Path, args: ServeArguments | None = None) -> None:
     args = args or ServeArguments()
     with listening_socket(args.host, args.port) as sock:
         app = create_app(load_pipeline(folder, args.device), args)
-        print(f"Serving {folder} at {address(sock)}, documented at /docs", flush=True)
+        print(f"Serving {folder} at {address(sock)}, documented at {address(sock)}/docs", flush=True)
         run_until_stopped(app, sock, args.timeout)
     print("Stopped.", flush=True)
