@@ -50,7 +50,9 @@ class Posts(NamedTuple):
     def stored_images(self, name: str) -> dict[str, torch.Tensor]:
         """Return the stored outputs of the provider of "image" or "scene"."""
         prefix = f"{name}_"
-        return {key.removeprefix(prefix): value for key, value in self.stored.items() if key.startswith(prefix)}
+        own = {key.removeprefix(prefix): value for key, value in self.stored.items() if key.startswith(prefix)}
+        first_layers = {"layers": self.stored["vision_states"]} if "vision_states" in self.stored else {}
+        return own | first_layers if name == "image" else own
 
 
 class BaselineForSentimentClassification(SentimentPreTrainedModel):

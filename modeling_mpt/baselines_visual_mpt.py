@@ -19,7 +19,7 @@ from .backbones_mpt import (
     vision_vector,
 )
 from .branches_mpt import ConvNet
-from .frozen_mpt import FrozenEncoder, frozen_images
+from .frozen_mpt import FrozenEncoder, frozen_image_layers, frozen_images
 from .inputs_mpt import PIXELS_REQUIRED
 from .layers_mpt import TRAINED, freeze_first_layers, is_frozen
 from .packing_mpt import NO_LAYERS, EncoderLayers
@@ -98,14 +98,17 @@ class VisualProvider(nn.Module):
         """Encode the images `(batch, 3, height, width)` of posts that have one by `image_mask`.
 
         Args:
-            stored: outputs "states", "summary" and "scores" of `encode_images`, with one row per post.
+            stored: outputs "states", "summary" and "scores" of `encode_images`, with one row per post, or the input
+                "layers" of those after the first layers of a vision encoder.
             by_post: further inputs `(batch, …)` of `encode_images`.
 
         Raises:
             ValueError: For posts that have an image, but neither pixels nor stored outputs.
         """
         weight = next(self.parameters())
-        if stored:
+        if stored and "layers" in stored:
+            pixel_values = stored["layers"]
+        elif stored:
             return self._stored_tokens({name: values.to(weight.dtype) for name, values in stored.items()}, image_mask)
         if pixel_values is None and not is_tracing() and image_mask.any():
             raise ValueError(PIXELS_REQUIRED)
@@ -153,7 +156,11 @@ class VisualProvider(nn.Module):
         for unread in ("training", "freeze_batch_norm"):  # the same in evaluation mode
             settings.pop(unread, None)
         settings |= {"provider": type(self).__name__, "regions": regions}
-        return frozen_images(name, self, settings, run)
+        return frozen_images(name, self, settings, run) or self.frozen_layers(name)
+
+    def frozen_layers(self, name: str) -> FrozenEncoder | None:
+        """Return the frozen first layers, `None` for a provider that does not store them."""
+        return None
 
     def stored_sizes(self, name: str) -> dict[str, int]:
         """Map the names of the stored outputs to their last dimension."""
@@ -170,8 +177,14 @@ class VitPatches(VisualProvider):
         self.natural_pooling = natural_pooling(encoder, self.pooling)
         self.first_patch = first_patch(encoder)
 
+    def frozen_layers(self, name):
+        return frozen_image_layers(name, self.vision_encoder)
+
+    def stored_sizes(self, name):
+        return super().stored_sizes(name) | {"vision_states": self.size}
+
     def encode_images(self, pixel_values, layers):
-        output = layers.run("vision", self.vision_encoder, pixel_values=pixel_values)
+        output = layers.images(self.vision_encoder, pixel_values)
         summary = vision_vector(output, self.pooling, self.natural_pooling)
         return as_tokens(output.last_hidden_state, self.first_patch), summary, None
 

@@ -17,11 +17,14 @@ from .backbones_mpt import (
     vision_hidden_size,
     vision_vector,
 )
-from .frozen_mpt import FrozenEncoder, frozen_images
+from .frozen_mpt import FrozenEncoder, frozen_image_layers, frozen_images
 from .inputs_mpt import PIXELS_REQUIRED
 from .layers_mpt import TRAINED, is_frozen
 from .packing_mpt import NO_LAYERS, EncoderLayers, masked_mean
 from .recurrent_mpt import last_states
+
+# Outputs of frozen encoders that [`ImageBranches`] takes.
+STORED_IMAGES = ("cnn", "vision", "vision_states")
 
 
 def normalized(vectors: torch.Tensor) -> torch.Tensor:
@@ -223,8 +226,12 @@ class ImageBranches(nn.Module):
             settings = {"pooling": self.pooling, "natural_pooling": self.natural_pooling}
             encoders["vision"] = frozen_images(
                 "vision", self.vision_encoder, settings, lambda pixels: {"vision": self.vision_vectors(pixels)}
-            )
+            ) or frozen_image_layers("vision", self.vision_encoder)
         return encoders
+
+    def stored_sizes(self) -> dict[str, int]:
+        """Map the names of the stored outputs to their last dimension."""
+        return self.sizes | ({"vision_states": self.sizes["vision"]} if "vision" in self.sizes else {})
 
     def cnn_vectors(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Extract h3 `(images, size)`."""
@@ -232,8 +239,8 @@ class ImageBranches(nn.Module):
         return maps if isinstance(maps, torch.Tensor) else pool_map(maps.last_hidden_state)
 
     def vision_vectors(self, pixel_values: torch.Tensor, layers: EncoderLayers = NO_LAYERS) -> torch.Tensor:
-        """Extract h4 `(images, size)`."""
-        output = layers.run("vision", self.vision_encoder, pixel_values=pixel_values)
+        """Extract h4 `(images, size)` from pixels, or from the states after the frozen first layers."""
+        output = layers.images(self.vision_encoder, pixel_values)
         return vision_vector(output, self.pooling, self.natural_pooling)
 
     def forward(
@@ -244,14 +251,16 @@ class ImageBranches(nn.Module):
     ) -> torch.Tensor:
         """Extract v' `(images, hidden)` from pixels `(images, 3, height, width)`.
 
-        `stored` has the vectors `(images, size)` of the branches "cnn" and "vision" that do not run.
+        `stored` has the vectors `(images, size)` of the branches "cnn" and "vision" that do not run, or as
+        "vision_states" the states `(images, tokens, size)` after the first layers of the ViT.
 
         Raises:
-            ValueError: For no pixels, if a branch runs, or vectors of a branch that is trained.
+            ValueError: For no pixels, if a branch needs them, or vectors of a branch that is trained.
         """
         features = dict(stored or {})
+        states = features.pop("vision_states", None)
         running = self.sizes.keys() - features.keys()
-        if running and pixel_values is None:
+        if running - ({"vision"} if states is not None else set()) and pixel_values is None:
             raise ValueError(PIXELS_REQUIRED)
         encoders = {"cnn": self.cnn, "vision": self.vision_encoder}
         if any(not is_frozen(encoders[name]) for name in features):
@@ -259,7 +268,7 @@ class ImageBranches(nn.Module):
         if "cnn" in running:
             features["cnn"] = self.cnn_vectors(pixel_values)
         if "vision" in running:
-            features["vision"] = self.vision_vectors(pixel_values, layers)
+            features["vision"] = self.vision_vectors(pixel_values if states is None else states, layers)
         vectors = [normalized(features[name]) if self.normalize else features[name] for name in self.sizes]
         return self.projection(torch.cat(vectors, dim=-1))
 

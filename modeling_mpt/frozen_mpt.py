@@ -8,7 +8,15 @@ import torch
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from .layers_mpt import can_resume, evaluation_mode, frozen_depth, is_frozen, layers_of
+from .layers_mpt import (
+    can_resume,
+    can_resume_images,
+    evaluation_mode,
+    first_layers,
+    frozen_depth,
+    is_frozen,
+    layers_of,
+)
 from .packing_mpt import compact, masked_mean, token_states
 
 
@@ -44,7 +52,8 @@ class FrozenEncoder:
             Tensors with one row per text, rationale or image, by their name in `encoder_outputs`: `text_states` and
             `rationale_states` `(rows, len, dim)`, real tokens first and zero at the padding; `rationale_means`, `cnn`,
             `vision` and `…_summary` `(rows, dim)`; `image_states` and `scene_states` `(rows, regions, dim)`;
-            `…_scores` `(rows, classes)`.
+            `…_scores` `(rows, classes)`; `vision_states` `(rows, tokens, dim)` after the first layers of a vision
+            encoder.
         """
         device = next(self.encoder.parameters()).device
         with evaluation_mode(self.encoder):
@@ -65,9 +74,7 @@ def frozen_text(name: str, reads: str, encoder: nn.Module) -> FrozenEncoder | No
         depth = frozen_depth(encoder)
         if depth == 0 or not can_resume(encoder, depth):
             return None
-        later = {part for layer in layers_of(encoder)[depth:] for part in layer.modules()}
-        own = [part for part in encoder.modules() if part not in later and [*part.parameters(recurse=False)]]
-        modules = [part for part in own if is_frozen(part)]
+        modules = first_modules(encoder, depth)
     encoder.stored_depth = depth
     output = {"text": "text_states", "rationales": "rationale_states" if depth else "rationale_means"}[reads]
 
@@ -98,6 +105,28 @@ def frozen_images(
         return run(pixel_values.to(next(encoder.parameters()).dtype))
 
     return FrozenEncoder(name, "image", encoder, [encoder], description(encoder) | settings, run_on_pixels)
+
+
+def frozen_image_layers(name: str, encoder: nn.Module) -> FrozenEncoder | None:
+    """Return the frozen first layers of an encoder of images, `None` if it has none."""
+    depth = frozen_depth(encoder) if isinstance(encoder, PreTrainedModel) and not is_frozen(encoder) else 0
+    if depth == 0 or not can_resume_images(encoder, depth):
+        return None
+    encoder.stored_depth = depth
+
+    def run(pixel_values: torch.Tensor) -> dict[str, torch.Tensor]:
+        pixels = pixel_values.to(next(encoder.parameters()).dtype)
+        return {"vision_states": first_layers(encoder, depth, pixel_values=pixels)}
+
+    settings = description(encoder) | {"layers": depth}
+    return FrozenEncoder(name, "image", encoder, first_modules(encoder, depth), settings, run)
+
+
+def first_modules(encoder: nn.Module, depth: int) -> list[nn.Module]:
+    """List the modules with frozen weights of their own that are not in the layers after `depth`."""
+    later = {part for layer in layers_of(encoder)[depth:] for part in layer.modules()}
+    own = [part for part in encoder.modules() if part not in later and [*part.parameters(recurse=False)]]
+    return [part for part in own if is_frozen(part)]
 
 
 def description(encoder: nn.Module) -> dict[str, Any]:

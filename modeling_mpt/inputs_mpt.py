@@ -16,6 +16,7 @@ STORED = {
     "rationale_means": (3, "rationale_attention_mask"),
     "cnn": (2, "image_mask"),
     "vision": (2, "image_mask"),
+    "vision_states": (3, "image_mask"),
     "image_states": (3, "image_mask"),
     "image_summary": (2, "image_mask"),
     "image_scores": (2, "image_mask"),

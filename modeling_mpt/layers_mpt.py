@@ -54,7 +54,14 @@ def embeddings_of(encoder: nn.Module) -> list[nn.Module]:
 
 def is_frozen(module: nn.Module) -> bool:
     """Return whether no parameter of a module is trained."""
-    return not any(parameter.requires_grad for parameter in module.parameters())
+    waiting = [module]  # `parameters()` takes several times as long, and every step with stored outputs asks
+    while waiting:
+        part = waiting.pop()
+        for parameter in part._parameters.values():
+            if parameter is not None and parameter.requires_grad:
+                return False
+        waiting += [child for child in part._modules.values() if child is not None]
+    return True
 
 
 def frozen_depth(encoder: nn.Module) -> int:
@@ -141,16 +148,14 @@ def skipped_layer(hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> tor
     return hidden_states
 
 
-def first_layers(
-    encoder: PreTrainedModel, depth: int, input_ids: torch.Tensor, attention_mask: torch.Tensor
-) -> torch.Tensor:
-    """Return the states after the first `depth` layers, `(rows, seq_len, dim)`."""
+def first_layers(encoder: PreTrainedModel, depth: int, **inputs: torch.Tensor) -> torch.Tensor:
+    """Return the states after the first `depth` layers, `(rows, tokens, dim)`."""
     layers = layers_of(encoder)
     outputs = []
     hook = layers[depth - 1].register_forward_hook(lambda module, inputs, output: outputs.append(output))
     try:
         with replaced_methods("forward", dict.fromkeys(layers[depth:], skipped_layer)):
-            encoder(input_ids=input_ids, attention_mask=attention_mask)
+            encoder(**inputs)
     finally:
         hook.remove()
     return outputs[0]
@@ -171,6 +176,48 @@ def remaining_layers(
         return encoder(inputs_embeds=inputs, attention_mask=attention_mask).last_hidden_state
 
 
+def remaining_image_layers(encoder: PreTrainedModel, depth: int, states: torch.Tensor) -> Any:
+    """Return the output of an encoder of images, given the states after its first `depth` layers."""
+    layers = layers_of(encoder)
+
+    def given(*args: Any, **kwargs: Any) -> torch.Tensor:
+        return states
+
+    forwards = dict.fromkeys([*embeddings_of(encoder), layers[depth - 1]], given)
+    pixels = states.new_zeros(len(states), 3, 1, 1)  # read by no one but the embeddings
+    with replaced_methods("forward", dict.fromkeys(layers[: depth - 1], skipped_layer) | forwards):
+        return encoder(pixel_values=pixels)
+
+
+def can_resume_images(encoder: PreTrainedModel, depth: int) -> bool:
+    """Return whether an encoder of images can continue from the states after its first `depth` layers.
+
+    See [`can_resume`]. It is tried on three short sequences in place of embedded patches: encoders that are not
+    sequences of layers over them, such as Swin or ConvNeXt, fail.
+    """
+    weight = next(encoder.parameters())
+    size = getattr(encoder.config, "hidden_size", None)
+    if not isinstance(size, int) or not embeddings_of(encoder):
+        return False
+    embedded = torch.linspace(-1, 1, 3 * 4 * size, device=weight.device, dtype=weight.dtype).view(3, 4, size).sin()
+    embeddings = dict.fromkeys(embeddings_of(encoder), lambda *args, **kwargs: embedded)
+    pixels = embedded.new_zeros(3, 3, 1, 1)
+    with evaluation_mode(encoder):
+        try:
+            with replaced_methods("forward", embeddings):
+                with torch.enable_grad():
+                    states = first_layers(encoder, depth, pixel_values=pixels)
+                if not isinstance(states, torch.Tensor) or states.requires_grad or states.shape != embedded.shape:
+                    return False
+                with torch.no_grad():
+                    expected = encoder(pixel_values=pixels).last_hidden_state
+            with torch.no_grad():
+                resumed = remaining_image_layers(encoder, depth, states).last_hidden_state
+        except (AttributeError, IndexError, RuntimeError, TypeError, ValueError):
+            return False
+    return resumed.shape == expected.shape and torch.allclose(resumed, expected, atol=1e-4)
+
+
 def can_resume(encoder: PreTrainedModel, depth: int) -> bool:
     """Return whether the layers after `depth` can continue from the states before them.
 
@@ -182,7 +229,7 @@ def can_resume(encoder: PreTrainedModel, depth: int) -> bool:
     ids = mask * torch.arange(3, 7, device=device).clamp(max=encoder.get_input_embeddings().num_embeddings - 1)
     with evaluation_mode(encoder):
         with torch.enable_grad():
-            states = first_layers(encoder, depth, ids, mask)
+            states = first_layers(encoder, depth, input_ids=ids, attention_mask=mask)
         if not isinstance(states, torch.Tensor) or states.requires_grad or states.shape[:2] != ids.shape:
             return False
         with torch.no_grad():

@@ -8,7 +8,7 @@ from transformers import AutoModel, PreTrainedModel
 from transformers.utils import is_tracing
 
 from .backbones_mpt import remove_pooler
-from .branches_mpt import ImageBranches, TextBranches, normalized
+from .branches_mpt import STORED_IMAGES, ImageBranches, TextBranches, normalized
 from .configuration_base_mpt import MODALITIES
 from .configuration_mpt import MPTConfig
 from .frozen_mpt import FrozenEncoder, frozen_text
@@ -141,8 +141,8 @@ class MPTModel(MPTPreTrainedModel):
                 lists, which then do not run. `input_ids`, `rationale_input_ids` and `pixel_values` are required only
                 for the others, see `live_inputs()`; the masks stay. `text_states` `(batch, seq_len, dim)`,
                 `rationale_means` `(batch, num_perspectives, dim)`, or of an encoder whose first layers are frozen,
-                `rationale_states` `(batch, num_perspectives, rationale_len, dim)`; `cnn` and `vision` `(batch, dim)`,
-                with any values for a post without an image. Tokens come before padding.
+                `rationale_states` `(batch, num_perspectives, rationale_len, dim)`; `cnn`, `vision` `(batch, dim)` or
+                `vision_states` `(batch, tokens, dim)`, any for a post without an image. Tokens come before padding.
 
         Raises:
             ValueError: For no input, inputs of other shapes, types or vocabularies, or attentions of another
@@ -163,7 +163,7 @@ class MPTModel(MPTPreTrainedModel):
         stored = dict(encoder_outputs or {})
         texts = stored.get("text_states", input_ids)
         rationales = stored_rationales(stored, rationale_input_ids, self.rationale_encoder or self.text_encoder)
-        images = {name: stored[name].to(self.dtype) for name in ("cnn", "vision") if name in stored}
+        images = {name: stored[name].to(self.dtype) for name in STORED_IMAGES if name in stored}
         absent = torch.zeros(batch, dtype=torch.bool, device=device)
         embeds, masks = {}, dict.fromkeys(MODALITIES, absent)
 
@@ -240,7 +240,7 @@ class MPTModel(MPTPreTrainedModel):
             sizes["text_states"] = size
         if self.perspective_attention is not None:
             sizes |= {"rationale_means": size, "rationale_states": size}
-        return sizes if self.image_branches is None else sizes | self.image_branches.sizes
+        return sizes if self.image_branches is None else sizes | self.image_branches.stored_sizes()
 
     def _tokens(self, texts, attention_mask, rationales, rationale_attention_mask):
         """Compact the text and the rationales that this network reads, ids or stored states.

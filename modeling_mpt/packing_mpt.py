@@ -9,7 +9,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.utils import is_tracing
 
-from .layers_mpt import first_layers, remaining_layers, stored_depth
+from .layers_mpt import TRAINED, first_layers, remaining_image_layers, remaining_layers, stored_depth
 
 # Minimum length in a bucket: a share of the longest sequence, or this many tokens less. This keeps padding below about
 # a quarter of an encoder call, and the calls few.
@@ -121,7 +121,7 @@ def token_states(
         if stored:
             return remaining_layers(encoder, depth, rows, row_mask)
         if depth is not None:
-            return first_layers(encoder, depth, rows, row_mask)
+            return first_layers(encoder, depth, input_ids=rows, attention_mask=row_mask)
         return encoder(input_ids=rows, attention_mask=row_mask).last_hidden_state
 
     if is_tracing():  # lengths are unknown: one call, in which an empty row reads one token
@@ -181,6 +181,15 @@ class EncoderLayers:
         output = encoder(**self.request | inputs)
         self.add(name, output, order)
         return output
+
+    def images(self, encoder: nn.Module, inputs: torch.Tensor) -> Any:
+        """Encode pixels, or go on from the stored states after the frozen first layers `(images, tokens, dim)`."""
+        if inputs.dim() == 4:
+            return self.run("vision", encoder, pixel_values=inputs)
+        depth = stored_depth(encoder)
+        if depth is None:
+            raise ValueError(TRAINED)
+        return remaining_image_layers(encoder, depth, inputs)
 
     def add(self, name: str, output: Mapping[str, Any], order: torch.Tensor | None = None) -> None:
         """Keep the requested layers of the output of an encoder."""

@@ -139,9 +139,10 @@ class MPTTrainer(Trainer):
         return super()._get_train_sampler(train_dataset)
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
-        """Estimate the operations of a step from its tokens; 0 where their encoder does not run."""
+        """Estimate the operations of a step from its tokens; 0 with stored outputs of encoders."""
         main = getattr(self._network(), "main_input_name", None)
-        return super().floating_point_ops(inputs) if main is None or main in inputs else 0
+        runs = "encoder_outputs" not in inputs and (main is None or main in inputs)
+        return super().floating_point_ops(inputs) if runs else 0
 
     # ---- Loss ----
 

@@ -72,7 +72,7 @@ def read_contents(posts: Any, processor: Any, modalities: Sequence[str]) -> Cont
     settings = image_settings(processor) if "image" in modalities else b""
     pools = {kind: pool_of(processor, kind) for kind in ("text", "rationale")}
     rows_of: dict[str, list[np.ndarray]] = {kind: [np.zeros(0, np.int64)] for kind in pools}
-    images, marks = [np.zeros(0, KEY)], []
+    images, ids, labels = [np.zeros(0, KEY)], [], []
     for rows in chunks(posts, columns):
         inputs = collator.inputs(rows)
         texts = {"text": inputs.get("text", [])}
@@ -81,7 +81,8 @@ def read_contents(posts: Any, processor: Any, modalities: Sequence[str]) -> Cont
             rows_of[kind].append(pools[kind].rows(values, functools.partial(processor.token_ids, kind=kind)))
         if "images" in inputs:
             images.append(np.array([image_key(row, processor, settings) for row in rows], dtype=KEY))
-        marks += [(row.get("id"), row.get("label")) for row in rows]
+        ids += [row.get("id") for row in rows]
+        labels += [row.get("label") for row in rows]
     tokens = {}
     for kind, pool in pools.items():
         pool.join()
@@ -90,8 +91,8 @@ def read_contents(posts: Any, processor: Any, modalities: Sequence[str]) -> Cont
         texts=tokens["text"] if "text" in modalities else None,
         rationales=tokens["rationale"] if "rationales" in modalities else None,
         images=np.concatenate(images) if "image" in modalities else None,
-        labels=_labels(collator, marks),
-        ids=[name for name, _ in marks],
+        labels=_labels(collator, ids, labels),
+        ids=ids,
     )
     if not contents.present().all():
         name = contents.ids[int(contents.present().argmin())]
@@ -99,8 +100,9 @@ def read_contents(posts: Any, processor: Any, modalities: Sequence[str]) -> Cont
     return contents
 
 
-def _labels(collator: Any, marks: Sequence[tuple[Any, Any]]) -> np.ndarray | None:
-    labels = collator.labels([{"id": name, "label": label} for name, label in marks])
+def _labels(collator: Any, ids: Sequence[Any], labels: Sequence[Any]) -> np.ndarray | None:
+    """Check the labels of posts, see [`MPTDataCollator.labels`]."""
+    labels = collator.labels([{"id": name, "label": label} for name, label in zip(ids, labels, strict=True)])
     return None if labels is None else np.array(labels, dtype=np.int64)
 
 

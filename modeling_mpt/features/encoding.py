@@ -38,10 +38,11 @@ class Source:
 
     def lengths(self, places: np.ndarray) -> np.ndarray:
         """Return the number of tokens of contents `(n,)`, 0 for images."""
-        if self.reads == "image":
-            return np.zeros(len(places), dtype=np.int64)
-        tokens = [part.tokens(self.reads).lengths for part in self.contents]
-        return np.array([tokens[self.part[place]][self.row[place]] for place in places], dtype=np.int64)
+        lengths = np.zeros(len(places), dtype=np.int64)
+        for number, part in enumerate(self.contents if self.reads != "image" else ()):
+            own = self.part[places] == number
+            lengths[own] = part.tokens(self.reads).lengths[self.row[places][own]]
+        return lengths
 
     def batches(
         self, places: np.ndarray, device: torch.device

@@ -104,7 +104,7 @@ class Shards:
 
     def find(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return shard and row of each key `(n,)`, -1 for one that is not stored."""
-        shard, row = np.full(len(keys), -1), np.full(len(keys), -1)
+        shard, row = np.full((2, len(keys)), -1, dtype=np.int32)
         if not self._keys:
             return shard, row
         every = np.concatenate(self._keys)
@@ -119,7 +119,7 @@ class Shards:
 
     def spans(self, shard: np.ndarray, row: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the first token and the number of tokens of rows `(n,)`, 0 for those with shard -1."""
-        first, length = np.zeros(len(shard), dtype=np.int64), np.zeros(len(shard), dtype=np.int64)
+        first, length = np.zeros((2, len(shard)), dtype=np.int32)
         for number, offsets in enumerate(self._offsets):
             of = shard == number
             first[of], length[of] = offsets[row[of]], offsets[row[of] + 1] - offsets[row[of]]

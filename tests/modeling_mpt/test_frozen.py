@@ -3,14 +3,24 @@
 import pytest
 import torch
 from torch import nn
-from transformers import AutoModel, DebertaV2Config, ElectraConfig, RobertaConfig
+from transformers import (
+    AutoModel,
+    BeitConfig,
+    CLIPVisionConfig,
+    ConvNextConfig,
+    DebertaV2Config,
+    Dinov2Config,
+    ElectraConfig,
+    RobertaConfig,
+    SwinConfig,
+)
 
 from helpers import tiny, tiny_baselines
 from helpers.stored_outputs import stored_batch, stored_outputs
 from modeling_mpt import SYSTEMS
-from modeling_mpt.frozen_mpt import frozen_text
+from modeling_mpt.frozen_mpt import frozen_image_layers, frozen_text
 from modeling_mpt.layers_mpt import freeze_first_layers
-from modeling_mpt.packing_mpt import token_states
+from modeling_mpt.packing_mpt import NO_LAYERS, token_states
 
 every_system = pytest.mark.parametrize("name", SYSTEMS)
 FROZEN = {"freeze_text_layers": -1, "freeze_vision_layers": -1, "freeze_cnn": True}
@@ -140,6 +150,50 @@ def test_the_other_layers_continue_from_stored_states_exactly(kind):
     used = {id(parameter) for module in frozen.modules for parameter in module.parameters()}
     assert used and not used & trained
     assert "forward" not in vars(encoder) and all("forward" not in vars(part) for part in encoder.modules())
+
+
+@pytest.mark.parametrize("name", [name for name in SYSTEMS if EXPECTED[name] & {"vision", "image"}])
+def test_the_other_layers_of_a_vision_encoder_continue_from_stored_states(name):
+    vision = tiny.vision_config(hidden_dropout_prob=0.3, attention_probs_dropout_prob=0.3)
+    network, batch = build(name, freeze_vision_layers=1, vision_config=vision), tiny.batch(labels=True)
+    (frozen,) = network.frozen_encoders()
+    assert frozen.name in ("vision", "image") and frozen.settings["layers"] == 1
+    inputs = stored_batch(network, batch)
+    assert inputs["encoder_outputs"]["vision_states"].shape[1:] == (17, 32)
+    for training in (False, True):
+        assert_same(network.train(training), batch, inputs)
+    encoder = frozen.encoder
+    assert "forward" not in vars(encoder) and all("forward" not in vars(part) for part in encoder.modules())
+    trained = {id(parameter) for parameter in encoder.parameters() if parameter.requires_grad}
+    used = {id(parameter) for module in frozen.modules for parameter in module.parameters()}
+    assert trained and used and not used & trained
+    freeze_first_layers(encoder, 2)
+    with pytest.raises(ValueError, match="whose frozen layers changed"):
+        network(**inputs)
+
+
+@pytest.mark.parametrize("kind", ["clip", "dinov2", "swin", "convnext", "beit"])
+def test_vision_encoders_of_another_form_are_stored_only_if_their_layers_continue_exactly(kind):
+    small = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
+    small |= {"image_size": 32, "patch_size": 16}
+    config = {
+        "clip": lambda: CLIPVisionConfig(**small),
+        "dinov2": lambda: Dinov2Config(**small, mlp_ratio=1),
+        "swin": lambda: SwinConfig(image_size=32, patch_size=4, embed_dim=8, depths=[1, 1], num_heads=[1, 2]),
+        "convnext": lambda: ConvNextConfig(hidden_sizes=[8, 8, 8, 8], depths=[1, 1, 1, 1]),
+        "beit": lambda: BeitConfig(**small, use_relative_position_bias=True),
+    }[kind]()
+    torch.manual_seed(0)
+    encoder = AutoModel.from_config(config).eval()
+    freeze_first_layers(encoder, 1)
+    frozen = frozen_image_layers("vision", encoder)
+    assert (frozen is not None) is (kind == "dinov2")  # CLIP has a layer norm before its layers, which is trained
+    if frozen is not None:
+        pixels = torch.randn(2, 3, 32, 32)
+        states = frozen.encode(pixel_values=pixels)["vision_states"]
+        torch.testing.assert_close(
+            NO_LAYERS.images(encoder, states).last_hidden_state, encoder(pixel_values=pixels).last_hidden_state
+        )
 
 
 def test_layers_before_the_first_that_are_trained_prevent_storing_by_layers():
