@@ -16,6 +16,7 @@ from modeling_mpt.features import FeatureDataset, FeatureStoreError
 KINDS = {
     "mpt": {},
     "mpt, first layer frozen": {"freeze_text_layers": 1},
+    "mpt, first layer of the ViT frozen": {"freeze_vision_layers": 1},
     "mpt, CNN trained": {"freeze_cnn": False},
     "mpt, text trained, rationales dropped": {"freeze_text_layers": 0, "rationale_dropout": 0.5},
     "mpt, two text encoders": {"share_text_encoder": False},
