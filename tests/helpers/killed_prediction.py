@@ -6,13 +6,14 @@ SIGKILL. The script answers with one JSON array per line: exit status (-9 if kil
 forks, so imports are done once.
 """
 
+import functools
 import itertools
 import json
 import os
 import signal
 import sys
-import traceback
 
+from helpers.forks import in_fork
 from mpt_sentiment.predicting import load_pipeline
 from mpt_sentiment.prediction.run_folder import RunFolder
 from mpt_sentiment.prediction.scoring import RunOptions, score
@@ -42,20 +43,7 @@ def main():
         job = json.loads(line)
         if job["model"] not in PIPES:
             PIPES[job["model"]] = load_pipeline(job["model"], "cpu")
-        reader, writer = os.pipe()
-        child = os.fork()
-        if child == 0:
-            try:
-                os.write(writer, json.dumps(do_job(**job)).encode())
-                os._exit(0)
-            except BaseException:
-                traceback.print_exc()
-                os._exit(1)
-        os.close(writer)
-        with os.fdopen(reader) as output:
-            calls = json.loads(output.read() or "null")
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        print(json.dumps([status, calls]), flush=True)
+        print(json.dumps(in_fork(functools.partial(do_job, **job))), flush=True)
 
 
 if __name__ == "__main__":

@@ -7,18 +7,19 @@ per line: exit status (-9 if killed), number of calls, number of requests. Jobs 
 """
 
 import asyncio
+import functools
 import itertools
 import json
 import os
 import pathlib
 import signal
 import sys
-import traceback
 
 from dataset_scripts.rationales.engines.base import Answer
 from dataset_scripts.rationales.engines.endpoint import EndpointEngine
 from dataset_scripts.rationales.errors import PermanentError
 from dataset_scripts.rationales.run.runner import Clock
+from helpers.forks import in_fork
 from helpers.rationale_runs import PROMPT, SPEC, ScriptedEngine, make_posts, new_store, run_engines
 
 CALLS = ("write", "fsync", "replace", "ftruncate")
@@ -63,21 +64,8 @@ def reject_some(number, post, perspective, attempt):
 
 def main():
     for line in sys.stdin:
-        reader, writer = os.pipe()
-        child = os.fork()
-        if child == 0:
-            write = os.write
-            try:
-                write(writer, json.dumps(do_job(**json.loads(line))).encode())
-                os._exit(0)
-            except BaseException:
-                traceback.print_exc()
-                os._exit(1)
-        os.close(writer)
-        with os.fdopen(reader) as output:
-            counts = json.loads(output.read() or "[null, null]")
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        print(json.dumps([status, *counts]), flush=True)
+        status, counts = in_fork(functools.partial(do_job, **json.loads(line)))
+        print(json.dumps([status, *(counts or [None, None])]), flush=True)
 
 
 if __name__ == "__main__":
