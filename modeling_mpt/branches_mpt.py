@@ -115,7 +115,7 @@ class TextBranches(nn.Module):
         if self.lstm is not None:
             features.append(self._last(states, mask))
         if self.mean is not None:
-            mean = masked_mean(states, mask)
+            mean = states.sum(dim=1) / mask.sum(dim=1, keepdim=True).clamp(min=1)  # the padding is zero
             features.append(self.mean(normalized(mean) if self.normalize else mean))
         return torch.cat(features, dim=-1)
 
