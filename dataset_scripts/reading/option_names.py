@@ -16,7 +16,7 @@ _ARGUMENTS = {
 }
 # Arguments of `predict`, which reads tables.
 _OF_PREDICT = (
-    *("file", "text_column", "image_column", "id_column", "keep_columns", "delimiter", "encoding", "sheet"),
+    *("text_column", "image_column", "id_column", "keep_columns", "delimiter", "encoding", "sheet"),
     *("abstain_below", "target_precision"),
 )
 # The command that runs; None in Python.
@@ -75,12 +75,12 @@ def field(name: str, value: Any = ...) -> str:
 
 
 def load_call(name: str, data_dir: str | None = None) -> str:
-    """Write how posts are loaded: `load_posts("folder", "posts")`, or `--dataset …`."""
+    """Write how posts are loaded: `load_posts("folder", "posts")`, or `--dataset …`; for `predict` a source."""
     words = [name] if data_dir is None else [name, data_dir]
     if _command.get() is None:
         return f"load_posts({', '.join(map(_python, words))})"
     if _command.get() == "predict" and data_dir is not None:
-        return f"--file {_word(f'{data_dir}/…')}"
+        return _word(f"{data_dir}/…")
     return " ".join(f"--{word} {_word(value)}" for word, value in zip(("dataset", "data_dir"), words, strict=False))
 
 

@@ -45,7 +45,6 @@ class PredictArguments:
     device: str | None = argument("E.g. cpu or cuda:1; by default an accelerator if there is one.")
     text: str | None = argument("Text of one post.")
     image: str | None = argument("Path of the image of one post.")
-    file: str | None = argument("CSV, TSV, JSONL or Parquet table, one post per row: the same as SOURCE.")
     text_column: str | None = argument("Column of the texts; by default text if it exists.")
     image_column: str | None = argument(
         "Column of images, or of paths relative to the file; by default image or file_name if it exists."
@@ -134,10 +133,9 @@ def parse(argv: Sequence[str]) -> tuple[str, list[str], PredictArguments, dict[s
     values, rationales = parse_with_rationales(parser, argv)
     folder, sources = values.pop("folder"), values.pop("sources")
     (args,) = parser.parse_dict(values)
-    sources += [args.file] if args.file is not None else []
     is_post = args.text is not None or args.image is not None or bool(rationales)
     if sources and is_post:
-        raise ValueError("Give one post or sources of posts (SOURCE, --file), not both.")
+        raise ValueError("Give one post or sources of posts (SOURCE), not both.")
     if not sources and not is_post:
         raise ValueError("Nothing to predict: give --text, --image or a rationale, or a SOURCE of posts.")
     if not sources:

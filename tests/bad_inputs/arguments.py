@@ -78,11 +78,11 @@ ROWS = [
     output("results of train in a file", "train", "--output_dir", IN_FILE),
     output("results of build-dataset in a file", "build-dataset", "sample", "--output_dir", IN_FILE),
     output("results of compare in a file", "compare", "--rows", "majority", "--output_dir", IN_FILE),
-    output("predictions in a file", "predict", MODEL, "--file", f"{FOLDER}/table.csv", "--output", f"{IN_FILE}.csv"),
+    output("predictions in a file", "predict", MODEL, f"{FOLDER}/table.csv", "--output", f"{IN_FILE}.csv"),
     train("results in a folder of the system", "--output_dir /proc/none", "`output_dir` /proc/none cannot be written"),
     BadInput(
         "predictions in the place of a folder",
-        ["predict", MODEL, "--file", f"{FOLDER}/table.csv", "--output", f"{FOLDER}/out.csv"],
+        ["predict", MODEL, f"{FOLDER}/table.csv", "--output", f"{FOLDER}/out.csv"],
         ("`output` must be a file", "out.csv is a folder"),
         files=folder_in_place_of_file,
     ),

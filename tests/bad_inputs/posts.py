@@ -16,7 +16,7 @@ from mpt_sentiment.training_data import as_splits
 LABELS = ("positive", "neutral", "negative")
 TRAIN = ["train", "--output_dir", f"{FOLDER}/out", "--dataset", "folder", "--data_dir", FOLDER]
 BUILD = ["build-dataset", "folder", "--data_dir", FOLDER, "--output_dir", f"{FOLDER}/built"]
-PREDICT = ["predict", MODEL, "--device", "cpu", "--output", f"{FOLDER}/p.csv", "--file", f"{FOLDER}/posts.csv"]
+PREDICT = ["predict", MODEL, "--device", "cpu", "--output", f"{FOLDER}/p.csv", f"{FOLDER}/posts.csv"]
 
 
 def posts(count: int = 12, **changes: Any) -> list[dict[str, Any]]:

@@ -76,7 +76,7 @@ def test_the_command_prints_label_probabilities_and_weights_of_one_post(model, p
 
 
 def test_a_table_gets_the_results_of_its_posts_alone(model, pipe, capsys):
-    run(model, "--file", table("posts.jsonl"), "--batch_size", 2)
+    run(model, table("posts.jsonl"), "--batch_size", 2)
     predictions = pyarrow.parquet.read_table("predictions.parquet").to_pylist()
     assert [list(row) for row in predictions] == [COLUMNS] * 3
     assert [row["id"] for row in predictions] == ["a", "b", "c"]
@@ -164,7 +164,7 @@ def test_columns_by_any_name_labels_and_rationales_of_another_file(model):
     Path("deep/posts.csv").write_text("nr,words,photo,label\n7,rain,blue.png,negative\n8,a good day,,\n")
     table("rationales.jsonl", [{"id": "7", "rationale_neutral": "ten"}, {"id": "8", "rationale_positive": "good"}])
     names = ["--id_column", "nr", "--text_column", "words", "--image_column", "photo"]
-    run(model, "--file", "deep/posts.csv", *names, "--rationales", "rationales.jsonl", "--output", "p.parquet")
+    run(model, "deep/posts.csv", *names, "--rationales", "rationales.jsonl", "--output", "p.parquet")
     first, second = pyarrow.parquet.read_table("p.parquet").to_pylist()
     assert (first["id"], first["label"], second["label"]) == ("7", "negative", None)
     assert first["weight_image"] > 0 and first["weight_rationale_neutral"] == 1
@@ -187,7 +187,7 @@ def test_faulty_rows_are_named_or_left_out_and_counted(model, capsys):
 @pytest.mark.parametrize("labels", [["0.50", "0.25", None], ["great", "", "awful"], ["positive", "neutral", None]])
 def test_labels_of_the_table_are_passed_on_as_written(model, labels, capsys):
     rows = [row | {"label": label} for row, label in zip(ROWS, labels, strict=True)]
-    run(model, "--file", table("posts.jsonl", rows))
+    run(model, table("posts.jsonl", rows))
     written = pyarrow.parquet.read_table("predictions.parquet").to_pylist()
     assert [row["label"] for row in written] == [label or None for label in labels]
     assert {row["prediction"] for row in written} <= {"positive", "neutral", "negative"}
@@ -197,7 +197,7 @@ def test_labels_of_the_table_are_passed_on_as_written(model, labels, capsys):
 
 def test_a_table_of_another_delimiter_and_encoding_and_images_in_parquet(model):
     Path("posts.csv").write_text("id;text\na;caf\xe9\nb;the bus\n", encoding="cp1252")
-    run(model, "--file", "posts.csv", "--delimiter", ";", "--encoding", "cp1252", "--output", "p.csv")
+    run(model, "posts.csv", "--delimiter", ";", "--encoding", "cp1252", "--output", "p.csv")
     assert pyarrow.csv.read_csv("p.csv")["id"].to_pylist() == ["a", "b"]
     datasets.Dataset.from_dict({"image": [Path("red.png").read_bytes()]}).to_parquet("posts.parquet")
     embedded = predict(model, "posts.parquet", device="cpu", progress=False)
@@ -209,8 +209,8 @@ def test_posts_without_anything_that_the_model_reads_are_faulty_rows(capsys):
     tiny_processor.pipeline(modalities=["image"], contrastive_view="fused").save_pretrained("images")
     file = table("posts.jsonl")
     with pytest.raises(ValueError, match="post 'b' has nothing that the model reads .image"):
-        run("images", "--file", file, "--on_error", "raise")
-    run("images", "--file", file)
+        run("images", file, "--on_error", "raise")
+    run("images", file)
     assert "faulty: nothing to read 1" in capsys.readouterr().out
     assert pyarrow.parquet.read_table("predictions.parquet")["id"].to_pylist() == ["a", "c"]
 
@@ -221,14 +221,14 @@ def test_posts_without_anything_that_the_model_reads_are_faulty_rows(capsys):
         ([], "Nothing to predict"),
         (["--txt", "rain"], "--txt.*Did you mean '--text'"),
         (["--text", "rain", "--rationale_positiv", "a"], "'positiv'; the perspectives .*Did you mean 'positive'"),
-        (["--text", "rain", "--file", "posts.jsonl"], "one post or sources of posts"),
+        (["--text", "rain", "posts.jsonl"], "one post or sources of posts"),
         (["--text", "rain", "posts.jsonl"], "one post or sources of posts"),
         (["--text", "rain", "--output", "p.csv"], "--output needs a SOURCE"),
         (["posts.jsonl", "--output", "p.xlsx"], "a folder, or a file that ends in .parquet.*p.xlsx"),
-        (["--file", "posts.jsonl", "--batch_size", "0"], "`batch_size` must be at least 1, got 0"),
-        (["--file", "post.jsonl"], "is named 'post.jsonl'.*Did you mean 'posts.jsonl'"),
-        (["--file", "posts.jsonl", "--text_column", "texts"], "no column 'texts'.*Did you mean 'text'"),
-        (["--file", "irony.jsonl"], "irony.jsonl has a rationale for 'irony'; the perspectives of this model"),
+        (["posts.jsonl", "--batch_size", "0"], "`batch_size` must be at least 1, got 0"),
+        (["post.jsonl"], "is named 'post.jsonl'.*Did you mean 'posts.jsonl'"),
+        (["posts.jsonl", "--text_column", "texts"], "no column 'texts'.*Did you mean 'text'"),
+        (["irony.jsonl"], "irony.jsonl has a rationale for 'irony'; the perspectives of this model"),
         (["--image", "missing.png"], "missing.png"),
         (["--text", "rain", "--device", "cdua"], "'cdua' cannot be used"),
     ],

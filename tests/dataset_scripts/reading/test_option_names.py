@@ -22,7 +22,7 @@ from mpt_sentiment import commands
         ("fold", 3, "fold=3", """--split_options '{"fold": 3}'""", None),
         ("protocol", "paper", 'protocol="paper"', "--split paper", None),
         ("on_error", "skip", 'on_error="skip"', "--on_error skip", "--on_error skip"),
-        ("file", ..., "file=…", """--dataset_options '{"file": "…"}'""", "--file …"),
+        ("file", ..., "file=…", """--dataset_options '{"file": "…"}'""", None),
     ],
 )
 def test_an_option_is_written_as_the_user_writes_it(name, value, python, train, predict):
