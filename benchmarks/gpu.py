@@ -164,7 +164,7 @@ class Run:
         return build
 
     def stored(self) -> tuple[Any, Batches]:
-        """Build the frozen network and a feature store of posts, and return it with batches of the store."""
+        """Build the frozen network and a feature store of posts; return it with stored batches."""
         options = argparse.Namespace(posts=4 if self.args.smoke else self.args.posts, text=None, cnn=None)
         network, processor, posts = setting(options, small=self.args.smoke)
         network = network.to(self.device).train()

@@ -123,7 +123,7 @@ def frozen_image_layers(name: str, encoder: nn.Module) -> FrozenEncoder | None:
 
 
 def first_modules(encoder: nn.Module, depth: int) -> list[nn.Module]:
-    """List the modules with frozen weights of their own that are not in the layers after `depth`."""
+    """List the modules with frozen weights that are not in the layers after `depth`."""
     later = {part for layer in layers_of(encoder)[depth:] for part in layer.modules()}
     own = [part for part in encoder.modules() if part not in later and [*part.parameters(recurse=False)]]
     return [part for part in own if is_frozen(part)]

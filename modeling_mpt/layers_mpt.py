@@ -177,20 +177,20 @@ def remaining_layers(
 
 
 def remaining_image_layers(encoder: PreTrainedModel, depth: int, states: torch.Tensor) -> Any:
-    """Return the output of an encoder of images, given the states after its first `depth` layers."""
+    """Return the output of an encoder of images, given the states after `depth` layers."""
     layers = layers_of(encoder)
 
     def given(*args: Any, **kwargs: Any) -> torch.Tensor:
         return states
 
     forwards = dict.fromkeys([*embeddings_of(encoder), layers[depth - 1]], given)
-    pixels = states.new_zeros(len(states), 3, 1, 1)  # read by no one but the embeddings
+    pixels = states.new_zeros(len(states), 3, 1, 1)  # only the embeddings read them
     with replaced_methods("forward", dict.fromkeys(layers[: depth - 1], skipped_layer) | forwards):
         return encoder(pixel_values=pixels)
 
 
 def can_resume_images(encoder: PreTrainedModel, depth: int) -> bool:
-    """Return whether an encoder of images can continue from the states after its first `depth` layers.
+    """Return whether an encoder of images can continue from the states after `depth` layers.
 
     See [`can_resume`]. It is tried on three short sequences in place of embedded patches: encoders that are not
     sequences of layers over them, such as Swin or ConvNeXt, fail.

@@ -183,7 +183,14 @@ class EncoderLayers:
         return output
 
     def images(self, encoder: nn.Module, inputs: torch.Tensor) -> Any:
-        """Encode pixels, or go on from the stored states after the frozen first layers `(images, tokens, dim)`."""
+        """Encode images from their pixels, or from stored states after the frozen first layers.
+
+        Args:
+            inputs (`torch.Tensor`): pixels `(images, 3, height, width)`, or states `(images, tokens, dim)`.
+
+        Raises:
+            ValueError: For states of other layers than those that are frozen.
+        """
         if inputs.dim() == 4:
             return self.run("vision", encoder, pixel_values=inputs)
         depth = stored_depth(encoder)

@@ -19,7 +19,9 @@ POOLS = 8
 
 
 class TokenPool:
-    """Token ids of the distinct texts that a process has read with one tokenizer. Texts are added, never removed.
+    """Token ids of the distinct texts that a process has read with one tokenizer.
+
+    Texts are added, never removed.
 
     Attributes:
         ids (`np.ndarray` of shape `(tokens,)`): ids of all rows, one after the other.

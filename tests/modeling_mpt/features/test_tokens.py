@@ -1,4 +1,4 @@
-"""Tests of token ids that a process keeps: each text is tokenized once, and never read for other settings."""
+"""Tests of token ids that a process keeps: one tokenization of each text and setting."""
 
 import numpy as np
 import pytest
