@@ -73,16 +73,29 @@ def weight_power(class_weights: Any) -> float | None:
     return float(power)
 
 
+def weights_of_classes(class_weights: Any, train: Dataset) -> list[float] | None:
+    """Return the weight of each label that the setting `class_weights` has on these posts.
+
+    A label without a post weighs 0 if weights depend on frequencies.
+
+    Raises:
+        ValueError: see [`weight_power`].
+    """
+    power = weight_power(class_weights)
+    if power is None:
+        return class_weights
+    counts = collections.Counter(train["label"][:])
+    labels = range(train.features["label"].num_classes)
+    return [(len(train) / (len(labels) * counts[i])) ** power if counts[i] else 0.0 for i in labels]
+
+
 def build_model(
     model: ModelArguments, processor: MPTProcessor, label_names: list[str], train: Dataset
 ) -> SentimentPreTrainedModel:
     """Create the network of a run, with the labels and perspectives of the posts."""
     fields = model.config_fields()
-    power = weight_power(fields.get("class_weights"))
-    if power is not None:
-        counts = collections.Counter(train["label"])  # of every label, see `training_checks`
-        inverse = [len(train) / (len(label_names) * counts[i]) for i in range(len(label_names))]
-        fields["class_weights"] = [frequency**power for frequency in inverse]
+    if "class_weights" in fields:
+        fields["class_weights"] = weights_of_classes(fields["class_weights"], train)
     return SYSTEMS[model.model][1].from_backbones(
         **encoder_sources(model), processor=processor, labels=label_names, **fields
     )

@@ -20,7 +20,10 @@ MAX_TREES = 150
 
 
 def logistic_regression(
-    vectors: Mapping[str, Any], posts: Splits, strengths: Sequence[float]
+    vectors: Mapping[str, Any],
+    posts: Splits,
+    strengths: Sequence[float],
+    class_weights: Sequence[float] | None = None,
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Predict test posts with the logistic regression that is best on validation.
 
@@ -28,21 +31,25 @@ def logistic_regression(
         vectors (mapping): `(num_posts, dim)` of train, validation and test, sparse or dense.
         posts (mapping of `Dataset`): the posts, with labels.
         strengths (sequence of `float`): values of `C`, the inverse of the regularization's strength.
+        class_weights (sequence of `float`, *optional*): weight of each label in the loss.
 
     Returns:
         Probabilities `(num_posts, num_labels)` of the test posts, and the chosen value.
     """
     train, validation = np.array(posts["train"]["label"]), np.array(posts["validation"]["label"])
+    weights = None if class_weights is None else dict(enumerate(class_weights))
     candidates = []
     for strength in strengths:
-        model = LogisticRegression(C=strength, max_iter=2000).fit(vectors["train"], train)
+        model = LogisticRegression(C=strength, max_iter=2000, class_weight=weights).fit(vectors["train"], train)
         candidates.append((weighted_f1(validation, model.predict(vectors["validation"])), model))
     score, best = max(candidates, key=lambda candidate: candidate[0])
     probabilities = _of_all_labels(best.predict_proba(vectors["test"]), best.classes_, posts)
     return probabilities, {"C": best.C, "validation_f1_weighted": score}
 
 
-def boosted_trees(vectors: Mapping[str, np.ndarray], posts: Splits) -> tuple[np.ndarray, dict[str, Any]]:
+def boosted_trees(
+    vectors: Mapping[str, np.ndarray], posts: Splits, class_weights: Sequence[float] | None = None
+) -> tuple[np.ndarray, dict[str, Any]]:
     """Predict test posts with gradient-boosted trees on principal components.
 
     Trees on all dimensions of several encoders take minutes. The number of trees is chosen on validation.
@@ -50,6 +57,7 @@ def boosted_trees(vectors: Mapping[str, np.ndarray], posts: Splits) -> tuple[np.
     Args:
         vectors (mapping): `(num_posts, dim)` of train, validation and test.
         posts (mapping of `Dataset`): the posts, with labels.
+        class_weights (sequence of `float`, *optional*): weight of each label in the loss.
 
     Returns:
         Probabilities `(num_posts, num_labels)` of the test posts, and the chosen number.
@@ -59,7 +67,12 @@ def boosted_trees(vectors: Mapping[str, np.ndarray], posts: Splits) -> tuple[np.
     components = PCA(size, random_state=0).fit(vectors["train"])
     reduced = {name: components.transform(values) for name, values in vectors.items()}
     model = HistGradientBoostingClassifier(
-        max_iter=MAX_TREES, learning_rate=0.05, max_leaf_nodes=15, early_stopping=False, random_state=0
+        max_iter=MAX_TREES,
+        learning_rate=0.05,
+        max_leaf_nodes=15,
+        early_stopping=False,
+        random_state=0,
+        class_weight=None if class_weights is None else dict(enumerate(class_weights)),
     ).fit(reduced["train"], np.array(posts["train"]["label"]))
     scores = [weighted_f1(validation, predicted) for predicted in model.staged_predict(reduced["validation"])]
     trees = int(np.argmax(scores))

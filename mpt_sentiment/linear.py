@@ -1,7 +1,8 @@
 """Baselines without a network of their own, the floors of every comparison.
 
 The majority label, logistic regression on TF-IDF, and logistic regression and gradient boosting on the vectors of
-frozen encoders. Strength and number of trees are chosen on validation by weighted F1; test is scored once.
+frozen encoders. Strength and number of trees are chosen on validation by weighted F1; test is scored once. Classes
+are weighed as those of networks are, by `class_weights`.
 """
 
 import dataclasses
@@ -14,6 +15,7 @@ from scipy import sparse
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from dataset_scripts.schema import has_values
+from mpt_sentiment.backbones import weights_of_classes
 from mpt_sentiment.classifiers import (
     DENSE_STRENGTHS,
     SPARSE_STRENGTHS,
@@ -25,6 +27,10 @@ from mpt_sentiment.frozen_features import frozen_features
 from mpt_sentiment.recipe import TrainingSetup
 from mpt_sentiment.training_data import modalities_of
 from processing_mpt.texts_mpt import TEXT_PREPROCESSING
+
+# Words of two characters or more; of Chinese and Japanese, which have no spaces, single characters.
+_CHARACTER = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
+TOKENS = rf"[{_CHARACTER}]|[^\W{_CHARACTER}]{{2,}}"
 
 # Probabilities `(num_posts, num_labels)` of the test posts, and facts for the metrics of the run.
 Floor = tuple[np.ndarray, dict[str, Any]]
@@ -64,15 +70,16 @@ def tfidf_regression(posts: Splits, modalities: Sequence[str], setup: TrainingSe
     columns += rationale_columns(posts) if "rationales" in modalities else []
     if not columns:
         raise ValueError(f"TF-IDF reads {' and '.join(modalities)}, and no train post has any.")
-    probabilities, chosen = logistic_regression(tfidf(posts, columns), posts, SPARSE_STRENGTHS)
+    weights = weights_of_classes(setup.model.class_weights, posts["train"])
+    probabilities, chosen = logistic_regression(tfidf(posts, columns), posts, SPARSE_STRENGTHS, weights)
     return probabilities, {"chosen": chosen}
 
 
 def tfidf(splits: Splits, columns: Sequence[str]) -> dict[str, sparse.csr_matrix]:
-    """Weigh word unigrams and bigrams of each column by TF-IDF, fitted on train."""
+    """Weigh unigrams and bigrams of the [`TOKENS`] of each column by TF-IDF, fitted on train."""
     parts: dict[str, list] = {name: [] for name in splits}
     for column in columns:
-        vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2)
+        vectorizer = TfidfVectorizer(token_pattern=TOKENS, ngram_range=(1, 2), sublinear_tf=True, min_df=2)
         try:
             vectorizer.fit(value or "" for value in splits["train"][column])
         except ValueError:  # the vocabulary is empty
@@ -87,17 +94,22 @@ def tfidf(splits: Splits, columns: Sequence[str]) -> dict[str, sparse.csr_matrix
 def frozen_regression(posts: Splits, modalities: Sequence[str], setup: TrainingSetup) -> Floor:
     """Predict test posts with logistic regression on the vectors of frozen encoders."""
     return _on_frozen_features(
-        lambda vectors: logistic_regression(vectors, posts, DENSE_STRENGTHS), posts, modalities, setup
+        lambda vectors, weights: logistic_regression(vectors, posts, DENSE_STRENGTHS, weights),
+        posts,
+        modalities,
+        setup,
     )
 
 
 def frozen_boosting(posts: Splits, modalities: Sequence[str], setup: TrainingSetup) -> Floor:
     """Predict test posts with gradient boosting on the vectors of frozen encoders."""
-    return _on_frozen_features(lambda vectors: boosted_trees(vectors, posts), posts, modalities, setup)
+    return _on_frozen_features(
+        lambda vectors, weights: boosted_trees(vectors, posts, weights), posts, modalities, setup
+    )
 
 
 def _on_frozen_features(
-    predict: Callable[[dict[str, np.ndarray]], Floor],
+    predict: Callable[[dict[str, np.ndarray], list[float] | None], Floor],
     posts: Splits,
     modalities: Sequence[str],
     setup: TrainingSetup,
@@ -112,7 +124,7 @@ def _on_frozen_features(
     if not read:
         raise ValueError(f"It reads {' and '.join(modalities)}, and there are {', '.join(present)} alone.")
     features = frozen_features(posts, read, setup)
-    probabilities, chosen = predict(features.vectors)
+    probabilities, chosen = predict(features.vectors, weights_of_classes(setup.model.class_weights, posts["train"]))
     system = {"modalities": read, "untrained_images": features.untrained_images}
     return probabilities, {"system": system, "chosen": chosen}
 

@@ -56,3 +56,13 @@ def test_noise_needs_a_stronger_regularization_than_a_signal():
     signal = {name: noise[name] + 4 * (values - 1)[:, None] for name, values in labels.items()}
     chosen = [logistic_regression(each, posts(**labels), (1e-6, 1.0))[1] for each in (noise, signal)]
     assert chosen[1]["validation_f1_weighted"] == 1.0 > chosen[0]["validation_f1_weighted"]
+
+
+@pytest.mark.parametrize("predict", [lambda *args: logistic_regression(*args[:2], (1.0,), args[2]), boosted_trees])
+def test_a_class_with_a_large_weight_is_more_probable(predict):
+    generator = np.random.default_rng(2)
+    labels = {name: generator.choice([0, 2], 200, p=[0.9, 0.1]) for name in ("train", "validation", "test")}
+    vectors = {name: generator.normal(size=(200, 2)) + (values - 1)[:, None] / 2 for name, values in labels.items()}
+    equal, _ = predict(vectors, posts(**labels), None)
+    weighed, _ = predict(vectors, posts(**labels), [0.5, 0.0, 5.0])  # no train post is neutral
+    assert weighed[:, 2].mean() > 1.5 * equal[:, 2].mean()

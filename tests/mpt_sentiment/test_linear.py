@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
-from datasets import DatasetDict
+from datasets import Dataset, DatasetDict
 
 import mpt_sentiment as mpt
 from helpers.train_command import SAMPLE_OPTIONS, TINY_FIELDS
 from mpt_sentiment.commands.linear import main, score_floors
-from mpt_sentiment.linear import BASELINES, with_prepared_texts
+from mpt_sentiment.linear import BASELINES, tfidf, with_prepared_texts
 from mpt_sentiment.recipe import training_setup
 
 FIELDS = TINY_FIELDS | {"num_train_epochs": 1}
@@ -91,3 +91,13 @@ def test_texts_are_prepared_as_the_processor_of_a_model_does(posts):
     prepared = with_prepared_texts(tweets, "tweet")
     assert set(prepared["test"]["text"]) == {"@user & http"}
     assert with_prepared_texts(tweets, "none")["test"]["text"][:] == tweets["test"]["text"][:]
+
+
+def test_chinese_is_divided_into_characters_and_their_pairs():
+    texts = {"text": ["今天很开心", "天很 开心", "a day with fun", "one day with fun"]}
+    rows = DatasetDict(
+        {"train": Dataset.from_dict(texts), "test": Dataset.from_dict({"text": ["天开心", "with fun"]})}
+    )
+    vectors = tfidf(rows, ["text"])
+    assert vectors["test"][0].nnz == 4  # 天, 开, 心, 开心
+    assert vectors["test"][1].nnz == 3  # with, fun, with fun
