@@ -20,7 +20,8 @@ function of this file:
   which decodes at half the size, and over that with `torchvision.io.decode_jpeg`;
 - draft_difference, decode_jpeg_difference: mean difference of their pixels from PIL's, in levels of 255.
 
-Peak memory is that of Linux (`VmHWM`). Clocks count the work of other programs: run it on idle cores.
+Peak memory is that of Linux (`VmHWM`). Times are those of the clock, which counts the work of other programs too, or
+with `--clock cpu` and one thread (OMP_NUM_THREADS=1) the CPU seconds of all processes: those of one idle core.
 """
 
 import argparse
@@ -29,6 +30,7 @@ import io
 import json
 import multiprocessing
 import re
+import resource
 import statistics
 import subprocess
 import sys
@@ -75,6 +77,7 @@ def main() -> None:
     parser.add_argument("--folder")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--many", type=int, default=100_000)
+    parser.add_argument("--clock", choices=list(CLOCKS), default="wall")
     parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS))
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -86,7 +89,7 @@ def main() -> None:
 
 
 def predict_over_bare_loop(
-    args: argparse.Namespace, workers: int | None = None, clock: Callable[[], float] = time.perf_counter
+    args: argparse.Namespace, workers: int | None = None, clock: Callable[[], float] | None = None
 ) -> float:
     """Return the throughput of `predict` over that of the model on ready batches."""
     pipe = load_pipeline(args.folder, args.device)
@@ -166,25 +169,27 @@ def size(args: argparse.Namespace, quantize: str | None = None) -> float:
     return megabytes[quantize or "onnx"] / megabytes["torch"]
 
 
-def processes(args: argparse.Namespace, programs: list[tuple[str, Path]], memory: bool = False) -> float:
-    """Return seconds or peak memory of the process of one program over those of another."""
-    values: list[list[float]] = [[], []]
-    for _ in range(args.repeats):
-        for (program, folder), found in zip(programs, values, strict=True):
-            start = time.perf_counter()
-            printed = subprocess.run([sys.executable, "-c", program, str(folder)], capture_output=True, check=True)
-            found.append(int(printed.stdout.split()[-1]) if memory else time.perf_counter() - start)
-    return statistics.median(values[0]) / statistics.median(values[1])
+def process(program: str, folder: Path) -> int:
+    """Run a program in a process, and return its peak memory in KiB."""
+    done = subprocess.run([sys.executable, "-c", program, str(folder)], capture_output=True, check=True)
+    return int(done.stdout.split()[-1])
 
 
 def first_answer(args: argparse.Namespace) -> float:
     """Return the seconds to the pipeline's first answer over those of importing its libraries."""
-    return processes(args, [(WITH_PIPELINE, args.folder), (IMPORTS, args.folder)])
+    programs = WITH_PIPELINE, IMPORTS
+    return ratio(args, *(functools.partial(process, program, args.folder) for program in programs))
 
 
-def onnx_first_answer(args: argparse.Namespace, memory: bool = False) -> float:
-    """Return seconds or peak memory of a process that answers with ONNX over one with the pipeline."""
-    return processes(args, [(WITH_ONNX, exported(args, None)), (WITH_PIPELINE, args.folder)], memory)
+def onnx_first_answer(args: argparse.Namespace) -> float:
+    """Return the seconds to the first answer of ONNX over those of the pipeline."""
+    programs = (WITH_ONNX, exported(args, None)), (WITH_PIPELINE, args.folder)
+    return ratio(args, *(functools.partial(process, *program) for program in programs))
+
+
+def onnx_memory(args: argparse.Namespace) -> float:
+    """Return the peak memory of a process that answers with ONNX over one with the pipeline."""
+    return process(WITH_ONNX, exported(args, None)) / process(WITH_PIPELINE, args.folder)
 
 
 def with_pil(content: bytes, draft: bool = False) -> torch.Tensor:
@@ -235,7 +240,7 @@ ROWS: dict[str, Callable[[argparse.Namespace], float]] = {
     "int8_size": functools.partial(size, quantize="int8"),
     "first_answer": first_answer,
     "onnx_first_answer": onnx_first_answer,
-    "onnx_memory": functools.partial(onnx_first_answer, memory=True),
+    "onnx_memory": onnx_memory,
     "draft": functools.partial(decoding, decode=with_draft),
     "draft_difference": functools.partial(difference, decode=with_draft),
     "decode_jpeg": functools.partial(decoding, decode=with_torchvision),
@@ -247,9 +252,10 @@ def ratio(
     args: argparse.Namespace,
     first: Callable[[], Any],
     second: Callable[[], Any],
-    clock: Callable[[], float] = time.perf_counter,
+    clock: Callable[[], float] | None = None,
 ) -> float:
-    """Return the median ratio of the times of two functions that take turns; the first turn is not counted."""
+    """Return the median ratio of the times of two functions that take turns, without the first turn."""
+    clock = clock or CLOCKS[args.clock]
     times = [[seconds(first, clock), seconds(second, clock)] for _ in range(args.repeats + 1)]
     return statistics.median(one / other for one, other in times[1:])
 
@@ -260,6 +266,14 @@ def seconds(run: Callable[[], Any], clock: Callable[[], float]) -> float:
     run()
     return clock() - start
 
+
+def cpu_seconds() -> float:
+    """Return the CPU seconds of this process and of its children that have ended."""
+    used = [resource.getrusage(kind) for kind in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
+
+
+CLOCKS = {"wall": time.perf_counter, "cpu": cpu_seconds}
 
 if __name__ == "__main__":
     main()

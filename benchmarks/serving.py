@@ -8,7 +8,8 @@ bytes, with batches of 16. Posts have a text of 12 words, a JPEG of 640 x 480 pi
 --folder the model is random: a text encoder of 6 layers and 384 dimensions, a ViT of 6 layers and 192 dimensions.
 
 Pipeline and server take turns. Printed for 1, 8 and 64 clients: the median ratio of throughputs (server over
-pipeline), and the 99th percentile of the latency over its median.
+pipeline), that of their CPU seconds per post (pipeline over server), which other programs do not change, and the 99th
+percentile of the latency over its median.
 """
 
 import argparse
@@ -18,7 +19,6 @@ import http.client
 import io
 import json
 import re
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -30,6 +30,7 @@ from typing import Any
 
 import numpy as np
 import PIL.Image
+import psutil
 from datasets import Dataset
 from transformers import BertConfig, ViTConfig
 
@@ -53,19 +54,23 @@ def main() -> None:
         folder = args.folder or save_random_model(Path(temporary) / "model")
         pipe = load_pipeline(folder, "cpu")
         pipe(posts[:32], batch_size=16)
-        with serving(folder) as port:
+        with serving(folder) as (port, server):
             send(bodies[:32], 8, port)
-            print("| Clients | Throughput, server / pipeline | Latency, p99 / p50 |\n|---|---|---|")
+            print("| Clients | Throughput, server / pipeline | CPU, pipeline / server | Latency, p99 / p50 |")
+            print("|---|---|---|---|")
             for clients in CLIENTS:
-                ratios, tails = [], []
+                rows = []
                 for _ in range(args.repeats):
-                    start = time.perf_counter()
+                    start, used = time.perf_counter(), time.process_time()
                     pipe(posts, batch_size=16)
-                    alone = time.perf_counter() - start
+                    alone, alone_used = time.perf_counter() - start, time.process_time() - used
+                    used = sum(server.cpu_times()[:2])
                     seconds, latencies = send(bodies, clients, port)
-                    ratios.append(alone / seconds)
-                    tails.append(np.percentile(latencies, 99) / np.median(latencies))
-                print(f"| {clients} | {statistics.median(ratios):.2f} | {statistics.median(tails):.2f} |", flush=True)
+                    used = sum(server.cpu_times()[:2]) - used
+                    rows.append(
+                        (alone / seconds, alone_used / used, np.percentile(latencies, 99) / np.median(latencies))
+                    )
+                print(f"| {clients} | {' | '.join(f'{value:.2f}' for value in np.median(rows, axis=0))} |", flush=True)
 
 
 def make_posts(number: int) -> list[dict[str, Any]]:
@@ -94,13 +99,13 @@ def save_random_model(folder: Path) -> Path:
 
 
 @contextlib.contextmanager
-def serving(folder: str | Path) -> Iterator[int]:
-    """Run the server in a process, and return its port."""
+def serving(folder: str | Path) -> Iterator[tuple[int, psutil.Process]]:
+    """Run the server in a process, and return its port and its process."""
     script = "import sys; from mpt_sentiment.commands import main; sys.exit(main())"
     command = [sys.executable, "-c", script, "serve", str(folder), "--device", "cpu", "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
-            yield int(re.search(r":(\d+),", process.stdout.readline())[1])
+            yield int(re.search(r":(\d+),", process.stdout.readline())[1]), psutil.Process(process.pid)
         finally:
             process.terminate()
 

@@ -256,9 +256,10 @@ def checked_image(image: Any, name: str) -> Image.Image | np.ndarray:
 
 
 def bands(image: Image.Image | np.ndarray) -> Image.Image | np.ndarray:
-    """Return an image in RGB as an array `(3, height, width)`, in less time than an image processor takes for it.
+    """Convert an image in RGB to an array `(3, height, width)`.
 
-    An array is left as it is, and an image so narrow that its width could be the number of channels.
+    An image processor takes more time for it. An array is left as it is, and an image so narrow that its width could
+    be the number of channels.
     """
     if isinstance(image, np.ndarray) or image.width <= 4:
         return image

@@ -75,7 +75,7 @@ def field(name: str, value: Any = ...) -> str:
 
 
 def load_call(name: str, data_dir: str | None = None) -> str:
-    """Write how posts are loaded: `load_posts("folder", "posts")`, or `--dataset …`; for `predict` a source."""
+    """Write how posts are loaded: `load_posts("folder", "posts")`, or `--dataset …`."""
     words = [name] if data_dir is None else [name, data_dir]
     if _command.get() is None:
         return f"load_posts({', '.join(map(_python, words))})"

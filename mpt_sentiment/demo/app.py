@@ -11,7 +11,7 @@ from transformers import pipeline
 
 try:
     from processing_mpt.handler import image_content
-except ImportError:  # in a Space, which has the model in a folder beside this file
+except ImportError:  # in a Space, which has the model in this folder
     from model.handler import image_content
 
 MAX_TEXT_LENGTH = 20_000

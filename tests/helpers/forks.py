@@ -10,7 +10,7 @@ _write = os.write  # jobs may replace it
 
 
 def in_fork(job: Callable[[], Any]) -> tuple[int, Any]:
-    """Return the exit status of a job (-9 if killed), and its result as JSON gives it back, None without one."""
+    """Return the exit status of a job (-9 if killed), and its result, None without one."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
