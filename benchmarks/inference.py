@@ -254,7 +254,10 @@ def ratio(
     second: Callable[[], Any],
     clock: Callable[[], float] | None = None,
 ) -> float:
-    """Return the median ratio of the times of two functions that take turns, without the first turn."""
+    """Return the median ratio of the times of two functions that take turns.
+
+    The first turn is not counted.
+    """
     clock = clock or CLOCKS[args.clock]
     times = [[seconds(first, clock), seconds(second, clock)] for _ in range(args.repeats + 1)]
     return statistics.median(one / other for one, other in times[1:])
