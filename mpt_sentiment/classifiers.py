@@ -37,10 +37,10 @@ def logistic_regression(
         Probabilities `(num_posts, num_labels)` of the test posts, and the chosen value.
     """
     train, validation = np.array(posts["train"]["label"]), np.array(posts["validation"]["label"])
-    weights = None if class_weights is None else dict(enumerate(class_weights))
+    weights = _of_posts(class_weights, train)
     candidates = []
     for strength in strengths:
-        model = LogisticRegression(C=strength, max_iter=2000, class_weight=weights).fit(vectors["train"], train)
+        model = LogisticRegression(C=strength, max_iter=2000).fit(vectors["train"], train, weights)
         candidates.append((weighted_f1(validation, model.predict(vectors["validation"])), model))
     score, best = max(candidates, key=lambda candidate: candidate[0])
     probabilities = _of_all_labels(best.predict_proba(vectors["test"]), best.classes_, posts)
@@ -62,18 +62,13 @@ def boosted_trees(
     Returns:
         Probabilities `(num_posts, num_labels)` of the test posts, and the chosen number.
     """
-    validation = np.array(posts["validation"]["label"])
+    train, validation = np.array(posts["train"]["label"]), np.array(posts["validation"]["label"])
     size = min(COMPONENTS, *vectors["train"].shape)
     components = PCA(size, random_state=0).fit(vectors["train"])
     reduced = {name: components.transform(values) for name, values in vectors.items()}
     model = HistGradientBoostingClassifier(
-        max_iter=MAX_TREES,
-        learning_rate=0.05,
-        max_leaf_nodes=15,
-        early_stopping=False,
-        random_state=0,
-        class_weight=None if class_weights is None else dict(enumerate(class_weights)),
-    ).fit(reduced["train"], np.array(posts["train"]["label"]))
+        max_iter=MAX_TREES, learning_rate=0.05, max_leaf_nodes=15, early_stopping=False, random_state=0
+    ).fit(reduced["train"], train, _of_posts(class_weights, train))
     scores = [weighted_f1(validation, predicted) for predicted in model.staged_predict(reduced["validation"])]
     trees = int(np.argmax(scores))
     probabilities = next(itertools.islice(model.staged_predict_proba(reduced["test"]), trees, None))
@@ -84,6 +79,11 @@ def boosted_trees(
 def weighted_f1(labels: np.ndarray, predictions: np.ndarray) -> float:
     """Return the weighted F1; a class without predictions counts as 0."""
     return float(f1_score(labels, predictions, average="weighted", zero_division=0))
+
+
+def _of_posts(class_weights: Sequence[float] | None, labels: np.ndarray) -> np.ndarray | None:
+    """Return the weight of each post; boosting reads its own `class_weight` by position among the labels of train."""
+    return None if class_weights is None else np.asarray(class_weights)[labels]
 
 
 def _of_all_labels(probabilities: np.ndarray, classes: np.ndarray, posts: Splits) -> np.ndarray:
