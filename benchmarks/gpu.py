@@ -147,11 +147,11 @@ class Run:
             network = MPTForSentimentClassification(self.config(frozen)).to(self.device).train()
             network.set_attn_implementation(attention)
             config = network.config
+            if not frozen and self.operations is None:
+                self.operations = self.count(network)
             if plain:
                 encoder = network.mpt.text_encoder
                 network.mpt._states = lambda text, rationales, layers: plain_states(encoder, text, rationales)
-            elif not frozen and self.operations is None:
-                self.operations = self.count(network)
             if compiled:
                 network = torch.compile(network, dynamic=True, backend="eager" if self.args.smoke else "inductor")
 
