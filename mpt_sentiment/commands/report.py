@@ -31,7 +31,7 @@ class ReportArguments:
     what: list[str] = argument(f"all, or some of {', '.join(SECTIONS)}.", ["all"])
     comparison: str | None = argument("Folder of a finished comparison of these posts; no row is trained then.")
     zero_shot: str | None = argument("Predictions of the LMM alone: folder or predictions.parquet of zero-shot.")
-    beside: list[str] = argument("Finished reports of other datasets, whose figures are shown next to these.", [])
+    other_reports: list[str] = argument("Finished reports of other datasets, whose figures are shown too.", [])
     epochs: list[int] = argument("Epochs whose fused vectors are mapped; the last one is added.", [1])
     num_explained: int = argument("Test posts that are explained.", 16)
     num_shown: int = argument("Cases of each kind that are shown.", 5)

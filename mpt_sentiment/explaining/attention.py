@@ -15,7 +15,7 @@ _FIELDS = {WORDS: "text_attentions", RATIONALE_WORDS: "rationale_attentions", RE
 
 
 def last_attention(model: PreTrainedModel, post: PostParts) -> dict[str, np.ndarray]:
-    """Compute the share of attention that each word and each region gets in the last layer of its encoder.
+    """Compute the share of attention that words and regions get in an encoder's last layer.
 
     It is the mean over heads and over the positions that attend. Special tokens have the rest of the shares. The
     patches of the image are averaged in the regions of the post.

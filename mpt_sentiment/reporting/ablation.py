@@ -34,7 +34,7 @@ MEANINGS = {
 
 
 def rows(plan: Plan) -> list[str]:
-    """Return the list `ablations`, branches of the paper, the other fusion and rationale encoder, and Table 6."""
+    """Return the list `ablations`, the paper's branches, other fusion and encoder, and Table 6."""
     extra = [f"mpt +{branch}" for branch in absent_branches(plan)]
     extra.append("mpt fusion=laff" if plan.field("fusion") == "concat" else "mpt fusion=concat")
     if {"text", "rationales"} <= {*plan.modalities} and plan.field("freeze_text_layers") != FROZEN:

@@ -32,8 +32,8 @@ from mpt_sentiment.reporting import (
     noise,
     polarities,
 )
-from mpt_sentiment.reporting.beside import read_captions, with_figures_of, write_captions
 from mpt_sentiment.reporting.context import Context, Plan
+from mpt_sentiment.reporting.other_reports import read_captions, with_figures_of, write_captions
 from mpt_sentiment.reporting.page import write_report
 from mpt_sentiment.reporting.section import Omitted, Section
 from mpt_sentiment.reporting.training import train_observed
@@ -65,7 +65,7 @@ class ReportOptions:
         what (sequence of `str`): names of sections, or `"all"`.
         comparison (`Path`, *optional*): folder of a finished comparison; by default one is trained.
         zero_shot (`Path`, *optional*): predictions of the large multimodal model.
-        beside (sequence of `Path`): folders of finished reports of other datasets, whose figures are shown too.
+        other_reports (sequence of `Path`): folders of finished reports of other datasets, whose figures are shown too.
         epochs (sequence of `int`): epochs of the maps; the last one is added.
         num_explained (`int`): posts that are explained.
         num_shown (`int`): posts that a section shows of each kind.
@@ -74,7 +74,7 @@ class ReportOptions:
     what: Sequence[str] = ("all",)
     comparison: str | Path | None = None
     zero_shot: str | Path | None = None
-    beside: Sequence[str | Path] = ()
+    other_reports: Sequence[str | Path] = ()
     epochs: Sequence[int] = (1,)
     num_explained: int = 16
     num_shown: int = 5
@@ -92,7 +92,7 @@ class ReportOptions:
                 raise ValueError(f"{option_name(name)} must be at least 1, got {min(values)}.")
         if not self.what:
             raise ValueError(f"{option_name('what')} must name a section, e.g. ablation, or all.")
-        for folder in self.beside:
+        for folder in self.other_reports:
             read_captions(Path(folder))
 
     @property
@@ -132,7 +132,7 @@ def report(
     recipe: str | Path | None = None,
     comparison: str | Path | None = None,
     zero_shot: str | Path | None = None,
-    beside: Sequence[str | Path] = (),
+    other_reports: Sequence[str | Path] = (),
     epochs: Sequence[int] = (1,),
     num_explained: int = 16,
     num_shown: int = 5,
@@ -154,8 +154,8 @@ def report(
         comparison (`str` or `Path`, *optional*): folder of a comparison of the same posts and split, whose
             predictions are used; no row is trained then, and a section says which ones it lacks.
         zero_shot (`str` or `Path`, *optional*): `predictions.parquet` of `mpt_sentiment.zero_shot`, or its folder.
-        beside (sequence of `str` or `Path`): `output_dir` of finished reports of other datasets; their figures are
-            shown next to those of the same section.
+        other_reports (sequence of `str` or `Path`): `output_dir` of finished reports of other datasets, whose figures
+            are shown next to those of the same section.
         epochs (sequence of `int`, defaults to the first): epochs whose vectors are mapped; the last one is added.
         num_explained (`int`, defaults to 16): test posts that are explained.
         num_shown (`int`, defaults to 5): cases of each kind.
@@ -170,7 +170,7 @@ def report(
         ValueError: an unknown section or field, posts that cannot be trained on, or predictions of other posts.
     """
     what = [what] if isinstance(what, str) else list(what)
-    options = ReportOptions(what, comparison, zero_shot, beside, epochs, num_explained, num_shown)
+    options = ReportOptions(what, comparison, zero_shot, other_reports, epochs, num_explained, num_shown)
     name = dataset_name(posts)
     protocol = Protocol.of_fields(recipe, name, {"output_dir": str(output_dir)} | fields)
     parts = split_parts(posts, protocol.setup("mpt", name, {}).data)
@@ -232,7 +232,7 @@ def run_report(
     sections = {each: section_of(each, context) for each in options.names}
     heading = without_paths(context.heading)
     write_captions(output_dir, heading, sections)
-    sections = with_figures_of([*map(Path, options.beside)], output_dir, heading, sections)
+    sections = with_figures_of([*map(Path, options.other_reports)], output_dir, heading, sections)
     write_report(output_dir, context, sections, {each: command(each) for each in sections}, command("all"), failed)
     result = ReportResult(output_dir, sections, failed)
     print(f"\n{result}")

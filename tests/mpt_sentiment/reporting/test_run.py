@@ -112,14 +112,14 @@ def test_the_command_of_a_section_names_it_alone():
 def test_figures_of_other_reports_are_next_to_its_own(posts, tmp_path, written):
     given = written.output_dir.parent / "given"
     options = {"comparison": given, "seeds": SEEDS, **FIELDS}
-    result = mpt.report(posts, ["lambda"], output_dir=tmp_path / "out", beside=[written.output_dir], **options)
+    result = mpt.report(posts, ["lambda"], output_dir=tmp_path / "out", other_reports=[written.output_dir], **options)
     own, other = result.sections["lambda"].figures
     assert (own.path.name, other.path.name) == ("lambda.png", "lambda-1.png")
     assert other.path.read_bytes() == (written.output_dir / "figures" / "lambda.png").read_bytes()
     assert own.caption.startswith("MPT's embedded sample") and other.caption.startswith("MPT's embedded sample")
     assert "](figures/lambda-1.png)" in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
-    with pytest.raises(ValueError, match="`beside` .*given has no figures/captions.json: name the output_dir"):
-        mpt.report(posts, ["lambda"], output_dir=tmp_path / "out", beside=[given], **options)
+    with pytest.raises(ValueError, match="`other_reports` .*given has no figures/captions.json: name the output_dir"):
+        mpt.report(posts, ["lambda"], output_dir=tmp_path / "out", other_reports=[given], **options)
 
 
 def test_unknown_sections_and_missing_predictions_are_refused(posts, tmp_path):

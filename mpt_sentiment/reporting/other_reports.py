@@ -22,7 +22,8 @@ def read_captions(folder: Path) -> dict[str, dict[str, str]]:
     file = folder / CAPTIONS_FILE
     if not file.is_file():
         raise ValueError(
-            f"{option_name('beside')} {folder} has no {CAPTIONS_FILE}: name the output_dir of a finished report."
+            f"{option_name('other_reports')} {folder} has no {CAPTIONS_FILE}: name the output_dir of a finished "
+            "report."
         )
     return json.loads(file.read_text(encoding="utf-8"))
 
@@ -38,7 +39,7 @@ def write_captions(folder: Path, heading: str, sections: Mapping[str, Section]) 
 def with_figures_of(
     folders: Sequence[Path], output_dir: Path, heading: str, sections: Mapping[str, Section]
 ) -> dict[str, Section]:
-    """Return sections in which each figure is followed by those of the same name in other reports."""
+    """Add to each figure of the sections those of the same name in other reports."""
     others = [(folder, read_captions(folder)) for folder in folders]
     if not others:
         return dict(sections)
