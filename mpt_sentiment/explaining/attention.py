@@ -1,4 +1,4 @@
-"""Attention of the encoders' last layer, which the paper's Fig. 8 shows. It is no attribution."""
+"""Attention of the encoders' last layer, as in the paper's Fig. 8: no attribution."""
 
 import contextlib
 import math
