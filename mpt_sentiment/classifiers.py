@@ -82,7 +82,10 @@ def weighted_f1(labels: np.ndarray, predictions: np.ndarray) -> float:
 
 
 def _of_posts(class_weights: Sequence[float] | None, labels: np.ndarray) -> np.ndarray | None:
-    """Return the weight of each post; boosting reads its own `class_weight` by position among the labels of train."""
+    """Return the weight of each post.
+
+    Boosting reads its own `class_weight` by position among the labels that train has.
+    """
     return None if class_weights is None else np.asarray(class_weights)[labels]
 
 
