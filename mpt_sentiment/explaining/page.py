@@ -74,7 +74,9 @@ def verdict(test: Faithfulness) -> str:
     """Say whether attributions of one kind can be trusted."""
     if test.trusted is None:
         return f"not decided: fewer than {MIN_POSTS} posts"
-    return "trusted" if test.trusted else "not to be trusted"
+    if not test.trusted:
+        return "not to be trusted"
+    return "trusted" if points(test.difference) != points(0) else "trusted, but without effect"
 
 
 def signed(value: float) -> str:

@@ -91,12 +91,14 @@ def test_attributions_that_fail_the_test_are_not_to_be_trusted(written):
     tests = [
         Faithfulness(WORDS, 12, 0.02, 0.01, 0.01, (-0.001, 0.021)),
         Faithfulness(REGIONS, 12, 0.05, 0.01, 0.04, (0.02, 0.06)),
+        Faithfulness("perspectives", 12, 3e-5, 1e-5, 2e-5, (1e-5, 3e-5)),
         Faithfulness("modalities", 4, 0.05, 0.01, 0.04, None),
     ]
     text = " ".join(page_html(Explanations([post], tests, "leave_one_out", "mine", [], {})).split())
     assert "The attributions of words of the text are not to be trusted" in text
     assert "The attributions of regions of the image are not to be trusted" not in text
     assert text.count("Not to be trusted, by the faithfulness test.") == 1
+    assert "trusted, but without effect" in text
     assert "fewer than 10 posts" in text and "−0.10 to 2.10" in text
 
 
