@@ -1,7 +1,8 @@
 """Export of a trained model to a folder with an ONNX graph and all that it needs."""
 
 import copy
-import importlib.util
+import functools
+import importlib
 import json
 import logging
 import os
@@ -23,6 +24,7 @@ from mpt_sentiment.exporting.graph import quantize as quantize_graph
 from mpt_sentiment.exporting.graph import quiet, write_graph
 from mpt_sentiment.exporting.inputs import PostInputs
 from mpt_sentiment.exporting.page import write_page
+from mpt_sentiment.extras import needs_extra
 from mpt_sentiment.predicting import load_pipeline
 
 logger = logging.getLogger(__name__)
@@ -71,15 +73,16 @@ def export(
     """
     _check_choice("format", format, FORMATS)
     _check_choice("quantize", quantize, (None, *QUANTIZATIONS))
-    for package in ("onnx", "onnxscript", "onnxruntime"):
-        if importlib.util.find_spec(package) is None:
-            raise ImportError(f"`export` needs {package}: pip install 'mpt-sentiment[onnx]'", name=package)
+    with needs_extra("onnx", "export"):
+        for package in ("onnx", "onnxscript", "onnxruntime"):
+            importlib.import_module(package)
     output = Path(output)
     check_writable(output, "output")
     if output.is_dir() and any(output.iterdir()):
         raise ValueError(f"The folder {output} has files. Choose a folder that is new or empty.")
     pipe = model if isinstance(model, Pipeline) else load_pipeline(model, "cpu")
     labels = None if posts is None else label_indices(posts, pipe.model.config.id2label)
+    read_by = functools.partial(_probabilities, batch_size=batch_size)
     network = copy.deepcopy(pipe.model).float().cpu().eval()
     existed = output.is_dir()
     output.mkdir(parents=True, exist_ok=True)
@@ -93,14 +96,14 @@ def export(
             "max_logit_difference": compared_logits(network, OnnxClassifier(output), pairs),
             "megabytes": {"torch": _megabytes_of(network), "onnx": _megabytes(output)},
         }
-        scored = {} if posts is None else {"torch": _results(pipe(_rows(posts), batch_size=batch_size))}
+        scored = {}
         if posts is not None:
-            scored["onnx"] = _results(OnnxClassifier(output)(_rows(posts), batch_size))
+            scored = {"torch": read_by(pipe, posts), "onnx": read_by(OnnxClassifier(output), posts)}
         if quantize is not None:
             _replace_graph(output)
             metrics["megabytes"][quantize] = _megabytes(output)
             if posts is not None:
-                scored[quantize] = _results(OnnxClassifier(output)(_rows(posts), batch_size))
+                scored[quantize] = read_by(OnnxClassifier(output), posts)
         if posts is not None:
             metrics |= _scores(scored, labels, list(pipe.model.config.id2label.values()))
         (output / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
@@ -237,16 +240,13 @@ def _probes(config: Any) -> Iterable[list[dict[str, Any]]]:
             yield [{name: post[name]} for post in full[:2]]
 
 
-def _rows(posts: Dataset) -> Iterable[dict[str, Any]]:
-    """Iterate over the posts, with images as they are stored."""
+def _probabilities(classifier: Pipeline | OnnxClassifier, posts: Dataset, batch_size: int) -> np.ndarray:
+    """Let a classifier read posts, with images as they are stored."""
     feature = posts.features.get("image")
     if getattr(feature, "decode", False):
         posts = posts.cast_column("image", type(feature)(decode=False))
     columns = [name for name in posts.column_names if name in ("id", "text", "image") or name.startswith("rationale_")]
-    return iter(posts.select_columns(columns))
-
-
-def _results(results: Iterable[Mapping[str, Any]]) -> np.ndarray:
+    results = classifier(iter(posts.select_columns(columns)), batch_size=batch_size)
     return np.array([[*result["scores"].values()] for result in results])
 
 

@@ -129,10 +129,19 @@ def write_graph(network: SentimentPreTrainedModel, image_size: tuple[int, int], 
                 stack.enter_context(each)
             warnings.simplefilter("ignore")
             graph = torch.onnx.export(program, output_names=names, dynamo=True, verbose=False)
+            fold_transposes(graph.model)
             remove_traces(graph.model)
             graph.save(path, external_data=size > _MAX_BYTES)
     except torch.onnx.OnnxExporterError as error:
         raise ValueError(refusal(network, error)) from error
+
+
+def fold_transposes(model: Any) -> None:
+    """Store weights as they are multiplied: those that are transposed first are not quantized."""
+    from onnxscript import optimizer
+
+    optimizer.fold_constants(model, should_fold=lambda node: node.op_type == "Transpose" or None)
+    optimizer.remove_unused_nodes(model)
 
 
 def remove_traces(model: Any) -> None:

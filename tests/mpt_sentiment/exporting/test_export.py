@@ -36,13 +36,13 @@ def pipe():
 
 @pytest.fixture(scope="module")
 def folder(pipe, tmp_path_factory):
-    """Export with the command: a new process, whatever other tests left in torch's tracer."""
-    saved = tmp_path_factory.mktemp("exported")
-    pipe.save_pretrained(saved / "model")
-    command = "import os, sys; os.umask(0o022); from mpt_sentiment.commands import main; sys.exit(main())"
-    options = ["export", str(saved / "model"), "--output", str(saved / "my_onnx")]
-    subprocess.run([sys.executable, "-c", command, *options], check=True, capture_output=True)
-    return saved / "my_onnx"
+    folder = tmp_path_factory.mktemp("exported") / "my_onnx"
+    mask = os.umask(0o022)
+    try:
+        mpt.export(pipe, folder)
+    finally:
+        os.umask(mask)
+    return folder
 
 
 def text_pipeline():
@@ -133,6 +133,14 @@ def test_int8_is_scored_beside_the_trained_network(tmp_path, capsys):
 def test_unusable_arguments_are_refused_before_the_export(pipe, tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
         mpt.export(pipe, tmp_path / "output", **changes)
+    assert not (tmp_path / "output").exists()
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxscript", "onnxruntime"])
+def test_a_missing_package_names_its_extra(pipe, tmp_path, monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ImportError, match=rf"`export` needs {package}: pip install 'mpt-sentiment\[onnx\]'"):
+        mpt.export(pipe, tmp_path / "output")
     assert not (tmp_path / "output").exists()
 
 

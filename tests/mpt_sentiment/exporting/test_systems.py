@@ -8,8 +8,9 @@ import torch
 
 from helpers import tiny, tiny_baselines
 from modeling_mpt import SYSTEMS
-from mpt_sentiment.exporting.graph import traced, write_graph
+from mpt_sentiment.exporting.graph import quantize, traced, write_graph
 
+onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
 runtime = pytest.importorskip("onnxruntime")
 
@@ -47,6 +48,18 @@ def test_a_system_exports_to_onnx(name, tmp_path):
             expected = network(**inputs).logits.numpy()
         given = {key: value.numpy() for key, value in inputs.items() if key in names}
         np.testing.assert_allclose(session.run(["logits"], given)[0], expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_weights_of_any_size_are_quantized(tmp_path):
+    text = tiny.text_config(num_hidden_layers=1, hidden_size=64, intermediate_size=128)
+    write_graph(model("bert", text_config=text), (32, 32), tmp_path / "model.onnx")
+    quantize(tmp_path / "model.onnx", tmp_path / "int8.onnx")
+    stored = {}
+    for file in ("model", "int8"):
+        weights = [each for each in onnx.load(tmp_path / f"{file}.onnx").graph.initializer if len(each.dims) == 2]
+        stored[file] = [each.name for each in weights if each.data_type == onnx.TensorProto.FLOAT]
+    assert len(stored["model"]) > 8 and not stored["int8"]
 
 
 @pytest.mark.filterwarnings("ignore")
