@@ -26,7 +26,8 @@ class DistillArguments:
         'Options of their reader (JSON), e.g. \'{"rationales": "FILE", "text_column": "caption"}\'.', {}
     )
     folds: int = argument("Teachers that read the train posts, each trained on the other folds.", 5)
-    soft_temperature: float = argument("By which logits of teacher and student are divided.", 2.0)
+    # At 1, a student that reads less than its teacher learns the mean of its probabilities.
+    soft_temperature: float = argument("By which logits of teacher and student are divided.", 1.0)
     label_weight: float = argument("Weight of the loss on labels.", 0.5)
     soft_label_weight: float = argument("Weight of the divergence from the teacher's probabilities.", 0.5)
     embedding_weight: float = argument("Weight of the distance to the teacher's embeddings; 0: none.", 0.1)
@@ -50,6 +51,10 @@ class DistillArguments:
     def weights(self) -> LossWeights:
         """Return the weights of the student's loss."""
         return LossWeights(self.label_weight, self.soft_label_weight, self.embedding_weight, self.soft_temperature)
+
+    def recorded(self) -> dict[str, Any]:
+        """Return the arguments that `metrics.json` records."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if "unlabelled" not in name}
 
 
 def student_setup(teacher: Teacher, recipe: str | Path | None, fields: Mapping[str, Any]) -> TrainingSetup:

@@ -216,8 +216,7 @@ def train_student(
         digests = digests_of(posts)
         checked(setup, posts)
     settings = run_settings(setup, posts, digests)
-    options = {name: value for name, value in dataclasses.asdict(plan.args).items() if "unlabelled" not in name}
-    settings["training"] |= options | {"targets": targets_digest(targets)}
+    settings["training"] |= plan.args.recorded() | {"targets": targets_digest(targets)}
     trainer_class = functools.partial(DistillingTrainer, targets=targets, weights=plan.args.weights)
     folder = plan.folder(seed)
     return TrainingResult(folder, run_seed(setup, posts, data, settings, seed, folder, trainer_class))
@@ -317,11 +316,10 @@ def report_of(
         ALONE: [run.output_dir / file for run in alone.values()],
         WITHHELD: [own[WITHHELD] for own in paths.values() if WITHHELD in own],
     }
-    options = {name: value for name, value in dataclasses.asdict(plan.args).items() if "unlabelled" not in name}
     return {
         "rows": score_rows({title: runs for title, runs in predictions.items() if runs}, test, remarks),
         "cost": cost | {"ratio": cost["teacher"] / cost["student"]},
         "rationale_tokens": tokens,
-        **options,
+        **plan.args.recorded(),
         **facts,
     }
