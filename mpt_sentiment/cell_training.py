@@ -19,7 +19,7 @@ from mpt_sentiment.evaluation.calibration import scaled
 from mpt_sentiment.evaluation.scores import confusion_matrix, overall_scores
 from mpt_sentiment.linear import BASELINES
 from mpt_sentiment.recipe import TrainingSetup
-from mpt_sentiment.results import best_evaluation, calibrate, count_parameters, logits_of
+from mpt_sentiment.results import calibrate, count_parameters, kept_evaluation, logits_of
 from mpt_sentiment.run_identity import METRICS_FILE, digests_of, finished_metrics, run_settings
 from mpt_sentiment.training import build_trainer, checked, train_runs
 from mpt_sentiment.training_data import Part
@@ -179,13 +179,14 @@ def trained(
         trainer.add_callback(callback)
     training = trainer.train()
     best.restore(trainer.accelerator.unwrap_model(trainer.model))
+    args.load_best_model_at_end = keeps_best  # off only for the Trainer, which would load a checkpoint
     return trainer, training.metrics["train_samples_per_second"]
 
 
 def validation_scores(trainer: MPTTrainer) -> dict[str, Any]:
-    """Return the scores of the best evaluation."""
-    best = best_evaluation(trainer.state.log_history, trainer.args)
-    return {name.removeprefix("eval_"): value for name, value in best.items()}
+    """Return the scores of the kept weights."""
+    kept = kept_evaluation(trainer.state.log_history, trainer.args)
+    return {name.removeprefix("eval_"): value for name, value in kept.items()}
 
 
 def write_tested(

@@ -102,7 +102,7 @@ def write_results(
     }
     groups = group_ids(test, groups_in(test, None))
     parameters, trainable = count_parameters(model)
-    evaluation = best_evaluation(trainer.state.log_history, trainer.args)
+    evaluation = kept_evaluation(trainer.state.log_history, trainer.args)
     results = {
         "test": evaluate_predictions(*scored["test"], names, groups=groups),
         "uncalibrated": calibration_report(scaled(logits_of(outputs["test"]), 1.0), outputs["test"].label_ids, groups),
@@ -157,6 +157,7 @@ def write_card(
     if config is None:
         config = SYSTEMS[settings["model"]["model"]][0].from_pretrained(output_dir)
     hyperparameters = {name: settings["training"].get(name) for name in CARD_FIELDS}
+    chosen = settings["training"].get("load_best_model_at_end", True)
     write_model_card(
         output_dir,
         config=config,
@@ -168,7 +169,7 @@ def write_card(
         environment=results["environment"],
         aggregate=aggregate,
         lora=results["lora"],
-        best_epoch=results["validation"].get("epoch"),
+        best_epoch=results["validation"].get("epoch") if chosen else None,
         calibration={name: results[name] for name in CALIBRATION_ENTRIES} if "temperature" in results else None,
         language=results["languages"],
         distillation=results.get("distillation"),
@@ -181,11 +182,14 @@ def count_parameters(model: nn.Module) -> tuple[int, int]:
     return sum(map(torch.numel, weights)), sum(weight.numel() for weight in weights if weight.requires_grad)
 
 
-def best_evaluation(log_history: list[dict[str, Any]], args: MPTTrainingArguments) -> dict[str, Any]:
-    """Find the evaluation with the best value of the metric that chooses the best checkpoint."""
+def kept_evaluation(log_history: list[dict[str, Any]], args: MPTTrainingArguments) -> dict[str, Any]:
+    """Find the evaluation of the weights that a run keeps: the best one's, or the last one's."""
     name = f"eval_{(args.metric_for_best_model or 'loss').removeprefix('eval_')}"
+    entries = [entry for entry in log_history if name in entry]
+    if not args.load_best_model_at_end:
+        return entries[-1] if entries else {}
     best = max if args.greater_is_better else min
-    return best((entry for entry in log_history if name in entry), key=lambda entry: entry[name], default={})
+    return best(entries, key=lambda entry: entry[name], default={})
 
 
 def scores_line(metrics: Mapping[str, Any]) -> str:

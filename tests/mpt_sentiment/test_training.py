@@ -18,7 +18,7 @@ from modeling_mpt import MPTTrainer
 from mpt_sentiment import commands
 from mpt_sentiment.backbones import build, build_processor
 from mpt_sentiment.recipe import training_setup
-from mpt_sentiment.results import best_evaluation
+from mpt_sentiment.results import kept_evaluation
 from mpt_sentiment.run_identity import NOT_IN_IDENTITY
 
 REPOSITORY = Path(__file__).parents[2]
@@ -196,10 +196,18 @@ def test_posts_without_a_modality_are_trained_on_the_others(posts, tmp_path, cap
     assert "No post has image or rationales" in caplog.text
 
 
-def test_the_best_epoch_is_that_with_the_lowest_loss_if_the_loss_chooses():
+@pytest.mark.parametrize(("choose", "epoch"), [(True, 2), (False, 3)])
+def test_the_kept_epoch_has_the_lowest_loss_if_the_loss_chooses_else_it_is_the_last(choose, epoch):
     history = [{"epoch": epoch, "eval_loss": loss} for epoch, loss in ((1, 0.9), (2, 0.4), (3, 0.7))]
-    args = mpt.MPTTrainingArguments("unused", metric_for_best_model="loss", bf16=False)
-    assert best_evaluation(history, args)["epoch"] == 2
+    args = mpt.MPTTrainingArguments("unused", metric_for_best_model="loss", bf16=False, load_best_model_at_end=choose)
+    assert kept_evaluation(history, args)["epoch"] == epoch
+
+
+def test_a_run_without_choice_reports_the_last_epoch_and_its_card_claims_none(posts, tmp_path):
+    fields = {"num_train_epochs": 2, "load_best_model_at_end": False, "learning_rate": 1e-30}
+    metrics = mpt.train(posts, tmp_path, **TINY_FIELDS | fields).metrics
+    assert metrics["validation"]["epoch"] == 2  # of equal scores, a choice would have kept the first
+    assert "was chosen by weighted F1" not in (tmp_path / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
