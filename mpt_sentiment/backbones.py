@@ -38,13 +38,12 @@ def build(model: ModelArguments, train: Dataset) -> tuple[MPTProcessor, Sentimen
 
 def build_processor(model: ModelArguments, train: Dataset) -> MPTProcessor:
     """Create the processor of a run; a text encoder that starts at random gets a new vocabulary."""
-    sources = encoder_sources(model)
+    sources, read = encoder_sources(model), encoders_read(model)
     # Without a vision encoder, a CNN decides the size of the images; the plain ConvNet reads any size.
-    only_cnn = sources["cnn"] is not None and "vision_config" not in encoders_read(model)
     return MPTProcessor.from_backbones(
         sources["text"],
-        None if only_cnn else sources["vision"],
-        sources["cnn"],
+        sources["vision"] if "vision_config" in read else None,
+        sources["cnn"] if "cnn_config" in read else None,
         tokenizer=model.tokenizer_name_or_path,
         posts=train,
         modalities=planned_config(model).modalities,
@@ -116,12 +115,15 @@ def encoder_sources(model: ModelArguments) -> dict[str, str | PreTrainedConfig |
 
 
 def check_encoders(model: ModelArguments) -> None:
-    """Check that every encoder can be reached and is of the right kind; load no weights.
+    """Check that each encoder it reads can be reached and is of the right kind; load no weights.
 
     Raises:
         ValueError: see [`check_encoder`].
     """
+    read = encoders_read(model)
     for part, source in encoder_sources(model).items():
+        if f"{part}_config" not in read:
+            continue  # of a recipe whose images are left out by `modalities`, say
         check_encoder(source, part, f"{part}_model_name_or_path" if isinstance(source, str) else f"{part}_config")
     if model.tokenizer_name_or_path and not Path(model.tokenizer_name_or_path).is_dir():
         check_source(model.tokenizer_name_or_path, "tokenizer_name_or_path")

@@ -196,6 +196,12 @@ def test_posts_without_a_modality_are_trained_on_the_others(posts, tmp_path, cap
     assert "No post has image or rationales" in caplog.text
 
 
+def test_encoders_of_images_are_not_fetched_for_texts_alone(posts, tmp_path):
+    named = {"vision_config": None, "cnn_model_name_or_path": "timm/none", "vision_model_name_or_path": "none/none"}
+    fields = TINY_FIELDS | named | {"num_train_epochs": 1, "modalities": ["text"], "loss_weight_mlcl": 0.0}
+    assert mpt.train(posts, tmp_path, **fields).metrics["system"]["modalities"] == ["text"]
+
+
 @pytest.mark.parametrize(("choose", "epoch"), [(True, 2), (False, 3)])
 def test_the_kept_epoch_has_the_lowest_loss_if_the_loss_chooses_else_it_is_the_last(choose, epoch):
     history = [{"epoch": epoch, "eval_loss": loss} for epoch, loss in ((1, 0.9), (2, 0.4), (3, 0.7))]
