@@ -81,9 +81,10 @@ class CoMemForSentimentClassification(BaselineForSentimentClassification):
         words = run_rnn(self.lstm, self.dropout(text.states), text.mask)
         regions = torch.tanh(self.region_memory(image.states))
         text_query, image_query = masked_mean(words, text.mask), masked_mean(regions, image.mask)
+        word_keys, region_keys = self.read_words.memory(words), self.read_regions.memory(regions)
         for _ in range(self.config.num_hops):
-            words_read = self.read_words(words, text.mask, image_query)
-            regions_read = self.read_regions(regions, image.mask, text_query)
+            words_read = self.read_words(words, word_keys, text.mask, image_query)
+            regions_read = self.read_regions(regions, region_keys, image.mask, text_query)
             text_query = self.update_text(words_read, text_query, text.mask.any(dim=1))
             image_query = self.update_image(regions_read, image_query, image.mask.any(dim=1))
         return torch.cat([text_query, image_query], dim=-1), {}

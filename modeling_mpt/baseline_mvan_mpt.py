@@ -92,12 +92,18 @@ class MVANForSentimentClassification(BaselineForSentimentClassification):
         scene_mask = torch.cat([has_scene.unsqueeze(1), scene.mask], dim=1)
         text_query, object_query = masked_mean(words, text.mask), masked_mean(objects, image.mask)
         scene_query = masked_mean(scenes, scene_mask)
+        reads = [
+            (self.read_text_by_objects, words, text.mask),
+            (self.read_text_by_scene, words, text.mask),
+            (self.read_objects, objects, image.mask),
+            (self.read_scene, scenes, scene_mask),
+        ]
+        keys = [read.memory(memory) for read, memory, _ in reads]
         for _ in range(self.config.num_hops):
+            queries = [object_query, scene_query, text_query, text_query]
             views = [
-                self.read_text_by_objects(words, text.mask, object_query),
-                self.read_text_by_scene(words, text.mask, scene_query),
-                self.read_objects(objects, image.mask, text_query),
-                self.read_scene(scenes, scene_mask, text_query),
+                read(memory, key, mask, query)
+                for (read, memory, mask), key, query in zip(reads, keys, queries, strict=True)
             ]
             text_query = self.update_text(torch.cat(views[:2], dim=-1), text_query, has_text)
             object_query = self.update_objects(views[2], object_query, has_objects)

@@ -18,12 +18,14 @@ class MemoryRead(nn.Module):
         self.question = nn.Linear(size, size, bias=False)
         self.scorer = nn.Linear(size, 1, bias=False)  # a bias would cancel in the softmax
 
-    def forward(self, memory: torch.Tensor, mask: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, memory: torch.Tensor, keys: torch.Tensor, mask: torch.Tensor, query: torch.Tensor
+    ) -> torch.Tensor:
         """Read a memory `(batch, entries, size)` with a query `(batch, size)`.
 
-        r is `(batch, size)`, zero for an empty memory.
+        `keys` are W m_i, `self.memory(memory)`: the same in all hops. r is `(batch, size)`, zero for an empty memory.
         """
-        hidden = torch.tanh(self.memory(memory) + self.question(query).unsqueeze(1))
+        hidden = torch.tanh(keys + self.question(query).unsqueeze(1))
         weights = masked_softmax(self.scorer(hidden).squeeze(-1), mask)
         return (weights.to(memory.dtype).unsqueeze(-1) * memory).sum(dim=1)
 
