@@ -33,10 +33,8 @@ class TokenPool:
         self.ids = np.zeros(0, type_of_ids)
         self.offsets = np.zeros(2, np.int64)
         self.keys = np.zeros(1, KEY)
-        self._texts, self._rows = (
-            np.zeros(1, KEY),
-            np.zeros(1, np.int64),
-        )  # hashes of the texts, sorted, and their rows
+        # Hashes of the texts, sorted, and their rows.
+        self._texts, self._rows = np.zeros(1, KEY), np.zeros(1, np.int64)
         self._new: dict[bytes, int] = {}
         self._new_ids: list[np.ndarray] = []
 
