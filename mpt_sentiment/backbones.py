@@ -38,12 +38,12 @@ def build(model: ModelArguments, train: Dataset) -> tuple[MPTProcessor, Sentimen
 
 def build_processor(model: ModelArguments, train: Dataset) -> MPTProcessor:
     """Create the processor of a run; a text encoder that starts at random gets a new vocabulary."""
-    sources, read = encoder_sources(model), encoders_read(model)
+    sources = encoder_sources(model)
     # Without a vision encoder, a CNN decides the size of the images; the plain ConvNet reads any size.
     return MPTProcessor.from_backbones(
         sources["text"],
-        sources["vision"] if "vision_config" in read else None,
-        sources["cnn"] if "cnn_config" in read else None,
+        sources["vision"],
+        sources["cnn"],
         tokenizer=model.tokenizer_name_or_path,
         posts=train,
         modalities=planned_config(model).modalities,
@@ -101,29 +101,28 @@ def build_model(
 
 
 def encoder_sources(model: ModelArguments) -> dict[str, str | PreTrainedConfig | None]:
-    """Find the source of each encoder that the system reads; by default the paper's."""
+    """Find the source of each encoder that the system reads; `None` for the others.
+
+    The default is the paper's encoder.
+    """
     read = encoders_read(model)
     defaults = {"text": TEXT_ENCODER, "vision": VISION_ENCODER}
     sources: dict[str, str | PreTrainedConfig | None] = {}
     for part in ("text", "vision", "cnn", "scene"):
         fields = getattr(model, f"{part}_config", None)
-        name = getattr(model, f"{part}_model_name_or_path") or (
-            defaults.get(part) if f"{part}_config" in read else None
-        )
-        sources[part] = name if fields is None else config_of_type(fields, f"{part}_config")
+        name = getattr(model, f"{part}_model_name_or_path") or defaults.get(part)
+        source = name if fields is None else config_of_type(fields, f"{part}_config")
+        sources[part] = source if f"{part}_config" in read else None
     return sources
 
 
 def check_encoders(model: ModelArguments) -> None:
-    """Check that each encoder it reads can be reached and is of the right kind; load no weights.
+    """Check that every encoder can be reached and is of the right kind; load no weights.
 
     Raises:
         ValueError: see [`check_encoder`].
     """
-    read = encoders_read(model)
     for part, source in encoder_sources(model).items():
-        if f"{part}_config" not in read:
-            continue  # of a recipe whose images are left out by `modalities`, say
         check_encoder(source, part, f"{part}_model_name_or_path" if isinstance(source, str) else f"{part}_config")
     if model.tokenizer_name_or_path and not Path(model.tokenizer_name_or_path).is_dir():
         check_source(model.tokenizer_name_or_path, "tokenizer_name_or_path")
